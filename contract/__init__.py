@@ -1,0 +1,1 @@
+"""What HQ and a store say to each other. Pure: no IO, no clock, no threads."""

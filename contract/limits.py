@@ -1,0 +1,32 @@
+"""Every size and count of the protocol, each with a name and a unit."""
+
+MESSAGE_BYTES_MAX = 131_072
+"""A whole MQTT payload; AWS IoT's hard limit is the lowest among brokers that matter."""
+
+SEGMENT_BYTES_TARGET = 98_304
+"""What HQ aims for in a sealed segment (compressed)."""
+
+TAIL_BYTES_TARGET = 24_576
+"""Encoded size at which HQ seals the rows behind the last segment into a new one."""
+
+BODY_BYTES_MAX = 4_194_304
+"""A payload after decompression."""
+
+ROWS_MAX = 20_000
+"""Rows and tombstones of one message."""
+
+COMPRESS_ABOVE_BYTES = 512
+"""Bodies up to this size travel as plain JSON."""
+
+SEQ_MAX = 2**63 - 1
+"""SQLite's and the wire's largest integer."""
+
+KEY_CHARS_MAX = 64
+TEXT_CHARS_MAX = 4_000
+JSON_CHARS_MAX = 16_000
+STEPS_MAX = 64
+"""Steps of one price schedule."""
+
+FETCH_FILTERS_PER_SUBSCRIBE = 8
+FETCH_WINDOW = 40
+"""Segment topics outstanding at once (AWS IoT allows 50 subscriptions a connection)."""
