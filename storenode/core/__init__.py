@@ -1,0 +1,1 @@
+"""Pure decisions of a store: no IO, no clock, no threads."""

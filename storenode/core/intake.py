@@ -1,0 +1,122 @@
+"""What to do with a message from HQ, given where the replica stands: a table, without IO.
+
+| batch, seen from position p         | verdict |
+|--------------------------------------|---------|
+| of an older epoch                    | Repeat  |
+| of a newer epoch                     | Fork    |
+| ends at p with another digest        | Fork    |
+| ends at or before p                  | Repeat  |
+| begins behind p + 1                  | Gap     |
+| begins at p + 1 on another digest    | Fork    |
+| otherwise                            | Advance |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contract.messages import Head, Live, SegmentRef
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a replica (or the end of its unfinished change set) stands; epoch None: never bootstrapped."""
+
+    epoch: str | None
+    seq: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Apply what lies behind the position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Nothing new. `current`: it proves that the position is HQ's newest."""
+
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Changes up to `missing_to` are missing."""
+
+    missing_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The histories differ; only a rebuild helps."""
+
+    reason: str
+
+
+Verdict = Advance | Repeat | Gap | Fork
+
+
+def judge(position: Position, live: Live) -> Verdict:
+    """Judge one live batch."""
+    if position.epoch is None:
+        return Gap(live.last)
+    if live.epoch != position.epoch:
+        return Fork("epoch") if live.epoch > position.epoch else Repeat(current=False)
+    if live.last <= position.seq:
+        if live.last == position.seq and live.digest != position.digest:
+            return Fork("digest")
+        return Repeat(current=live.last == position.seq)
+    if live.first > position.seq + 1:
+        return Gap(live.first - 1)
+    if live.first == position.seq + 1 and live.prev_digest != position.digest:
+        return Fork("prev_digest")
+    return Advance()
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Fetch `needed`, then apply them and the head's tail; `replace`: instead of the rows there are."""
+
+    head: Head
+    needed: tuple[SegmentRef, ...]
+    replace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpToDate:
+    """The head holds nothing that the replica lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A head of an earlier epoch, or older than a known gap: wait for the next."""
+
+
+Plan = CatchUp | UpToDate | Stale
+
+
+def plan(position: Position, head: Head, *, missing_to: int = 0, forked: bool = False) -> Plan:
+    """
+    Decide what a head asks of a replica at `position`.
+
+    Args:
+        missing_to: changes up to here are known to exist; an older head does not end the gap.
+        forked: a live batch proved that the histories differ within the epoch.
+    """
+    if position.epoch is not None and head.epoch < position.epoch:
+        return Stale()
+    same = head.epoch == position.epoch
+    if same and head.seq < missing_to:
+        return Stale()
+    if same and not forked:
+        if head.seq < position.seq:
+            return UpToDate()
+        if head.seq == position.seq:
+            return UpToDate() if head.digest == position.digest else _from(head, 0)
+        if position.seq >= head.floor or position.seq == 0:
+            return _from(head, position.seq, replace=False)
+    return _from(head, 0)
+
+
+def _from(head: Head, seq: int, *, replace: bool = True) -> CatchUp:
+    return CatchUp(head, tuple(s for s in head.segments if s.last > seq), replace)

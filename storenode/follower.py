@@ -1,0 +1,295 @@
+"""One stream's way from messages to committed rows: live batches, gaps, catch-up, the same code for all.
+
+Owned by the writer thread. A follower holds nothing that a crash could lose: position and rows are in
+the replica, fetched segments in the spool; unfinished change sets and parked batches are asked for again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import structlog
+
+from contract import codec
+from contract.cloudevents import Message
+from contract.contexts import Row
+from contract.errors import ContractViolation
+from contract.messages import Live, decode_head, decode_live, decode_segment
+from contract.streams import Stream, head_topic, live_topic, segment_topic
+from link.port import Link
+from storenode.core.intake import Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
+from storenode.fetch import Fetch
+from storenode.replica import Replica
+from storenode.spool import Spool
+
+log = structlog.get_logger()
+
+PENDING_BYTES_MAX = 16 * 1024 * 1024
+"""Live payloads held back until their change set ends; beyond that the catch-up is the shorter way."""
+
+FETCH_TIMEOUT_MS = 10_000
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+Batch = tuple[list[Row], list[Row]]
+
+
+class Phase(enum.Enum):
+    DOWN = "down"
+    AWAITING_HEAD = "awaiting_head"
+    FETCHING = "fetching"
+    LIVE = "live"
+
+
+class Follower:
+    """Follows one stream over a link that is up or down."""
+
+    def __init__(
+        self, stream: Stream, root: str, replica: Replica, spool: Spool, link: Link, counters: Counter[str]
+    ) -> None:
+        self.stream = stream
+        self.phase = Phase.DOWN
+        self._root = root
+        self._replica = replica
+        self._spool = spool
+        self._link = link
+        self._counters = counters
+        stored = replica.state(stream)
+        self.position = Position(stored.epoch, stored.position, stored.digest)
+        self.head_seq = stored.position
+        self.as_of_ms: int | None = None
+        self._pending: list[Live] = []
+        self._pending_bytes = 0
+        self._parked: list[tuple[Live, int]] = []
+        self._parked_bytes = 0
+        self._missing_to = 0
+        self._forked = False
+        self._catch_up: CatchUp | None = None
+        self._fetch = Fetch(stream, root, spool, link)
+        self._deadline_ms = 0
+
+    @property
+    def state(self) -> str:
+        """The stream's public state, as the `freshness` view names it."""
+        if self._forked:
+            return "rebuilding" if self.phase is Phase.FETCHING else "diverged"
+        if self.position.epoch is None:
+            return "bootstrapping"
+        if self.phase is Phase.DOWN:
+            return "offline"
+        return "live" if self.phase is Phase.LIVE else "catching_up"
+
+    def connected(self, now_ms: int) -> None:
+        """A new connection: ask for what is live, then for the head."""
+        self._forget_connection()
+        self._link.subscribe([live_topic(self._root, self.stream)])
+        self._ask_head(now_ms)
+
+    def disconnected(self) -> None:
+        self._forget_connection()
+        self.phase = Phase.DOWN
+
+    def step(self, now_ms: int) -> None:
+        """Ask again for what did not come in time."""
+        if self.phase is Phase.FETCHING and now_ms >= self._deadline_ms:
+            self._counters["fetch_timeouts"] += 1
+            log.warning("segments.missed", stream=str(self.stream), missing=self._fetch.missing)
+            self._reread_head(now_ms)
+
+    def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
+        """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""
+        live = decode_live(self._root, message)
+        if live.epoch == self.position.epoch or self.position.epoch is None:
+            self.head_seq = max(self.head_seq, live.last)
+        if self.phase is Phase.LIVE:
+            self._take(live, len(message.payload), now_ms, wall_ms)
+        elif self.phase is not Phase.DOWN:
+            self._park(live, len(message.payload))
+
+    def on_head(self, message: Message, now_ms: int, wall_ms: int) -> None:
+        """Read a head and start, adjust or end a catch-up."""
+        if self.phase not in (Phase.AWAITING_HEAD, Phase.FETCHING):
+            return
+        head = decode_head(self._root, message)
+        decision = plan(self.position, head, missing_to=self._missing_to, forked=self._forked)
+        if isinstance(decision, Stale):
+            return
+        self.head_seq = max(head.seq, self.head_seq if head.epoch == self.position.epoch else 0)
+        if isinstance(decision, UpToDate):
+            self._arrive(now_ms, wall_ms)
+            return
+        if decision.replace and self.position.epoch is not None and not self._forked:
+            self._forked = True
+            log.warning("rebuild.started", stream=str(self.stream), position=self.position.seq, head_seq=head.seq)
+        self._start(decision, now_ms)
+        self._finish_if_complete(now_ms, wall_ms)
+
+    def on_segment(self, message: Message, now_ms: int, wall_ms: int) -> None:
+        """Put a fetched segment into the spool and ask for the next."""
+        if self._fetch.take(message.topic, message.payload):
+            self._deadline_ms = now_ms + FETCH_TIMEOUT_MS
+            self._finish_if_complete(now_ms, wall_ms)
+        else:
+            # Unasked, or replaced meanwhile: the fetch times out unless a newer head comes first.
+            self._counters["segments_dropped"] += 1
+
+    def flush(self, wall_ms: int) -> None:
+        """Commit the pending batches up to the last one that ends a change set."""
+        ends = [i for i, live in enumerate(self._pending) if live.commit]
+        if not ends:
+            return
+        whole, self._pending = self._pending[: ends[-1] + 1], self._pending[ends[-1] + 1 :]
+        if not self._pending:
+            self._pending_bytes = 0
+        last = whole[-1]
+        rows = self._commit(
+            Position(last.epoch, last.last, last.digest),
+            ((list(b.rows), list(b.deleted)) for b in whole),
+            replace=False,
+            wall_ms=wall_ms,
+        )
+        log.info(
+            "batch.applied", stream=str(self.stream), first_seq=whole[0].first, last_seq=last.last, rows=rows
+        )
+
+    def _end(self) -> Position:
+        """Where the pending batches end; equals the position when there are none."""
+        if not self._pending:
+            return self.position
+        last = self._pending[-1]
+        return Position(last.epoch, last.last, last.digest)
+
+    def _take(self, live: Live, size_bytes: int, now_ms: int, wall_ms: int) -> None:
+        verdict = judge(self._end(), live)
+        match verdict:
+            case Advance():
+                self._pending.append(live)
+                self._pending_bytes += size_bytes
+                self._counters["events"] += live.last - live.first + 1
+                if self._pending_bytes > PENDING_BYTES_MAX:
+                    self.flush(wall_ms)
+                    if self._pending:
+                        self._lose_thread(live.last, now_ms)
+            case Repeat(current):
+                if current:
+                    self.as_of_ms = wall_ms
+                else:
+                    self._counters["repeats"] += 1
+            case Gap(missing_to):
+                log.warning("gap.found", stream=str(self.stream), position=self.position.seq, missing_to=missing_to)
+                self._counters["gaps"] += 1
+                self.flush(wall_ms)
+                self._lose_thread(missing_to, now_ms)
+                self._park(live, size_bytes)
+            case Fork(reason):
+                log.warning("fork.found", stream=str(self.stream), position=self.position.seq, reason=reason)
+                self._counters["forks"] += 1
+                self._forked = True
+                self._lose_thread(0 if live.epoch != self.position.epoch else live.last, now_ms)
+                self._park(live, size_bytes)
+
+    def _lose_thread(self, missing_to: int, now_ms: int) -> None:
+        self._pending, self._pending_bytes = [], 0
+        self._missing_to = missing_to
+        self._ask_head(now_ms)
+
+    def _park(self, live: Live, size_bytes: int) -> None:
+        """Keep a batch that came before its time; a full park only means one more catch-up."""
+        if self._parked_bytes + size_bytes <= PENDING_BYTES_MAX:
+            self._parked.append((live, size_bytes))
+            self._parked_bytes += size_bytes
+
+    def _ask_head(self, now_ms: int) -> None:
+        self.phase = Phase.AWAITING_HEAD
+        self._deadline_ms = now_ms + FETCH_TIMEOUT_MS
+        self._link.subscribe([head_topic(self._root, self.stream)])
+
+    def _reread_head(self, now_ms: int) -> None:
+        """Brokers give a retained message once a subscription: end it, begin it anew."""
+        self._link.unsubscribe([head_topic(self._root, self.stream)])
+        self._fetch.abandon()
+        self._catch_up = None
+        self._ask_head(now_ms)
+
+    def _start(self, decision: CatchUp, now_ms: int) -> None:
+        self.phase = Phase.FETCHING
+        self._catch_up = decision
+        self._deadline_ms = now_ms + FETCH_TIMEOUT_MS
+        self._fetch.want(decision.needed)
+
+    def _finish_if_complete(self, now_ms: int, wall_ms: int) -> None:
+        if self._catch_up is None or self._fetch.missing:
+            return
+        done, self._catch_up = self._catch_up, None
+        head = done.head
+        try:
+            rows = self._commit(
+                Position(head.epoch, head.seq, head.digest), self._batches(done), replace=done.replace, wall_ms=wall_ms
+            )
+        except ContractViolation as violation:
+            self._counters[f"rejected_{violation.reason}"] += 1
+            log.warning("segment.rejected", stream=str(self.stream), reason=violation.reason, detail=violation.detail)
+            self._spool.sweep(())
+            self.phase = Phase.FETCHING  # the deadline asks for the head again
+            return
+        self._forked = False
+        self._counters["catch_ups"] += 1
+        log.info("catch_up.applied", stream=str(self.stream), position=head.seq, rows=rows, segments=len(done.needed))
+        self._spool.sweep(())
+        self._arrive(now_ms, wall_ms)
+
+    def _batches(self, done: CatchUp) -> Iterator[Batch]:
+        """The rows of a catch-up, one segment in memory at a time, the tail last."""
+        for ref in done.needed:
+            payload = self._spool.get(ref.sha256)
+            if payload is None:
+                raise ContractViolation("segment_gone", f"{ref.first}-{ref.last} left the spool")
+            content_type = codec.ZSTD_TYPE if payload.startswith(ZSTD_MAGIC) else codec.JSON_TYPE
+            topic = segment_topic(self._root, self.stream, ref.first, ref.last)
+            segment = decode_segment(self._root, Message(topic, payload, True, content_type))
+            if segment.epoch != done.head.epoch:
+                raise ContractViolation("epoch", f"segment of {segment.epoch} under a head of {done.head.epoch}")
+            yield list(segment.rows), list(segment.deleted)
+        yield list(done.head.tail_rows), list(done.head.tail_deleted)
+
+    def _commit(self, target: Position, batches: Iterable[Batch], *, replace: bool, wall_ms: int) -> int:
+        assert target.epoch is not None
+        self.head_seq = max(self.head_seq, target.seq) if target.epoch == self.position.epoch else target.seq
+        current = self.head_seq == target.seq
+        if current:
+            self.as_of_ms = wall_ms
+        rows = self._replica.apply(
+            self.stream,
+            epoch=target.epoch,
+            position=target.seq,
+            digest=target.digest,
+            head_seq=self.head_seq,
+            batches=batches,
+            replace=replace,
+            now_ms=wall_ms,
+        )
+        self.position = target
+        self._counters["rows"] += rows
+        return rows
+
+    def _arrive(self, now_ms: int, wall_ms: int) -> None:
+        """The head holds nothing more: go live with what came meanwhile."""
+        self._forked = False
+        self._missing_to = 0
+        self.phase = Phase.LIVE
+        self.as_of_ms = wall_ms
+        self._link.unsubscribe([head_topic(self._root, self.stream)])
+        parked, self._parked, self._parked_bytes = self._parked, [], 0
+        for live, size_bytes in parked:
+            if self.phase is Phase.LIVE:
+                self._take(live, size_bytes, now_ms, wall_ms)
+            else:
+                self._park(live, size_bytes)
+
+    def _forget_connection(self) -> None:
+        self._pending, self._pending_bytes = [], 0
+        self._parked, self._parked_bytes = [], 0
+        self._fetch.forget()
+        self._catch_up = None
+        self._missing_to = 0

@@ -1,0 +1,98 @@
+"""The store's worker: hands each link event to the follower it belongs to, and keeps the public state written down.
+
+Owned by the writer thread. It has no clock and no thread: `handle` and `step` get the time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from contract.cloudevents import Message
+from contract.errors import ContractViolation
+from contract.streams import Stream, parse_topic
+from link.port import Connected, Disconnected, Event, Link, Received
+from storenode.follower import Follower
+from storenode.replica import Replica
+from storenode.spool import Spool
+
+log = structlog.get_logger()
+
+NOTE_EVERY_MS = 1_000
+"""How often `as_of` is written while nothing else changes."""
+
+
+class Worker:
+    """Follows a store's streams over one link."""
+
+    def __init__(
+        self, root: str, replica: Replica, spools: Callable[[Stream], Spool], link: Link, streams: tuple[Stream, ...]
+    ) -> None:
+        self._root = root
+        self._replica = replica
+        self.counters: Counter[str] = Counter()
+        self.connected = False
+        self.followers: Mapping[Stream, Follower] = {
+            stream: Follower(stream, root, replica, spools(stream), link, self.counters) for stream in streams
+        }
+        self._noted: dict[Stream, tuple[str, int, int]] = {}
+
+    def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
+        """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""
+        match event:
+            case Connected():
+                self.connected = True
+                for follower in self.followers.values():
+                    follower.connected(now_ms)
+            case Disconnected(reason):
+                self.connected = False
+                log.warning("line.lost", reason=reason)
+                for follower in self.followers.values():
+                    follower.disconnected()
+            case Received(message):
+                self._receive(message, now_ms, wall_ms)
+            case _:
+                pass
+
+    def flush(self, wall_ms: int) -> None:
+        """Commit what is complete; called when no more events wait."""
+        for follower in self.followers.values():
+            follower.flush(wall_ms)
+
+    def step(self, now_ms: int, wall_ms: int) -> None:
+        """Do what time asks for, and write down what readers may see."""
+        for stream, follower in self.followers.items():
+            follower.step(now_ms)
+            as_of_ms = follower.as_of_ms or 0
+            state, noted_head, noted_as_of = self._noted.get(stream, ("", 0, -NOTE_EVERY_MS))
+            changed = (state, noted_head) != (follower.state, follower.head_seq)
+            if changed or as_of_ms - noted_as_of >= NOTE_EVERY_MS:
+                self._replica.note(
+                    stream, state=follower.state, head_seq=follower.head_seq, as_of_ms=follower.as_of_ms
+                )
+                self._noted[stream] = (follower.state, follower.head_seq, as_of_ms)
+
+    def _receive(self, message: Message, now_ms: int, wall_ms: int) -> None:
+        self.counters["messages"] += 1
+        self.counters["bytes"] += len(message.payload)
+        try:
+            kind, stream, _ = parse_topic(self._root, message.topic)
+            follower = self.followers.get(stream)
+            if follower is None:
+                raise ContractViolation("wrong_stream", f"{stream} is not followed here")
+            if not message.payload:
+                return  # a cleared retained message
+            match kind:
+                case "live":
+                    follower.on_live(message, now_ms, wall_ms)
+                case "head":
+                    follower.on_head(message, now_ms, wall_ms)
+                case _:
+                    follower.on_segment(message, now_ms, wall_ms)
+        except ContractViolation as violation:
+            self.counters[f"rejected_{violation.reason}"] += 1
+            log.warning(
+                "message.rejected", topic=message.topic[:120], reason=violation.reason, detail=violation.detail[:200]
+            )
