@@ -1,0 +1,1 @@
+"""HQ's decisions. Pure: no IO, no clock, no threads."""

@@ -1,0 +1,110 @@
+"""From changes to events: what a change set does to a stream's rows, sequence and digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from contract.contexts import Context, Key, Row
+from contract.digest import MODULUS, from_hex, row_hash, to_hex
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Change(NamedTuple):
+    """An entity's new values, in declared order; None deletes it."""
+
+    key: Key
+    values: Row | None
+
+
+class Stored(NamedTuple):
+    """What the master holds of an entity: its wire row, or `(seq, *key)` if `deleted`."""
+
+    row: Row
+    deleted: bool
+
+
+class Event(NamedTuple):
+    """One change as it is logged; the fields are the columns of `events` after `stream`."""
+
+    seq: int
+    at_ms: int
+    op: str
+    key: str
+    changed: str
+    prev_seq: int
+    row: str
+    digest: str
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """What one commit writes. `rows` are the entities' last states; `count` the stream's live rows after it."""
+
+    events: list[Event]
+    rows: list[Stored]
+    head_seq: int
+    digest: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """Where a stream stands before a commit."""
+
+    head_seq: int
+    digest: str
+    count: int
+
+
+def sequence(
+    context: Context, tip: Tip, changes: Iterable[Change], before: Mapping[Key, Stored], at_ms: int
+) -> ChangeSet:
+    """
+    Give each change that changes something the next seq; what is already so is dropped.
+
+    Args:
+        before: what the master holds of the entities that `changes` name.
+    """
+    seq, acc, count = tip.head_seq, from_hex(tip.digest), tip.count
+    after: dict[Key, Stored] = {}
+    events: list[Event] = []
+    for key, values in changes:
+        old = after.get(key) or before.get(key)
+        live = None if old is None or old.deleted else old.row
+        if (values is None and live is None) or (live is not None and context.values_of(live) == values):
+            continue
+        seq += 1
+        new = Stored((seq, *key, *(values or ())), values is None)
+        changed = () if values is None else context.changed(live, new.row)
+        if live is not None:
+            acc -= row_hash(live)
+            count -= 1
+        if values is not None:
+            acc += row_hash(new.row)
+            count += 1
+        acc %= MODULUS
+        after[key] = new
+        events.append(_event(new, key, changed, int(str(old.row[0])) if old else 0, to_hex(acc), at_ms))
+    if events:
+        events[-1] = events[-1]._replace(ends=1)
+    return ChangeSet(events, list(after.values()), seq, to_hex(acc), count)
+
+
+def _event(new: Stored, key: Key, changed: tuple[str, ...], prev_seq: int, digest: str, at_ms: int) -> Event:
+    return Event(
+        seq=int(str(new.row[0])),
+        at_ms=at_ms,
+        op="delete" if new.deleted else "upsert",
+        key=_encode(key).decode(),
+        changed=_encode(changed).decode(),
+        prev_seq=prev_seq,
+        row=_encode(new.row).decode(),
+        digest=digest,
+        ends=0,
+    )

@@ -1,0 +1,198 @@
+"""One stream's way out: live batches from the log, segments and head from the master, in that order.
+
+Owned by the publisher's thread. What was sent but not acknowledged when the line broke is sent again:
+stores count it as repeats. A head is built from one snapshot of the master that is younger than every
+segment it lists, so segments and tail together hold each entity's newest row.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import structlog
+
+from contract.cloudevents import Message
+from contract.codec import pack
+from contract.digest import EMPTY
+from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
+from contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
+from contract.streams import Stream
+from hq.core.plan import Sealed, merges
+from hq.master import EventRow, Master, StreamRow
+from hq.publication import Publication, Published
+
+log = structlog.get_logger()
+
+LIVE_EVENTS_MAX = 4_000
+"""Events of one live batch, before its size is looked at."""
+
+LIVE_BACKLOG_MAX = 100_000
+"""Unsent events beyond which stores are sent to the head instead."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A segment in force, with the count of its rows that are still the newest."""
+
+    ref: SegmentRef
+    live: int
+
+
+class Outlet:
+    """Makes the messages of one stream; `hq.publisher` sends them and reports what was acknowledged."""
+
+    def __init__(self, stream: Stream, root: str, master: Master, publication: Publication, epoch: str) -> None:
+        self.stream = stream
+        self.epoch = epoch
+        self._root = root
+        self._master = master
+        self._publication = publication
+        stored = publication.published(stream)
+        self.published = stored.seq if stored and stored.epoch == epoch else 0
+        self.live_sent = self.published
+        self.live_acked = self.published
+        self.head_sha256 = stored.head_sha256 if stored and stored.epoch == epoch else ""
+        self.head_sent: int | None = None
+        self._rows_per_segment = 3_000
+        refs = publication.segments(stream, epoch)
+        counts = master.count_by_range(stream, [(s.first, s.last) for s in refs])
+        self._held = [_Held(ref, live) for ref, live in zip(refs, counts, strict=True)]
+
+    @property
+    def sealed(self) -> int:
+        return self._held[-1].ref.last if self._held else 0
+
+    def rewind(self) -> None:
+        """The line broke: nothing that was not acknowledged counts as sent."""
+        self.live_sent = self.live_acked
+        self.head_sent = None
+
+    def skip_backlog(self, row: StreamRow) -> None:
+        """Give up live batches for a backlog too long for them; heartbeat and head bring stores on."""
+        if row.head_seq - self.live_sent > LIVE_BACKLOG_MAX:
+            log.info("backlog.skipped", stream=str(self.stream), events=row.head_seq - self.live_sent)
+            self.live_sent = self.live_acked = row.head_seq
+            self._recount()
+
+    def next_live(self, row: StreamRow) -> tuple[Message, int] | None:
+        """The next live batch and the seq it ends at; None when all is sent."""
+        if self.live_sent >= row.head_seq:
+            return None
+        events = self._master.events_after(self.stream, self.live_sent, LIVE_EVENTS_MAX)
+        if not events:
+            return None
+        ends = [i for i, event in enumerate(events) if event.ends]
+        if ends:
+            events = events[: ends[-1] + 1]
+        while True:
+            message = encode_live(self._root, self._live(events))
+            if len(message.payload) <= SEGMENT_BYTES_TARGET or len(events) == 1:
+                break
+            events = events[: len(events) // 2]
+        self.live_sent = events[-1].seq
+        for event in events:
+            self._moved(event.prev_seq)
+        return message, events[-1].seq
+
+    def heartbeat(self, row: StreamRow, now_ms: int) -> Message:
+        """An empty batch that says: this is my newest, and its digest."""
+        empty = Live(
+            self.stream, self.epoch, row.head_seq + 1, row.head_seq, row.digest, row.digest, True, now_ms
+        )
+        return encode_live(self._root, empty)
+
+    def seal(self, now_ms: int, steps_max: int) -> bool:
+        """Seal the tail and rewrite what has moved on; at most `steps_max` segments. True when nothing is left."""
+        for _ in range(steps_max):
+            view = self._master.tail(self.stream, self.sealed, self._rows_per_segment)
+            if not view.more and len(pack_rows(view.rows, view.deleted)) <= TAIL_BYTES_TARGET:
+                return self._merge(now_ms)
+            last = view.last_seq if view.more else view.stream.head_seq
+            self._record(self.sealed + 1, last, now_ms)
+        return False
+
+    def head(self, now_ms: int) -> tuple[Message, int] | None:
+        """The head as of now and its seq; None while rows wait to be sealed or segments to be acknowledged."""
+        view = self._master.tail(self.stream, self.sealed, ROWS_MAX)
+        row = view.stream
+        if view.more or row.epoch != self.epoch:
+            return None
+        refs = tuple(h.ref for h in self._held)
+        head = Head(
+            self.stream, self.epoch, row.head_seq, row.digest, row.rows, row.floor, now_ms, refs, view.rows, view.deleted
+        )
+        message = encode_head(self._root, head)
+        if len(message.payload) > MESSAGE_BYTES_MAX:
+            log.error("head.oversized", stream=str(self.stream), size_bytes=len(message.payload), segments=len(refs))
+            return None
+        return message, row.head_seq
+
+    def acked_live(self, seq: int) -> None:
+        self.live_acked = max(self.live_acked, seq)
+
+    def acked_head(self, seq: int, digest: str) -> None:
+        """The broker has the head: that much is published."""
+        self.published, self.head_sha256, self.head_sent = seq, digest, None
+        self._publication.set_published(self.stream, Published(self.epoch, seq, digest))
+
+    def seed_again(self) -> None:
+        """The broker lost retained messages: everything in force goes out again."""
+        self._publication.forget_acks(self.stream)
+        self.head_sha256, self.head_sent = "", None
+
+    def _live(self, events: list[EventRow]) -> Live:
+        first, last = events[0], events[-1]
+        before = self._master.digest_at(self.stream, first.seq - 1) if first.seq > 1 else EMPTY
+        upserts = [e for e in events if e.op == "upsert"]
+        return Live(
+            self.stream, self.epoch, first.seq, last.seq, before, last.digest, last.ends, last.at_ms,
+            [e.row for e in upserts], [e.row for e in events if e.op == "delete"], [e.changed for e in upserts],
+        )  # fmt: skip
+
+    def _merge(self, now_ms: int) -> bool:
+        state = [Sealed(h.ref.first, h.ref.last, h.ref.rows, h.live) for h in self._held]
+        wanted = merges(state, self._rows_per_segment)
+        for merge in wanted[:2]:
+            self._record(merge.first, merge.last, now_ms)
+        return len(wanted) <= 2
+
+    def _record(self, first: int, last: int, now_ms: int) -> None:
+        """Seal `first..last` into one segment, or into several where one would be too large."""
+        made: list[tuple[SegmentRef, Message]] = []
+        at = first
+        while at <= last:
+            limit = self._rows_per_segment
+            rows, deleted = self._master.rows_between(self.stream, at, last, limit)
+            count = len(rows) + len(deleted)
+            until = last if count < limit else max(int(r[0] or 0) for r in (*rows[-1:], *deleted[-1:]))
+            message = encode_segment(self._root, Segment(self.stream, self.epoch, at, until, rows, deleted), now_ms)
+            size = len(message.payload)
+            if size > MESSAGE_BYTES_MAX - 8_192 and count > 1:
+                self._rows_per_segment = max(1, limit // 2)
+                continue
+            if count == limit:
+                self._rows_per_segment = max(64, min(ROWS_MAX, count * SEGMENT_BYTES_TARGET // max(size, 1)))
+            made.append((SegmentRef(at, until, count, size, sha256(message.payload).hexdigest()), message))
+            at = until + 1
+        self._publication.add(self.stream, self.epoch, made, now_ms)
+        kept = [h for h in self._held if h.ref.last < first or h.ref.first > last]
+        self._held = sorted(kept + [_Held(ref, ref.rows) for ref, _ in made], key=lambda h: h.ref.first)
+
+    def _moved(self, prev_seq: int) -> None:
+        """An entity left the segment that holds its earlier row."""
+        index = bisect_right(self._held, prev_seq, key=lambda h: h.ref.first) - 1
+        if prev_seq and index >= 0 and self._held[index].ref.last >= prev_seq:
+            self._held[index].live -= 1
+
+    def _recount(self) -> None:
+        counts = self._master.count_by_range(self.stream, [(h.ref.first, h.ref.last) for h in self._held])
+        self._held = [replace(h, live=live) for h, live in zip(self._held, counts, strict=True)]
+
+
+def pack_rows(rows: object, deleted: object) -> bytes:
+    """The bytes that a tail would take in a head, near enough to decide about sealing."""
+    import msgspec
+
+    return pack(msgspec.json.encode([rows, deleted]))[0]

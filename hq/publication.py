@@ -1,0 +1,188 @@
+"""The publication: which segments exist, as bytes, and what the broker has acknowledged of each stream.
+
+A file of its own beside the master, so that publishing never waits for an import. `hq run` is its only
+writer. It is derived: without it HQ seals and seeds everything anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from contract.cloudevents import Message
+from contract.messages import SegmentRef
+from contract.streams import Stream
+
+PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the broker has of a stream; `head_sha256` tells its head's bytes."""
+
+    epoch: str
+    seq: int
+    head_sha256: str
+
+
+def publication_path(master: Path) -> Path:
+    return master.with_name(f"{master.stem}.published{master.suffix}")
+
+
+class Publication:
+    """The writing connection; owned by the publisher's thread. A crash leaves segments that are sent again."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection.executescript(PRAGMAS)
+        schema = Database(self.connection)
+        if not schema["segments"].exists():
+            schema["segments"].create(
+                {
+                    "stream": str, "epoch": str, "first": int, "last": int, "rows": int, "size_bytes": int,
+                    "sha256": str, "topic": str, "content_type": str, "attributes": str, "payload": bytes,
+                    "acked": int, "retired_at_ms": int,
+                },
+                pk=("stream", "epoch", "first", "last"),
+            )  # fmt: skip
+            schema["streams"].create({"stream": str, "epoch": str, "seq": int, "head_sha256": str}, pk="stream")
+            schema["run"].create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
+
+    def published(self, stream: Stream) -> Published | None:
+        row = self.connection.execute(
+            "SELECT epoch, seq, head_sha256 FROM streams WHERE stream = ?", (str(stream),)
+        ).fetchone()
+        return Published(*row) if row else None
+
+    def set_published(self, stream: Stream, published: Published) -> None:
+        self.connection.execute(
+            "INSERT OR REPLACE INTO streams(stream, epoch, seq, head_sha256) VALUES(?, ?, ?, ?)",
+            (str(stream), published.epoch, published.seq, published.head_sha256),
+        )
+
+    def set_run(self, pid: int | None, *, connected: bool, now_ms: int) -> None:
+        self.connection.execute("INSERT OR REPLACE INTO run VALUES(1, ?, ?, ?)", (pid, int(connected), now_ms))
+
+    def segments(self, stream: Stream, epoch: str) -> list[SegmentRef]:
+        """The segments in force, in order; they cover 1..sealed."""
+        found = self.connection.execute(
+            "SELECT first, last, rows, size_bytes, sha256 FROM segments"
+            " WHERE stream = ? AND epoch = ? AND retired_at_ms IS NULL ORDER BY first",
+            (str(stream), epoch),
+        )
+        return [SegmentRef(*row) for row in found]
+
+    def add(self, stream: Stream, epoch: str, made: Sequence[tuple[SegmentRef, Message]], now_ms: int) -> None:
+        """Record adjacent sealed segments and retire those in their range, in one transaction."""
+        with self.connection:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute(
+                "UPDATE segments SET retired_at_ms = ? WHERE stream = ? AND epoch = ?"
+                " AND retired_at_ms IS NULL AND first >= ? AND last <= ?",
+                (now_ms, str(stream), epoch, made[0][0].first, made[-1][0].last),
+            )
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
+                [
+                    (
+                        str(stream), epoch, ref.first, ref.last, ref.rows, ref.size_bytes, ref.sha256, message.topic,
+                        message.content_type, json.dumps(dict(message.attributes)), message.payload,
+                    )
+                    for ref, message in made
+                ],
+            )  # fmt: skip
+
+    def unsent(self, stream: Stream, epoch: str) -> list[tuple[int, int]]:
+        """Ranges of the segments in force that the broker has not acknowledged."""
+        return self.connection.execute(
+            "SELECT first, last FROM segments WHERE stream = ? AND epoch = ?"
+            " AND acked = 0 AND retired_at_ms IS NULL ORDER BY first",
+            (str(stream), epoch),
+        ).fetchall()
+
+    def message(self, stream: Stream, epoch: str, span: tuple[int, int]) -> Message | None:
+        row = self.connection.execute(
+            "SELECT topic, payload, content_type, attributes FROM segments"
+            " WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
+            (str(stream), epoch, *span),
+        ).fetchone()
+        return Message(row[0], row[1], True, row[2], json.loads(row[3])) if row else None
+
+    def set_acked(self, stream: Stream, epoch: str, span: tuple[int, int]) -> None:
+        self.connection.execute(
+            "UPDATE segments SET acked = 1 WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
+            (str(stream), epoch, *span),
+        )
+
+    def forget_acks(self, stream: Stream) -> None:
+        """The broker lost its retained messages: everything in force is to be sent again."""
+        self.connection.execute("UPDATE segments SET acked = 0 WHERE stream = ?", (str(stream),))
+        self.connection.execute("UPDATE streams SET seq = 0, head_sha256 = '' WHERE stream = ?", (str(stream),))
+
+    def retire_epochs(self, stream: Stream, epoch: str, now_ms: int) -> None:
+        """Retire all segments of other epochs."""
+        self.connection.execute(
+            "UPDATE segments SET retired_at_ms = ? WHERE stream = ? AND epoch != ? AND retired_at_ms IS NULL",
+            (now_ms, str(stream), epoch),
+        )
+
+    def retired(self, stream: Stream, before_ms: int) -> list[tuple[str, int, int, str]]:
+        """Replaced segments whose grace is over: (epoch, first, last, topic)."""
+        return self.connection.execute(
+            "SELECT epoch, first, last, topic FROM segments WHERE stream = ? AND retired_at_ms < ? LIMIT 40",
+            (str(stream), before_ms),
+        ).fetchall()
+
+    def remove(self, stream: Stream, epoch: str, span: tuple[int, int]) -> None:
+        self.connection.execute(
+            "DELETE FROM segments WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
+            (str(stream), epoch, *span),
+        )
+
+    def in_force(self, stream: Stream, topic: str) -> bool:
+        """Whether a topic names a segment in force (a new epoch may use a retired one's name)."""
+        return (
+            self.connection.execute(
+                "SELECT 1 FROM segments WHERE stream = ? AND topic = ? AND retired_at_ms IS NULL", (str(stream), topic)
+            ).fetchone()
+            is not None
+        )
+
+
+def read_published(path: Path) -> dict[str, Any]:
+    """
+    Read the publication of the master at `path` without `hq run`.
+
+    Returns:
+        {"streams": {stream: {"epoch", "published", "segments", "retained_bytes"}},
+         "connected": bool, "pid": int | None, "seen_at_ms": int}
+    """
+    document: dict[str, Any] = {"streams": {}, "connected": False, "pid": None, "seen_at_ms": 0}
+    file = publication_path(path)
+    if not file.exists():
+        return document
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        for stream, epoch, seq in connection.execute("SELECT stream, epoch, seq FROM streams"):
+            count, size = connection.execute(
+                "SELECT count(*), coalesce(sum(size_bytes), 0) FROM segments WHERE stream = ? AND epoch = ?"
+                " AND retired_at_ms IS NULL",
+                (stream, epoch),
+            ).fetchone()
+            document["streams"][stream] = {
+                "epoch": epoch, "published": seq, "segments": count, "retained_bytes": size,
+            }  # fmt: skip
+        run = connection.execute("SELECT pid, connected, seen_at_ms FROM run WHERE id = 1").fetchone()
+        if run:
+            document |= {"pid": run[0], "connected": bool(run[1]), "seen_at_ms": run[2]}
+    except sqlite3.OperationalError:
+        pass  # `hq run` has only just made the file
+    finally:
+        connection.close()
+    return document

@@ -1,0 +1,223 @@
+"""The publisher: keeps the broker equal to the master, whatever the line and the broker do.
+
+Owned by one thread. It has no clock and no thread: `handle` and `step` get the time. Order per stream:
+live batches, then segments, then - when those are acknowledged - the head that names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+import structlog
+
+from contract.cloudevents import Message
+from contract.errors import ContractViolation
+from contract.messages import decode_head
+from contract.streams import Stream, head_topic, parse_topic
+from hq.master import Master, StreamRow
+from hq.outlet import Outlet
+from hq.publication import Publication
+from link.port import Connected, Disconnected, Event, Link, Published, Received
+
+log = structlog.get_logger()
+
+WINDOW = 64
+"""Messages sent and not acknowledged, at most."""
+
+AUDIT_MS = 2_000
+"""How long the broker may take to show the head it keeps, after a connect."""
+
+SEAL_STEPS = 8
+
+
+@dataclass(slots=True)
+class _Route:
+    """A stream's outlet and what the publisher waits for."""
+
+    outlet: Outlet
+    audit_until_ms: int | None = None
+    next_head_ms: int = 0
+    next_heartbeat_ms: int = 0
+    segments_sent: set[tuple[int, int]] | None = None
+
+
+class Publisher:
+    """Publishes every stream of one master over one link."""
+
+    def __init__(
+        self,
+        root: str,
+        master: Master,
+        publication: Publication,
+        link: Link,
+        *,
+        head_interval_ms: int = 500,
+        heartbeat_ms: int = 5_000,
+        segment_grace_ms: int = 600_000,
+    ) -> None:
+        self.connected = False
+        self._root = root
+        self._master = master
+        self._publication = publication
+        self._link = link
+        self._head_interval_ms = head_interval_ms
+        self._heartbeat_ms = heartbeat_ms
+        self._grace_ms = segment_grace_ms
+        self._routes: dict[Stream, _Route] = {}
+        self._acks: dict[int, Callable[[], None]] = {}
+
+    def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
+        """Take one link event."""
+        match event:
+            case Connected():
+                self.connected = True
+                self._acks.clear()
+                for stream, route in self._routes.items():
+                    self._audit(stream, route, now_ms)
+            case Disconnected(reason):
+                log.warning("line.lost", reason=reason)
+                self.connected = False
+                self._acks.clear()
+                for route in self._routes.values():
+                    route.outlet.rewind()
+                    route.segments_sent = None
+            case Published(token):
+                done = self._acks.pop(token, None)
+                if done is not None:
+                    done()
+            case Received(message):
+                self._receive(message, wall_ms)
+            case _:
+                pass
+
+    def step(self, now_ms: int, wall_ms: int) -> bool:
+        """Send what is due. True when more could be done at once."""
+        again = False
+        for row in self._master.streams():
+            route = self._route(row, now_ms, wall_ms)
+            if self.connected:
+                again = self._pump(row, route, now_ms, wall_ms) or again
+        return again
+
+    def _route(self, row: StreamRow, now_ms: int, wall_ms: int) -> _Route:
+        route = self._routes.get(row.stream)
+        if route is None or route.outlet.epoch != row.epoch:
+            outlet = Outlet(row.stream, self._root, self._master, self._publication, row.epoch)
+            self._publication.retire_epochs(row.stream, row.epoch, wall_ms)
+            route = self._routes[row.stream] = _Route(outlet)
+            if self.connected:
+                self._audit(row.stream, route, now_ms)
+        return route
+
+    def _audit(self, stream: Stream, route: _Route, now_ms: int) -> None:
+        """Ask the broker for the head that it keeps; what it shows, or does not, decides what is sent."""
+        route.audit_until_ms = now_ms + AUDIT_MS
+        topic = head_topic(self._root, stream)
+        self._link.unsubscribe([topic])
+        self._link.subscribe([topic])
+
+    def _receive(self, message: Message, wall_ms: int) -> None:
+        try:
+            kind, stream, _ = parse_topic(self._root, message.topic)
+        except ContractViolation:
+            return
+        route = self._routes.get(stream)
+        if kind != "head" or route is None or route.audit_until_ms is None or not message.payload:
+            return
+        self._link.unsubscribe([message.topic])
+        if sha256(message.payload).hexdigest() == route.outlet.head_sha256:
+            route.audit_until_ms = None
+            return
+        try:
+            head = decode_head(self._root, message)
+        except ContractViolation as violation:
+            log.warning("head.rejected", stream=str(stream), reason=violation.reason)
+        else:
+            known = next((r.head_seq for r in self._master.streams() if r.stream == stream), 0)
+            if head.epoch >= route.outlet.epoch and head.seq > known:
+                # HQ has forgotten changes that stores have seen: only a new incarnation is honest.
+                epoch = self._master.new_epoch(stream, wall_ms)
+                log.error("epoch.started", stream=str(stream), epoch=epoch, broker_seq=head.seq, head_seq=known)
+        self._seed(stream, route)
+
+    def _seed(self, stream: Stream, route: _Route) -> None:
+        log.warning("broker.seeded", stream=str(stream))
+        route.audit_until_ms = None
+        route.next_head_ms = 0
+        route.outlet.seed_again()
+
+    def _pump(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
+        outlet = route.outlet
+        outlet.skip_backlog(row)
+        while len(self._acks) < WINDOW:
+            batch = outlet.next_live(row)
+            if batch is None:
+                break
+            message, seq = batch
+            self._send(message, lambda seq=seq: outlet.acked_live(seq))  # type: ignore[misc]
+            route.next_heartbeat_ms = now_ms + self._heartbeat_ms
+        if outlet.live_sent < row.head_seq:
+            return False
+        if now_ms >= route.next_heartbeat_ms:
+            self._send(outlet.heartbeat(row, wall_ms), lambda: None)
+            route.next_heartbeat_ms = now_ms + self._heartbeat_ms
+            self._clear_retired(row.stream, wall_ms)
+        if route.audit_until_ms is not None:
+            if now_ms < route.audit_until_ms:
+                return False
+            self._link.unsubscribe([head_topic(self._root, row.stream)])
+            self._seed(row.stream, route)
+        return self._pump_head(row, route, now_ms, wall_ms)
+
+    def _pump_head(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
+        outlet = route.outlet
+        current = outlet.head_sha256 and outlet.published == row.head_seq
+        if current or outlet.head_sent is not None or now_ms < route.next_head_ms:
+            return False
+        if not outlet.seal(wall_ms, SEAL_STEPS):
+            return True
+        if self._pump_segments(row.stream, route):
+            return False
+        made = outlet.head(wall_ms)
+        if made is None:
+            return True
+        message, seq = made
+        digest = sha256(message.payload).hexdigest()
+        outlet.head_sent = seq
+        route.next_head_ms = now_ms + self._head_interval_ms
+        self._send(message, lambda: outlet.acked_head(seq, digest))
+        return False
+
+    def _pump_segments(self, stream: Stream, route: _Route) -> bool:
+        """Send the segments that the broker lacks; True while any is unacknowledged."""
+        outlet = route.outlet
+        unsent = self._publication.unsent(stream, outlet.epoch)
+        if route.segments_sent is None:
+            route.segments_sent = set()
+        for span in unsent:
+            if span in route.segments_sent or len(self._acks) >= WINDOW:
+                continue
+            message = self._publication.message(stream, outlet.epoch, span)
+            if message is not None:
+                route.segments_sent.add(span)
+                self._send(message, lambda span=span: self._acked_segment(route, span))  # type: ignore[misc]
+        return bool(unsent)
+
+    def _acked_segment(self, route: _Route, span: tuple[int, int]) -> None:
+        self._publication.set_acked(route.outlet.stream, route.outlet.epoch, span)
+        if route.segments_sent is not None:
+            route.segments_sent.discard(span)
+
+    def _clear_retired(self, stream: Stream, wall_ms: int) -> None:
+        """Clear the retained copies of replaced segments whose grace is over."""
+        for epoch, first, last, topic in self._publication.retired(stream, wall_ms - self._grace_ms):
+            if self._publication.in_force(stream, topic):
+                self._publication.remove(stream, epoch, (first, last))
+            elif len(self._acks) < WINDOW:
+                forget = (stream, epoch, (first, last))
+                self._send(Message(topic, b"", True), lambda f=forget: self._publication.remove(*f))  # type: ignore[misc]
+
+    def _send(self, message: Message, acked: Callable[[], None]) -> None:
+        self._acks[self._link.publish(message)] = acked

@@ -1,0 +1,96 @@
+"""What both daemons owe the machine they run on: logs, word to the supervisor, one instance, a stop flag."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+VALUE_CHARS_MAX = 1_000
+
+
+def configure_logs(*, debug: bool = False) -> None:
+    """JSON lines to stderr, or readable ones on a terminal; a log that cannot be written never stops the work."""
+    renderer: Any
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
+    else:
+        renderer = structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _cap_values,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(_Unfailing(sys.stderr)),
+        cache_logger_on_first_use=True,
+    )
+
+
+class _Unfailing:
+    """A text stream whose full disk or closed pipe is nobody's problem."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return 0
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            pass
+
+
+def _cap_values(_logger: Any, _method: str, event: Any) -> Any:
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > VALUE_CHARS_MAX:
+            event[key] = value[:VALUE_CHARS_MAX] + "..."
+    return event
+
+
+def notify_supervisor(state: str) -> None:
+    """Tell systemd (`READY=1`, `WATCHDOG=1`, `STOPPING=1`); without systemd, nothing."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            pass
+
+
+def lock_instance(path: Path) -> IO[str] | None:
+    """Take the lock of the one daemon on a database; None when another holds it. Keep the file open."""
+    file = open(path, "a+", encoding="ascii")  # noqa: SIM115 - lives as long as the process
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def on_stop(flag: Callable[[], None]) -> None:
+    """Call `flag` on SIGTERM and SIGINT; it may only set something and wake a loop."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: flag())
