@@ -1,0 +1,100 @@
+"""`hq run`: the composition root and the loop of the publishing daemon."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hq.master import Master
+from hq.publication import Publication, publication_path
+from hq.publisher import Publisher
+from hq.wake import Bell
+from link.inbox import Inbox
+from link.mqtt import MqttLink
+from link.port import NotConnected
+from link.process import configure_logs, notify_supervisor, on_stop
+
+if TYPE_CHECKING:
+    from hq.config import Settings
+
+log = structlog.get_logger()
+
+IDLE_WAIT_S = 0.25
+"""The slow fallback: how late a commit is noticed whose datagram got lost."""
+
+SEEN_EVERY_MS = 2_000
+EVENTS_PER_TURN = 1_000
+
+
+class Daemon:
+    """Everything that `hq run` owns; built here, started in `run`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bell = Bell(settings.db)
+        self._inbox = Inbox()
+        self._stopping = False
+        self._master = Master(settings.db)
+        self._publication = Publication(publication_path(settings.db))
+        self._link = MqttLink(settings.broker, f"hq-{settings.root.replace('/', '-')}", self._inbox.put)
+        self._publisher = Publisher(
+            settings.root,
+            self._master,
+            self._publication,
+            self._link,
+            head_interval_ms=settings.head_interval_ms,
+            heartbeat_ms=int(settings.heartbeat_s * 1000),
+            segment_grace_ms=int(settings.segment_grace_s * 1000),
+        )
+        self._seen_ms = 0
+        self._seen_connected: bool | None = None
+
+    def run(self) -> None:
+        """Publish until SIGTERM or SIGINT."""
+        on_stop(self._stop)
+        self._link.start()
+        notify_supervisor("READY=1")
+        log.info("publisher.started", pid=os.getpid())
+        try:
+            again = False
+            while not self._stopping:
+                again = self._turn(0.0 if again else IDLE_WAIT_S)
+        finally:
+            notify_supervisor("STOPPING=1")
+            self._link.close()
+            self._publication.set_run(None, connected=False, now_ms=time.time_ns() // 1_000_000)
+            log.info("publisher.stopped")
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._inbox.wake()
+
+    def _turn(self, wait_s: float) -> bool:
+        """Take what came in, send what is due. True when there is more to do at once."""
+        select.select([self._bell, self._inbox], [], [], wait_s)
+        self._bell.drain()
+        self._inbox.clear_wake()
+        now_ms, wall_ms = time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000
+        try:
+            for _ in range(EVENTS_PER_TURN):
+                event = self._inbox.pop()
+                if event is None:
+                    break
+                self._publisher.handle(event, now_ms, wall_ms)
+            again = self._publisher.step(now_ms, wall_ms)
+        except NotConnected:
+            again = False  # the Disconnected event is already on its way
+        if self._publisher.connected != self._seen_connected or now_ms - self._seen_ms >= SEEN_EVERY_MS:
+            self._seen_ms, self._seen_connected = now_ms, self._publisher.connected
+            self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
+            notify_supervisor("WATCHDOG=1")
+        return again or len(self._inbox) > 0
+
+
+def run(settings: Settings) -> None:
+    """Run the publishing daemon in this process. Raises AlreadyRunning when another has the master."""
+    configure_logs()
+    Daemon(settings).run()

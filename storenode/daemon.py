@@ -1,0 +1,161 @@
+"""`storenode run`: the composition root and the loop of the store's daemon.
+
+The main thread is the one writer: it owns the replica's writing connection, takes link events and job
+commands from queues, and feeds the watchdog by its own progress. A clean stop leaves the last connection
+open on purpose (`os._exit`): closing it would remove -wal and -shm, without which a till that may not
+write the directory cannot open the file.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from contract.streams import Stream
+from link.inbox import Inbox
+from link.mqtt import MqttLink
+from link.port import NotConnected
+from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
+from storenode.errors import StorenodeError
+from storenode.jobs import Checkpoint, Command, Jobs, Verified, Verify, scan_aside
+from storenode.replica import Replica
+from storenode.spool import FileSpool
+from storenode.worker import Worker
+
+if TYPE_CHECKING:
+    from storenode.config import Settings
+
+log = structlog.get_logger()
+
+IDLE_WAIT_S = 0.5
+HEARTBEAT_EVERY_MS = 2_000
+EVENTS_PER_TURN = 500
+WAL_BYTES_TARGET = 16 * 1024 * 1024
+
+
+class Daemon:
+    """Everything that `storenode run` owns; built here, started in `run`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = False
+        self._inbox = Inbox()
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        streams = settings.streams()
+        self._replica = Replica(settings.db, settings.scopes)
+        self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put)
+        self._worker = Worker(settings.root, self._replica, self._spool_of, self._link, streams)
+        self._jobs = Jobs(self._submit)
+        self._started_ms = time.time_ns() // 1_000_000
+        self._heartbeat_ms = 0
+        self._heartbeat_connected: bool | None = None
+
+    def run(self) -> None:
+        """Follow HQ until SIGTERM or SIGINT."""
+        on_stop(self._stop)
+        self._beat(0, self._started_ms)
+        self._link.start()
+        self._jobs.start()
+        notify_supervisor("READY=1")
+        log.info("store.started", store_id=self._settings.store_id, pid=os.getpid())
+        more = False
+        while not self._stopping:
+            more = self._turn(0.0 if more else IDLE_WAIT_S)
+        notify_supervisor("STOPPING=1")
+        self._jobs.stop()
+        self._link.close()
+        self._replica.heartbeat(
+            pid=None, connected=False, counters=self._counters(), now_ms=time.time_ns() // 1_000_000
+        )
+        self._replica.close_for_readers()
+        log.info("store.stopped")
+
+    def _spool_of(self, stream: Stream) -> FileSpool:
+        db = self._settings.db
+        return FileSpool(db.with_name(f"{db.name}.spool") / stream.context / stream.scope)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._inbox.wake()
+
+    def _submit(self, command: Command) -> None:
+        self._commands.put(command)
+        self._inbox.wake()
+
+    def _turn(self, wait_s: float) -> bool:
+        select.select([self._inbox], [], [], wait_s)
+        self._inbox.clear_wake()
+        now_ms, wall_ms = time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000
+        try:
+            for _ in range(EVENTS_PER_TURN):
+                event = self._inbox.pop()
+                if event is None or self._stopping:
+                    break
+                self._worker.handle(event, now_ms, wall_ms)
+            self._worker.flush(wall_ms)
+            self._worker.step(now_ms, wall_ms)
+        except NotConnected:
+            pass  # the Disconnected event is already on its way
+        self._obey()
+        if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
+            self._beat(now_ms, wall_ms)
+        return len(self._inbox) > 0
+
+    def _beat(self, now_ms: int, wall_ms: int) -> None:
+        self._heartbeat_ms, self._heartbeat_connected = now_ms, self._worker.connected
+        self._replica.heartbeat(
+            pid=os.getpid(), connected=self._worker.connected, counters=self._counters(), now_ms=wall_ms
+        )
+        if self._replica.wal_bytes() > WAL_BYTES_TARGET:
+            self._replica.checkpoint()
+        notify_supervisor("WATCHDOG=1")
+
+    def _counters(self) -> dict[str, int]:
+        return dict(self._worker.counters) | {"dropped": self._inbox.dropped}
+
+    def _obey(self) -> None:
+        """Carry out what jobs asked for."""
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            match command:
+                case Checkpoint():
+                    self._replica.checkpoint()
+                case Verify():
+                    scan_aside(self._settings.db, tuple(self._worker.followers), self._submit)
+                case Verified():
+                    self._replica.set_verified(
+                        command.stream, ok=command.ok, at_ms=time.time_ns() // 1_000_000
+                    )
+
+
+def run(settings: Settings) -> None:
+    """Run the store's daemon in this process; does not return."""
+    configure_logs()
+    settings.db.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_instance(Path(f"{settings.db}.lock"))
+    if lock is None:
+        raise StorenodeError(
+            f"another `storenode run` has the replica {settings.db}",
+            hint="stop it first (systemctl stop storenode), or give --db another path",
+        )
+    code = 0
+    try:
+        Daemon(settings).run()
+    except StorenodeError:
+        raise
+    except Exception:
+        log.exception("store.failed")
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
