@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,9 @@ import msgspec
 
 from contract.contexts import Context, Key, Row
 from contract.digest import MODULUS, from_hex, row_hash, to_hex
+from contract.limits import ROWS_MAX
+from contract.rows import decode_rows
+from contract.streams import Stream
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,3 +111,10 @@ def _event(new: Stored, key: Key, changed: tuple[str, ...], prev_seq: int, diges
         digest=digest,
         ends=0,
     )
+
+
+def check_as_a_store_would(stream: Stream, made: Sequence[Stored]) -> None:
+    """Raise ContractViolation for what no store would accept: it must never get into the master."""
+    rows = [row for row, deleted in made if not deleted]
+    for at in range(0, len(rows), ROWS_MAX):
+        decode_rows(stream, msgspec.Raw(_encode(rows[at : at + ROWS_MAX])), msgspec.Raw(b"[]"))

@@ -1,0 +1,1 @@
+"""The command side: one master at headquarters, and what publishes it."""

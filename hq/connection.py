@@ -1,0 +1,49 @@
+"""Opening the master's SQLite file, and SQLite's errors in HQ's words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from hq.errors import HqError, MasterBusy, MasterDamaged, MasterUnwritable
+
+BUSY_TIMEOUT_MS = 60_000
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open `path` (`rw`: must exist; `rwc`: is made) with the settings that every writer of a master has."""
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a commit that was reported survives a power cut
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # one process checkpoints: `hq run`
+    connection.execute("PRAGMA cache_size = -65536")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def not_a_master(path: Path) -> MasterDamaged:
+    return MasterDamaged(f"{path} is not a master of hq", hint="check db / HQ_DB; hq init makes a new master")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise HqErrors for SQLite's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _in_our_words(path, error) from error
+
+
+def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return MasterBusy(f"{path} is held by another command: {text}", hint="wait for it, then type this again")
+    if "not a database" in text:
+        return not_a_master(path)
+    if "malformed" in text or "no such table" in text or "no such column" in text:
+        return MasterDamaged(f"{path} is damaged: {text}", hint="restore the master from a backup")
+    return MasterUnwritable(f"cannot use {path}: {text}", hint="check free space, owner and mode of file and directory")

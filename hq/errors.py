@@ -1,0 +1,91 @@
+"""What can go wrong at HQ; every error says in `hint` what the operator does next.
+
+    HqError
+    ├── BadSettings        refuse: the configuration is wrong; all mistakes at once
+    ├── BadField           refuse: one field of a command or a feed row
+    ├── BadFeed            refuse: a feed that cannot be read, or one bad row of it
+    ├── GuardTripped       refuse: an import would change more than its guards allow
+    ├── NotPublished       refuse: `--wait` ran out of time; the change itself is committed
+    ├── AlreadyRunning     refuse: another `hq run` has this master
+    ├── MasterMissing      refuse: no master at this path
+    ├── MasterBusy         retry: another command holds the master for too long
+    ├── MasterUnwritable   halt: disk full, no permission, IO error
+    └── MasterDamaged      halt: not a master, or a damaged one
+"""
+
+from __future__ import annotations
+
+
+class HqError(Exception):
+    """The one base of HQ's errors.
+
+    Attributes:
+        hint: what to type or check next; one line; may be empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class BadSettings(HqError):
+    pass
+
+
+class BadField(HqError):
+    """One field of a command is wrong.
+
+    Attributes:
+        field: its name as the operator typed it; empty if it is about the row as a whole.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, field: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"{field}: {problem}" if field else problem, hint=hint)
+        self.field = field
+        self.problem = problem
+
+
+class BadFeed(HqError):
+    """A feed is wrong.
+
+    Attributes:
+        file: its name.
+        line: the line at fault, from 1; 0 if it is about the file as a whole.
+        field: the column or field at fault, or empty.
+    """
+
+    def __init__(self, file: str, line: int, field: str, problem: str, *, hint: str = "") -> None:
+        place = file + (f", line {line}" if line else "") + (f", field {field}" if field else "")
+        super().__init__(f"{place}: {problem}", hint=hint)
+        self.file = file
+        self.line = line
+        self.field = field
+
+
+class GuardTripped(HqError):
+    pass
+
+
+class NotPublished(HqError):
+    pass
+
+
+class AlreadyRunning(HqError):
+    pass
+
+
+class MasterMissing(HqError):
+    pass
+
+
+class MasterBusy(HqError):
+    pass
+
+
+class MasterUnwritable(HqError):
+    pass
+
+
+class MasterDamaged(HqError):
+    pass

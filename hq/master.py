@@ -1,0 +1,303 @@
+"""The master: every stream's rows and its event log in one SQLite file, written in one transaction.
+
+Any number of processes may write: each transaction takes the write lock first. Nobody checkpoints on
+their own; `hq run` calls `checkpoint`, and the last connection to close does.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self, cast
+
+import msgspec
+
+from contract.contexts import CONTEXTS, Key, Row
+from contract.digest import EMPTY
+from contract.streams import SCOPE_ALL, Stream, new_epoch
+from hq import schema, wake
+from hq.connection import connect, not_a_master, translated
+from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
+from hq.errors import MasterDamaged, MasterMissing
+
+ROWS_READ_MAX = 2**62
+
+_decode_names = msgspec.json.Decoder(list[str]).decode
+_decode_row = msgspec.json.Decoder(tuple[str | int | None, ...]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRow:
+    """Where a stream stands; `rows` counts live rows."""
+
+    stream: Stream
+    epoch: str
+    head_seq: int
+    digest: str
+    rows: int
+    floor: int
+
+
+class EventRow(NamedTuple):
+    """One event; `row` is the wire row, or `(seq, *keys)` of a delete; `digest` the stream's after it."""
+
+    seq: int
+    op: str
+    changed: list[str]
+    row: Row
+    prev_seq: int
+    digest: str
+    ends: bool
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one commit did: events `first_seq..head_seq`; none if nothing changed."""
+
+    stream: Stream
+    first_seq: int
+    head_seq: int
+
+    @property
+    def events(self) -> int:
+        return self.head_seq - self.first_seq + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What is newer than some seq, and the stream, in one snapshot; `more` if a limit cut it at `last_seq`."""
+
+    stream: StreamRow
+    rows: list[Row]
+    deleted: list[Row]
+    more: bool
+    last_seq: int
+
+
+class Master:
+    """One connection to the master, opened at first use; owned by one thread.
+
+    A crash leaves the last commit, whole. `entropy` names epochs.
+    """
+
+    def __init__(self, path: Path | str, entropy: Callable[[], int] = lambda: secrets.randbits(32)) -> None:
+        self.path = Path(path)
+        self._entropy = entropy
+        self._opened: sqlite3.Connection | None = None
+        self._written = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def create(self, now_ms: int) -> bool:
+        """Make the master with its chain-wide streams. Returns False if it was there, whole, already."""
+        with translated(self.path):
+            self._opened = self._opened or connect(self.path, "rwc")
+        with self._transaction("IMMEDIATE"):
+            if self._is_master():
+                return False
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise not_a_master(self.path)
+            schema.create(self._db)
+            for context in CONTEXTS:
+                self._add_stream(Stream(context, SCOPE_ALL), now_ms)
+        return True
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction over reads and commits; `hq run` is woken after it."""
+        self._written = False
+        with self._transaction("IMMEDIATE"):
+            yield
+        if self._written:
+            wake.notify(self.path)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One snapshot for several reads."""
+        with self._transaction("DEFERRED"):
+            yield
+
+    def commit(self, stream: Stream, changes: Sequence[Change], now_ms: int) -> Committed:
+        """Write one change set: rows, events and stream in one transaction, joining the one that is open."""
+        if not self._db.in_transaction:
+            with self.writing():
+                return self.commit(stream, changes, now_ms)
+        tip = self._tip(stream, now_ms)
+        before = self._before(stream, changes)
+        made = sequence(stream.declared, tip, changes, before, now_ms)
+        if made.events:
+            check_as_a_store_would(stream, made.rows)
+            self._write(stream, made, now_ms)
+            self._written = True
+        return Committed(stream, tip.head_seq + 1, made.head_seq)
+
+    def new_epoch(self, stream: Stream, now_ms: int) -> str:
+        """Begin a new incarnation of the stream's log; every replica will rebuild."""
+        epoch = new_epoch(now_ms, self._entropy())
+        with self.writing():
+            self._db.execute("UPDATE streams SET epoch = ? WHERE stream = ?", (epoch, str(stream)))
+            self._written = True
+        return epoch
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file as far as readers let it; only `hq run` calls this."""
+        with translated(self.path):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def streams(self) -> list[StreamRow]:
+        found = self._read("SELECT stream, epoch, head_seq, digest, rows, floor FROM streams ORDER BY stream")
+        return [StreamRow(Stream.parse(name), *rest) for name, *rest in found]
+
+    def stream(self, stream: Stream) -> StreamRow | None:
+        return next((row for row in self.streams() if row.stream == stream), None)
+
+    def stored(self, stream: Stream, key: Key) -> Stored | None:
+        """What the master holds of one entity."""
+        found = self._read(schema.statements(stream.declared).one, (stream.scope, *key))
+        return schema.stored(stream.declared, found[0]) if found else None
+
+    def live_rows(self, stream: Stream) -> dict[Key, Row]:
+        """Every live row of a stream, by key."""
+        context = stream.declared
+        width = 1 + len(context.keys)
+        found = self._read(schema.statements(context).every, (stream.scope,))
+        return {cast(Key, row[1:width]): row[:-1] for row in found if not row[-1]}
+
+    def events_after(self, stream: Stream, seq: int, limit: int) -> list[EventRow]:
+        """Up to `limit` events with a seq above `seq`, in order."""
+        found = self._read(
+            "SELECT seq, op, changed, row, prev_seq, digest, ends, at_ms FROM events"
+            " WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (str(stream), seq, limit),
+        )
+        return [
+            EventRow(s, op, _decode_names(changed), _decode_row(row), prev, digest, bool(ends), at_ms)
+            for s, op, changed, row, prev, digest, ends, at_ms in found
+        ]
+
+    def rows_between(
+        self, stream: Stream, first: int, last: int, limit: int | None = None
+    ) -> tuple[list[Row], list[Row]]:
+        """Rows and tombstones `(seq, *keys)` with a seq in `first..last`; at most `limit` together, lowest first."""
+        bounds = (stream.scope, first, last, ROWS_READ_MAX if limit is None else limit)
+        found = self._read(schema.statements(stream.declared).between, bounds)
+        width = 1 + len(stream.declared.keys)
+        return [row[:-1] for row in found if not row[-1]], [row[:width] for row in found if row[-1]]
+
+    def tail(self, stream: Stream, after: int, limit: int) -> Tail:
+        """Up to `limit` rows and tombstones with a seq above `after`, with the stream as of the same moment."""
+        if not self._db.in_transaction:
+            with self.reading():
+                return self.tail(stream, after, limit)
+        row = self.stream(stream)
+        if row is None:
+            raise MasterDamaged(f"{self.path} has no stream {stream}", hint="run: hq verify")
+        rows, deleted = self.rows_between(stream, after + 1, row.head_seq, limit)
+        ends = [cast(int, part[-1][0]) for part in (rows, deleted) if part]
+        last_seq = max(ends, default=after)
+        more = len(rows) + len(deleted) == limit and self.count_by_range(stream, [(last_seq + 1, row.head_seq)]) != [0]
+        return Tail(row, rows, deleted, more, last_seq)
+
+    def count_by_range(self, stream: Stream, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        """How many rows and tombstones have a seq in each range."""
+        sql = schema.statements(stream.declared).count
+        return [self._read(sql, (stream.scope, *span))[0][0] for span in ranges]
+
+    def digest_at(self, stream: Stream, seq: int) -> str:
+        """The stream's digest after the event `seq`."""
+        if seq == 0:
+            return EMPTY
+        found = self._read("SELECT digest FROM events WHERE stream = ? AND seq = ?", (str(stream), seq))
+        if not found:
+            raise MasterDamaged(f"{stream} has no event {seq} in {self.path}", hint="run: hq verify")
+        return str(found[0][0])
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._opened is None:
+            if not self.path.exists():
+                raise MasterMissing(f"there is no master at {self.path}", hint="run: hq init (or set db / HQ_DB)")
+            with translated(self.path):
+                self._opened = connect(self.path, "rw")
+                if not self._is_master():
+                    self.close()
+                    raise not_a_master(self.path)
+        return self._opened
+
+    def _is_master(self) -> bool:
+        ident, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+        if ident == schema.APPLICATION_ID and version != schema.VERSION:
+            raise MasterDamaged(
+                f"{self.path} has format {version}, this hq knows {schema.VERSION}", hint="use the hq that wrote it"
+            )
+        return bool(ident == schema.APPLICATION_ID)
+
+    def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with translated(self.path):
+            return self._db.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self, kind: str) -> Iterator[None]:
+        db = self._db
+        with translated(self.path):
+            db.execute(f"BEGIN {kind}")
+            try:
+                yield
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def _before(self, stream: Stream, changes: Sequence[Change]) -> dict[Key, Stored]:
+        context, sql, scope, db = stream.declared, schema.statements(stream.declared).one, stream.scope, self._db
+        found = ((key, db.execute(sql, (scope, *key)).fetchone()) for key, _ in changes)
+        return {key: schema.stored(context, row) for key, row in found if row}
+
+    def _tip(self, stream: Stream, now_ms: int) -> Tip:
+        row = self.stream(stream)
+        if row is None:
+            self._add_stream(stream, now_ms)
+            return Tip(0, EMPTY, 0)
+        return Tip(row.head_seq, row.digest, row.rows)
+
+    def _add_stream(self, stream: Stream, now_ms: int) -> None:
+        self._db.execute(
+            "INSERT INTO streams (stream, epoch, head_seq, digest, rows, floor, updated_at_ms)"
+            " VALUES (?, ?, 0, ?, 0, 0, ?)",
+            (str(stream), new_epoch(now_ms, self._entropy()), EMPTY, now_ms),
+        )
+        self._written = True
+
+    def _write(self, stream: Stream, made: ChangeSet, now_ms: int) -> None:
+        context = stream.declared
+        blank = (None,) * len(context.values)
+        self._db.executemany(
+            schema.statements(context).write,
+            ((stream.scope, *row, *blank, 1) if deleted else (stream.scope, *row, 0) for row, deleted in made.rows),
+        )
+        name = str(stream)
+        self._db.executemany(
+            "INSERT INTO events (stream, seq, at_ms, op, key, changed, prev_seq, row, digest, ends)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ((name, *event) for event in made.events),
+        )
+        self._db.execute(
+            "UPDATE streams SET head_seq = ?, digest = ?, rows = ?, updated_at_ms = ? WHERE stream = ?",
+            (made.head_seq, made.digest, made.count, now_ms, name),
+        )
+

@@ -1,0 +1,96 @@
+"""The master's tables, made from the declarations in `contract.contexts`, and the SQL that names them."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sqlite_utils
+
+from contract.contexts import CONTEXTS, Context
+from hq.core.changes import Stored
+
+APPLICATION_ID = 0x53744851
+"""Marks an SQLite file as a master ("StHQ")."""
+
+VERSION = 1
+
+STREAM_COLUMNS: dict[str, type] = {
+    "stream": str,
+    "epoch": str,
+    "head_seq": int,
+    "digest": str,
+    "rows": int,
+    "floor": int,
+    "updated_at_ms": int,
+}
+
+EVENTS = """
+CREATE TABLE events (
+    stream TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, op TEXT NOT NULL, key TEXT NOT NULL,
+    changed TEXT NOT NULL, prev_seq INTEGER NOT NULL, row TEXT NOT NULL, digest TEXT NOT NULL, ends INTEGER NOT NULL,
+    PRIMARY KEY (stream, seq)
+) WITHOUT ROWID
+"""
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make all tables; the caller's transaction holds them."""
+    db = sqlite_utils.Database(connection, execute_plugins=False)
+    streams = db.table("streams")
+    streams.create(STREAM_COLUMNS, pk="stream", not_null=set(STREAM_COLUMNS), defaults={"floor": 0}, strict=True)
+    connection.execute(EVENTS)
+    for context in CONTEXTS.values():
+        kinds: dict[str, type] = {"scope": str}
+        kinds |= dict.fromkeys((*context.key_names, *context.value_names), str)
+        kinds |= {"seq": int, "deleted": int}
+        table = db.table(f"master_{context.name}")
+        table.create(
+            kinds,
+            pk=("scope", *context.key_names),
+            not_null={"scope", *context.key_names, "seq", "deleted"},
+            defaults={"deleted": 0},
+            strict=True,
+        )
+        table.create_index(["scope", "seq"], unique=True)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The SQL of one context. A stored row is `(seq, *keys, *values, deleted)`."""
+
+    one: str
+    every: str
+    between: str
+    count: str
+    write: str
+
+
+@lru_cache
+def statements(context: Context) -> Statements:
+    table = f"[master_{context.name}]"
+    keys = ", ".join(f"[{name}]" for name in context.key_names)
+    values = ", ".join(f"[{name}]" for name in context.value_names)
+    width = 3 + len(context.key_names) + len(context.value_names)
+    updates = ", ".join(f"[{n}] = excluded.[{n}]" for n in (*context.value_names, "seq", "deleted"))
+    select = f"SELECT seq, {keys}, {values}, deleted FROM {table} WHERE scope = ?"
+    return Statements(
+        one=select + "".join(f" AND [{name}] = ?" for name in context.key_names),
+        every=select,
+        between=f"{select} AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+        count=f"SELECT count(*) FROM {table} WHERE scope = ? AND seq BETWEEN ? AND ?",
+        write=(
+            f"INSERT INTO {table} (scope, seq, {keys}, {values}, deleted)"
+            f" VALUES ({', '.join('?' * width)})"
+            f" ON CONFLICT (scope, {keys}) DO UPDATE SET {updates}"
+        ),
+    )
+
+
+def stored(context: Context, row: tuple[Any, ...]) -> Stored:
+    """Take `(seq, *keys, *values, deleted)` apart."""
+    return Stored(row[: 1 + len(context.keys)], True) if row[-1] else Stored(row[:-1], False)
