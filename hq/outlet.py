@@ -10,11 +10,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import cast
 
+import msgspec
 import structlog
 
 from contract.cloudevents import Message
 from contract.codec import pack
+from contract.contexts import Row
 from contract.digest import EMPTY
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
 from contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
@@ -32,6 +35,16 @@ LIVE_BACKLOG_MAX = 100_000
 """Unsent events beyond which stores are sent to the head instead."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What HQ aims for; the simulation makes everything small to have much of it."""
+
+    tail_bytes: int = TAIL_BYTES_TARGET
+    segment_bytes: int = SEGMENT_BYTES_TARGET
+    segment_rows: int = 3_000
+    segment_rows_max: int = ROWS_MAX
+
+
 @dataclass(slots=True)
 class _Held:
     """A segment in force, with the count of its rows that are still the newest."""
@@ -40,10 +53,31 @@ class _Held:
     live: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The first rows behind the last segment, and the stream, in one snapshot; `more`: there are further ones."""
+
+    stream: StreamRow
+    rows: list[Row]
+    deleted: list[Row]
+    more: bool
+
+    @property
+    def last_seq(self) -> int:
+        return max(cast(int, r[0]) for r in (*self.rows[-1:], *self.deleted[-1:]))
+
+    @property
+    def size_bytes(self) -> int:
+        """What it would take in a head, near enough to decide about sealing."""
+        return len(pack(msgspec.json.encode([self.rows, self.deleted]))[0])
+
+
 class Outlet:
     """Makes the messages of one stream; `hq.publisher` sends them and reports what was acknowledged."""
 
-    def __init__(self, stream: Stream, root: str, master: Master, publication: Publication, epoch: str) -> None:
+    def __init__(
+        self, stream: Stream, root: str, master: Master, publication: Publication, epoch: str, sizes: Sizes
+    ) -> None:
         self.stream = stream
         self.epoch = epoch
         self._root = root
@@ -55,7 +89,8 @@ class Outlet:
         self.live_acked = self.published
         self.head_sha256 = stored.head_sha256 if stored and stored.epoch == epoch else ""
         self.head_sent: int | None = None
-        self._rows_per_segment = 3_000
+        self._sizes = sizes
+        self._rows_per_segment = sizes.segment_rows
         refs = publication.segments(stream, epoch)
         counts = master.count_by_range(stream, [(s.first, s.last) for s in refs])
         self._held = [_Held(ref, live) for ref, live in zip(refs, counts, strict=True)]
@@ -88,7 +123,7 @@ class Outlet:
             events = events[: ends[-1] + 1]
         while True:
             message = encode_live(self._root, self._live(events))
-            if len(message.payload) <= SEGMENT_BYTES_TARGET or len(events) == 1:
+            if len(message.payload) <= self._sizes.segment_bytes or len(events) == 1:
                 break
             events = events[: len(events) // 2]
         self.live_sent = events[-1].seq
@@ -106,8 +141,8 @@ class Outlet:
     def seal(self, now_ms: int, steps_max: int) -> bool:
         """Seal the tail and rewrite what has moved on; at most `steps_max` segments. True when nothing is left."""
         for _ in range(steps_max):
-            view = self._master.tail(self.stream, self.sealed, self._rows_per_segment)
-            if not view.more and len(pack_rows(view.rows, view.deleted)) <= TAIL_BYTES_TARGET:
+            view = self._tail(self._rows_per_segment)
+            if not view.more and view.size_bytes <= self._sizes.tail_bytes:
                 return self._merge(now_ms)
             last = view.last_seq if view.more else view.stream.head_seq
             self._record(self.sealed + 1, last, now_ms)
@@ -115,7 +150,7 @@ class Outlet:
 
     def head(self, now_ms: int) -> tuple[Message, int] | None:
         """The head as of now and its seq; None while rows wait to be sealed or segments to be acknowledged."""
-        view = self._master.tail(self.stream, self.sealed, ROWS_MAX)
+        view = self._tail(ROWS_MAX)
         row = view.stream
         if view.more or row.epoch != self.epoch:
             return None
@@ -142,6 +177,14 @@ class Outlet:
         self._publication.forget_acks(self.stream)
         self.head_sha256, self.head_sent = "", None
 
+    def _tail(self, limit: int) -> _Tail:
+        with self._master.reading():
+            row = next(r for r in self._master.streams() if r.stream == self.stream)
+            rows, deleted = self._master.rows_between(self.stream, self.sealed + 1, row.head_seq, limit)
+            count = len(rows) + len(deleted)
+            more = count == limit and _Tail(row, rows, deleted, True).last_seq < row.head_seq
+        return _Tail(row, rows, deleted, more)
+
     def _live(self, events: list[EventRow]) -> Live:
         first, last = events[0], events[-1]
         before = self._master.digest_at(self.stream, first.seq - 1) if first.seq > 1 else EMPTY
@@ -166,14 +209,15 @@ class Outlet:
             limit = self._rows_per_segment
             rows, deleted = self._master.rows_between(self.stream, at, last, limit)
             count = len(rows) + len(deleted)
-            until = last if count < limit else max(int(r[0] or 0) for r in (*rows[-1:], *deleted[-1:]))
+            until = last if count < limit else max(cast(int, r[0]) for r in (*rows[-1:], *deleted[-1:]))
             message = encode_segment(self._root, Segment(self.stream, self.epoch, at, until, rows, deleted), now_ms)
             size = len(message.payload)
             if size > MESSAGE_BYTES_MAX - 8_192 and count > 1:
                 self._rows_per_segment = max(1, limit // 2)
                 continue
             if count == limit:
-                self._rows_per_segment = max(64, min(ROWS_MAX, count * SEGMENT_BYTES_TARGET // max(size, 1)))
+                fitting = count * self._sizes.segment_bytes // max(size, 1)
+                self._rows_per_segment = max(self._sizes.segment_rows // 50 + 1, min(self._sizes.segment_rows_max, fitting))
             made.append((SegmentRef(at, until, count, size, sha256(message.payload).hexdigest()), message))
             at = until + 1
         self._publication.add(self.stream, self.epoch, made, now_ms)
@@ -189,10 +233,3 @@ class Outlet:
     def _recount(self) -> None:
         counts = self._master.count_by_range(self.stream, [(h.ref.first, h.ref.last) for h in self._held])
         self._held = [replace(h, live=live) for h, live in zip(self._held, counts, strict=True)]
-
-
-def pack_rows(rows: object, deleted: object) -> bytes:
-    """The bytes that a tail would take in a head, near enough to decide about sealing."""
-    import msgspec
-
-    return pack(msgspec.json.encode([rows, deleted]))[0]

@@ -17,7 +17,7 @@ from contract.errors import ContractViolation
 from contract.messages import decode_head
 from contract.streams import Stream, head_topic, parse_topic
 from hq.master import Master, StreamRow
-from hq.outlet import Outlet
+from hq.outlet import Outlet, Sizes
 from hq.publication import Publication
 from link.port import Connected, Disconnected, Event, Link, Published, Received
 
@@ -56,6 +56,7 @@ class Publisher:
         head_interval_ms: int = 500,
         heartbeat_ms: int = 5_000,
         segment_grace_ms: int = 600_000,
+        sizes: Sizes | None = None,
     ) -> None:
         self.connected = False
         self._root = root
@@ -65,6 +66,7 @@ class Publisher:
         self._head_interval_ms = head_interval_ms
         self._heartbeat_ms = heartbeat_ms
         self._grace_ms = segment_grace_ms
+        self._sizes = sizes or Sizes()
         self._routes: dict[Stream, _Route] = {}
         self._acks: dict[int, Callable[[], None]] = {}
 
@@ -104,7 +106,7 @@ class Publisher:
     def _route(self, row: StreamRow, now_ms: int, wall_ms: int) -> _Route:
         route = self._routes.get(row.stream)
         if route is None or route.outlet.epoch != row.epoch:
-            outlet = Outlet(row.stream, self._root, self._master, self._publication, row.epoch)
+            outlet = Outlet(row.stream, self._root, self._master, self._publication, row.epoch, self._sizes)
             self._publication.retire_epochs(row.stream, row.epoch, wall_ms)
             route = self._routes[row.stream] = _Route(outlet)
             if self.connected:

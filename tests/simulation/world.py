@@ -1,0 +1,245 @@
+"""The simulated chain: one HQ, five stores, one faulty broker, one clock; everything follows from the seed.
+
+The oracle is `Model`: a dict per stream, folded here and nowhere else, with one frozen state per change set.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contract.contexts import Key, Row
+from contract.streams import Stream
+from hq.core.changes import Change
+from hq.master import Master
+from hq.outlet import Sizes
+from hq.publication import Publication
+from hq.publisher import Publisher
+from link.memory import MemoryBroker, MemoryLink
+from link.port import Event, NotConnected
+from storenode.replica import Replica
+from storenode.spool import MemorySpool
+from storenode.worker import Worker
+
+PRODUCT, PRICE = Stream("product", "all"), Stream("price", "all")
+STREAMS = (PRODUCT, PRICE)
+STORES = 5
+EPOCH_MS = 1_760_000_000_000
+SMALL = Sizes(tail_bytes=200, segment_bytes=400, segment_rows=6, segment_rows_max=12)
+
+State = dict[Key, Row]
+
+
+@dataclass
+class Model:
+    """What HQ had, by stream and seq at which a change set ended."""
+
+    now: dict[Stream, State] = field(default_factory=lambda: {s: {} for s in STREAMS})
+    history: dict[Stream, dict[int, State]] = field(default_factory=lambda: {s: {0: {}} for s in STREAMS})
+
+    def commit(self, stream: Stream, changes: list[Change], head_seq: int) -> None:
+        state = dict(self.now[stream])
+        for key, values in changes:
+            if values is None:
+                state.pop(key, None)
+            else:
+                state[key] = values
+        self.now[stream] = state
+        self.history[stream][head_seq] = state
+
+
+class Node:
+    """A process of the simulation: its events wait until its turn."""
+
+    def __init__(self, broker: MemoryBroker, client_id: str) -> None:
+        self.client_id = client_id
+        self.events: list[Event] = []
+        self.link = MemoryLink(broker, client_id, self.events.append)
+        self.link.start()
+
+
+class Hq(Node):
+    def __init__(self, broker: MemoryBroker, directory: Path, life: int) -> None:
+        super().__init__(broker, f"hq-{life}")
+        self.master = Master(directory / "hq.db")
+        self.publication = Publication(directory / "hq.published.db")
+        self.publisher = Publisher(
+            "t", self.master, self.publication, self.link,
+            head_interval_ms=300, heartbeat_ms=2_000, segment_grace_ms=5_000, sizes=SMALL,
+        )  # fmt: skip
+
+    def turn(self, now_ms: int) -> None:
+        waiting, self.events[:] = list(self.events), []
+        try:
+            for event in waiting:
+                self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
+            for _ in range(50):
+                if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
+                    break
+        except NotConnected:
+            pass
+
+    def crash(self) -> None:
+        self.link.close()
+        self.master.close()
+        self.publication.connection.close()
+
+
+class Store(Node):
+    def __init__(self, broker: MemoryBroker, directory: Path, name: str, life: int) -> None:
+        super().__init__(broker, f"{name}-{life}")
+        self.path = directory / f"{name}.db"
+        self.replica = Replica(self.path, ("all",))
+        self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
+        self.reader = sqlite3.connect(self.path)
+        self.seen: dict[Stream, int] = {}
+
+    def turn(self, now_ms: int) -> None:
+        waiting, self.events[:] = list(self.events), []
+        try:
+            for event in waiting:
+                self.worker.handle(event, now_ms, EPOCH_MS + now_ms)
+            self.worker.flush(EPOCH_MS + now_ms)
+            self.worker.step(now_ms, EPOCH_MS + now_ms)
+        except NotConnected:
+            pass
+
+    def crash(self) -> None:
+        self.link.close()
+        self.reader.close()
+        self.replica.connection.close()
+
+    def position(self, stream: Stream) -> int:
+        row = self.reader.execute("SELECT position FROM streams WHERE stream = ?", (str(stream),)).fetchone()
+        return int(row[0]) if row and row[0] else 0
+
+    def rows(self, stream: Stream) -> State:
+        context = stream.declared
+        columns = ", ".join((*context.key_names, *context.value_names))
+        found = self.reader.execute(f"SELECT {columns} FROM {context.table} WHERE scope = 'all'")
+        width = len(context.keys)
+        return {tuple(row[:width]): tuple(row[width:]) for row in found}
+
+
+class World:
+    """Runs one seed: `storm` with faults, then `calm` until all agree."""
+
+    def __init__(self, seed: int, directory: Path) -> None:
+        self.rng = random.Random(seed)
+        self.directory = directory
+        self.now_ms = 0
+        self.lives = 0
+        self.broker = MemoryBroker(self.rng)
+        with Master(directory / "hq.db") as master:
+            master.create(EPOCH_MS)
+        self.model = Model()
+        self.hq: Hq | None = Hq(self.broker, directory, 0)
+        self.desk = Master(directory / "hq.db")
+        self.stores = [Store(self.broker, directory, f"store-{i}", 0) for i in range(STORES)]
+
+    def close(self) -> None:
+        self.desk.close()
+        for node in (*self.stores, *([self.hq] if self.hq else [])):
+            node.crash()
+
+    def storm(self, steps: int) -> None:
+        for _ in range(steps):
+            self._fault()
+            if self.rng.random() < 0.5:
+                self._commit()
+            self._turn()
+
+    def calm(self, steps_max: int) -> None:
+        """End all faults; return once every store has HQ's newest."""
+        self.broker.loss = self.broker.repeat = 0.0
+        self.broker.reorder = False
+        self.broker.delay_ms_max = 20
+        if self.hq is None:
+            self._start_hq()
+        for node in (*self.stores, self.hq):
+            assert node is not None
+            self.broker.heal(node.client_id)
+        for _ in range(steps_max):
+            self._turn()
+            if self._converged():
+                return
+        states = {s.client_id: {str(t): (f.state, f.position.seq) for t, f in s.worker.followers.items()} for s in self.stores}
+        raise AssertionError(f"not converged: {states}, HQ {[(r.stream, r.head_seq) for r in self.desk.streams()]}")
+
+    def _converged(self) -> bool:
+        heads = {r.stream: r.head_seq for r in self.desk.streams()}
+        return all(
+            store.position(t) == heads[t] and store.worker.followers[t].state == "live"
+            for store in self.stores
+            for t in STREAMS
+        )
+
+    def _turn(self) -> None:
+        self.now_ms += self.rng.choice((5, 20, 100, 400))
+        self.broker.advance(self.now_ms)
+        if self.hq is not None:
+            self.hq.turn(self.now_ms)
+        for store in self.stores:
+            store.turn(self.now_ms)
+            self._check(store)
+
+    def _check(self, store: Store) -> None:
+        """The invariant: the rows are exactly what HQ had at the position, which ends a change set."""
+        for stream in STREAMS:
+            position = store.position(stream)
+            if store.seen.get(stream) != position:
+                store.seen[stream] = position
+                assert position in self.model.history[stream], f"{stream} stands inside a change set at {position}"
+                assert store.rows(stream) == self.model.history[stream][position], f"{stream} at {position}"
+
+    def _commit(self) -> None:
+        stream = self.rng.choice(STREAMS)
+        changes = [self._change(stream) for _ in range(self.rng.choice((1, 1, 2, 5, 30)))]
+        done = self.desk.commit(stream, changes, EPOCH_MS + self.now_ms)
+        if done.events:
+            self.model.commit(stream, changes, done.head_seq)
+
+    def _change(self, stream: Stream) -> Change:
+        sku = str(self.rng.randrange(40))
+        dead = self.rng.random() < 0.2
+        if stream == PRICE:
+            amount = self.rng.randrange(1, 999)
+            return Change((sku, "regular"), None if dead else ("EUR", f"[[1760000000,null,{amount}]]"))
+        values: Row = (None, f"name {self.rng.randrange(99)}", *(None,) * 10)
+        return Change((sku,), None if dead else values)
+
+    def _fault(self) -> None:
+        rng, broker = self.rng, self.broker
+        match rng.randrange(40):
+            case 0 | 1:
+                broker.cut(rng.choice(self.stores).client_id)
+            case 2 | 3:
+                broker.heal(rng.choice(self.stores).client_id)
+            case 4:
+                index = rng.randrange(STORES)
+                self.stores[index].crash()
+                self.lives += 1
+                self.stores[index] = Store(broker, self.directory, f"store-{index}", self.lives)
+            case 5 if self.hq is not None:
+                self.hq.crash()
+                self.hq = None
+            case 6 | 7 if self.hq is None:
+                self._start_hq()
+            case 8:
+                broker.forget_retained()
+                broker.restart()
+            case 9:
+                broker.restart()
+            case 10:
+                broker.loss = rng.choice((0.0, 0.1, 0.4))
+                broker.repeat = rng.choice((0.0, 0.2))
+                broker.reorder = rng.random() < 0.3
+                broker.delay_ms_max = rng.choice((1, 50, 2_000))
+            case _:
+                pass
+
+    def _start_hq(self) -> None:
+        self.lives += 1
+        self.hq = Hq(self.broker, self.directory, self.lives)
