@@ -1,1 +1,1 @@
-"""How it travels: the one home of paho, behind a small port, and its twin in memory for simulation."""
+"""How messages travel: a small port, its MQTT implementation, and an in-memory twin for simulation."""

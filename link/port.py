@@ -1,7 +1,16 @@
-"""The port: what HQ and stores need of a line to a broker, and the events it hands back.
+"""The port: what an owner may ask of a link, and the events it gets back.
 
-A link reconnects for ever and never re-subscribes: its owner sends its subscriptions again on each
-`Connected`, and publishes again what was not `Published` before a `Disconnected`.
+The rules that every implementation keeps (tests/ports runs one suite on all of them):
+
+- Each event goes to the one `sink` given to the constructor, in order; the sink must not block or raise.
+- A connection is `Connected`, then traffic, then `Disconnected`. A `Disconnected` may also come with no
+  `Connected` before it, to say why the line does not come up; once for each new reason.
+- A link reconnects by itself and for ever. It starts clean: after `Connected` the broker knows no
+  subscription of ours and the owner sends them again.
+- `Published(token)` means that the broker has taken the message over. A token that was not acknowledged
+  before `Disconnected` never will be; the owner publishes again. Tokens are never reused.
+- `subscribe` and `unsubscribe` while the line is down do nothing: the next `Connected` asks for them anyway.
+- A retained message comes once a subscription; to get it again, unsubscribe first.
 """
 
 from __future__ import annotations
@@ -11,67 +20,101 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from contract.cloudevents import Message
-from link.errors import NotConnected
+from contract.limits import FETCH_FILTERS_PER_SUBSCRIBE, MESSAGE_BYTES_MAX
+from link.errors import MessageTooLarge, NotConnected
 
 __all__ = [
-    "Connected", "Disconnected", "Event", "Link", "Message", "NotConnected", "Published", "Received", "Sink",
+    "Connected",
+    "Disconnected",
+    "Event",
+    "Link",
+    "Message",
+    "NotConnected",
+    "Published",
+    "Received",
+    "Sink",
     "Subscribed",
-]  # fmt: skip
+]
+
+TOPICS_PER_PACKET = FETCH_FILTERS_PER_SUBSCRIBE
+"""Filters of one SUBSCRIBE or UNSUBSCRIBE; AWS IoT allows no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A new connection, clean: no subscription, nothing in flight. `generation` counts connections."""
+    """The line is up. `generation` counts connections of this link, from 1."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is gone; tokens that were not acknowledged never will be."""
+    """The line is down, or still is for a new reason. `reason` is for a person."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
+    """A message came; untrusted. Its `retain` is True if the broker had kept it, False if it is live."""
+
     message: Message
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The broker acknowledged the message that `publish` gave this token for (a PUBACK; not durable)."""
+    """The broker has acknowledged the message of this token."""
 
     token: int
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
+    """The broker has granted these topics; one that it refuses is left out."""
+
     topics: tuple[str, ...]
 
 
 Event = Connected | Disconnected | Received | Published | Subscribed
 Sink = Callable[[Event], None]
-"""Takes events in order; called from the network thread; must not block."""
 
 
 class Link(Protocol):
-    """A line to a broker. All methods are called by one thread, none blocks on the network."""
+    """One client's line to the broker."""
 
     @property
-    def connected(self) -> bool: ...
+    def connected(self) -> bool:
+        """Whether the line is up now; the events tell it in order with everything else."""
+        ...
 
     def start(self) -> None:
-        """Begin to connect, and to reconnect whenever the line breaks."""
+        """Begin to connect; returns at once, also when no broker is there."""
+        ...
 
     def publish(self, message: Message) -> int:
-        """Send with QoS 1; returns the token that `Published` will carry. Raises NotConnected, Oversized."""
+        """
+        Send a message at QoS 1 and return its token.
+
+        Raises:
+            NotConnected: the line is down.
+            MessageTooLarge: the payload is over MESSAGE_BYTES_MAX, or over what the broker takes.
+        """
+        ...
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe with QoS 1, at most 8 filters a packet. Raises NotConnected."""
+        """Ask for topics at QoS 1, at most TOPICS_PER_PACKET in a packet."""
+        ...
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
-        """End subscriptions. Raises NotConnected."""
+        """Ask for topics no more. Messages already on their way still come."""
+        ...
 
     def close(self) -> None:
-        """Disconnect cleanly and stay so."""
+        """Disconnect cleanly (no will is sent) and stay so; no event comes after it returns."""
+        ...
+
+
+def check_size(message: Message, max_bytes: int = MESSAGE_BYTES_MAX) -> None:
+    """Raise MessageTooLarge for a payload over `max_bytes`."""
+    if len(message.payload) > max_bytes:
+        raise MessageTooLarge(message.topic, len(message.payload), max_bytes)
