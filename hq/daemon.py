@@ -74,7 +74,7 @@ class Daemon:
 
     def _turn(self, wait_s: float) -> bool:
         """Take what came in, send what is due. True when there is more to do at once."""
-        select.select([self._bell, self._inbox], [], [], wait_s)
+        select.select([self._bell.fileno(), self._inbox.fileno()], [], [], wait_s)
         self._bell.drain()
         self._inbox.clear_wake()
         now_ms, wall_ms = time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000

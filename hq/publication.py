@@ -41,9 +41,9 @@ class Publication:
     def __init__(self, path: Path | str) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.executescript(PRAGMAS)
-        schema = Database(self.connection)
-        if not schema["segments"].exists():
-            schema["segments"].create(
+        schema = Database(self.connection, execute_plugins=False)
+        if not schema.table("segments").exists():
+            schema.table("segments").create(
                 {
                     "stream": str, "epoch": str, "first": int, "last": int, "rows": int, "size_bytes": int,
                     "sha256": str, "topic": str, "content_type": str, "attributes": str, "payload": bytes,
@@ -51,8 +51,8 @@ class Publication:
                 },
                 pk=("stream", "epoch", "first", "last"),
             )  # fmt: skip
-            schema["streams"].create({"stream": str, "epoch": str, "seq": int, "head_sha256": str}, pk="stream")
-            schema["run"].create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
+            schema.table("streams").create({"stream": str, "epoch": str, "seq": int, "head_sha256": str}, pk="stream")
+            schema.table("run").create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
 
     def published(self, stream: Stream) -> Published | None:
         row = self.connection.execute(

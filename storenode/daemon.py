@@ -90,7 +90,7 @@ class Daemon:
         self._inbox.wake()
 
     def _turn(self, wait_s: float) -> bool:
-        select.select([self._inbox], [], [], wait_s)
+        select.select([self._inbox.fileno()], [], [], wait_s)
         self._inbox.clear_wake()
         now_ms, wall_ms = time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000
         try:
