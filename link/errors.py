@@ -2,8 +2,8 @@
 
     LinkError
     ├── BadBrokerUrl       refuse: the configured address of the broker
-    ├── MessageTooLarge    refuse: this message, before it is sent
-    └── NotConnected       retry: the line is down; the owner publishes again once it is up
+    ├── NotConnected       retry: the line is down; the owner publishes again once it is up
+    └── Oversized          refuse: this message, which brokers would cut the line for; it was not sent
 """
 
 from __future__ import annotations
@@ -25,22 +25,9 @@ class BadBrokerUrl(LinkError):
     pass
 
 
-class MessageTooLarge(LinkError):
-    """A payload that some broker between HQ and the stores would not carry.
-
-    Attributes:
-        topic: where it was going.
-        size_bytes: of the payload.
-    """
-
-    def __init__(self, topic: str, size_bytes: int, max_bytes: int) -> None:
-        super().__init__(
-            f"message of {size_bytes} bytes for {topic} is over the limit of {max_bytes}",
-            hint="raise the broker's max_packet_size if it is what limits; otherwise report this as a defect",
-        )
-        self.topic = topic
-        self.size_bytes = size_bytes
-
-
 class NotConnected(LinkError):
+    pass
+
+
+class Oversized(LinkError):
     pass

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from contract.cloudevents import Message
 from contract.limits import FETCH_FILTERS_PER_SUBSCRIBE, MESSAGE_BYTES_MAX
-from link.errors import MessageTooLarge, NotConnected
+from link.errors import NotConnected, Oversized
 
 __all__ = [
     "Connected",
@@ -30,6 +30,7 @@ __all__ = [
     "Link",
     "Message",
     "NotConnected",
+    "Oversized",
     "Published",
     "Received",
     "Sink",
@@ -97,7 +98,7 @@ class Link(Protocol):
 
         Raises:
             NotConnected: the line is down.
-            MessageTooLarge: the payload is over MESSAGE_BYTES_MAX, or over what the broker takes.
+            Oversized: the payload is over MESSAGE_BYTES_MAX, or over what the broker takes.
         """
         ...
 
@@ -115,6 +116,9 @@ class Link(Protocol):
 
 
 def check_size(message: Message, max_bytes: int = MESSAGE_BYTES_MAX) -> None:
-    """Raise MessageTooLarge for a payload over `max_bytes`."""
+    """Raise Oversized for a payload over `max_bytes`."""
     if len(message.payload) > max_bytes:
-        raise MessageTooLarge(message.topic, len(message.payload), max_bytes)
+        raise Oversized(
+            f"message of {len(message.payload)} bytes for {message.topic} is over the limit of {max_bytes}",
+            hint="if it is the broker that allows so little, raise its max_packet_size",
+        )
