@@ -23,7 +23,7 @@ from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
-from storenode.errors import StorenodeError
+from storenode.errors import AlreadyRunning, StorenodeError
 from storenode.jobs import Checkpoint, Command, Jobs, Verified, Verify, scan_aside
 from storenode.replica import Replica
 from storenode.spool import FileSpool
@@ -60,7 +60,7 @@ class Daemon:
     def run(self) -> None:
         """Follow HQ until SIGTERM or SIGINT."""
         on_stop(self._stop)
-        self._beat(0, self._started_ms)
+        self._beat(0, self._started_ms, pid=os.getpid())
         self._link.start()
         self._jobs.start()
         notify_supervisor("READY=1")
@@ -71,9 +71,8 @@ class Daemon:
         notify_supervisor("STOPPING=1")
         self._jobs.stop()
         self._link.close()
-        self._replica.heartbeat(
-            pid=None, connected=False, counters=self._counters(), now_ms=time.time_ns() // 1_000_000
-        )
+        self._worker.connected = False
+        self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         log.info("store.stopped")
 
@@ -105,13 +104,18 @@ class Daemon:
             pass  # the Disconnected event is already on its way
         self._obey()
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
-            self._beat(now_ms, wall_ms)
+            self._beat(now_ms, wall_ms, pid=os.getpid())
         return len(self._inbox) > 0
 
-    def _beat(self, now_ms: int, wall_ms: int) -> None:
+    def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:
         self._heartbeat_ms, self._heartbeat_connected = now_ms, self._worker.connected
         self._replica.heartbeat(
-            pid=os.getpid(), connected=self._worker.connected, counters=self._counters(), now_ms=wall_ms
+            store_id=self._settings.store_id,
+            pid=pid,
+            connected=self._worker.connected,
+            started_at_ms=self._started_ms,
+            counters=self._counters(),
+            now_ms=wall_ms,
         )
         if self._replica.wal_bytes() > WAL_BYTES_TARGET:
             self._replica.checkpoint()
@@ -144,7 +148,7 @@ def run(settings: Settings) -> None:
     settings.db.parent.mkdir(parents=True, exist_ok=True)
     lock = lock_instance(Path(f"{settings.db}.lock"))
     if lock is None:
-        raise StorenodeError(
+        raise AlreadyRunning(
             f"another `storenode run` has the replica {settings.db}",
             hint="stop it first (systemctl stop storenode), or give --db another path",
         )

@@ -1,0 +1,49 @@
+"""What can go wrong at a store; every error says in `hint` what the technician does next.
+
+    StorenodeError
+    ├── BadSettings       refuse: the configuration is wrong; all mistakes at once
+    ├── AlreadyRunning    refuse: another daemon has this replica
+    ├── ReplicaMissing    refuse: there is no replica here yet
+    ├── ReplicaBusy       retry: the file is locked by somebody else
+    ├── ReplicaUnwritable retry: disk full, no permission, IO error
+    ├── ReplicaDamaged    halt: not a replica, or a damaged one
+    └── NotFound          refuse: no such row
+"""
+
+from __future__ import annotations
+
+
+class StorenodeError(Exception):
+    """The one base of the store's errors. `hint`: what to type or check next; one line; may be empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class BadSettings(StorenodeError):
+    pass
+
+
+class AlreadyRunning(StorenodeError):
+    pass
+
+
+class ReplicaMissing(StorenodeError):
+    pass
+
+
+class ReplicaBusy(StorenodeError):
+    pass
+
+
+class ReplicaUnwritable(StorenodeError):
+    pass
+
+
+class ReplicaDamaged(StorenodeError):
+    pass
+
+
+class NotFound(StorenodeError):
+    pass

@@ -1,0 +1,187 @@
+"""What the commands read from a replica, on a read-only connection; works with the daemon dead or hung."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contract import digest
+from contract.contexts import CONTEXTS, Context
+from contract.schedule import load
+from contract.streams import Stream, rfc3339
+from storenode import schema
+from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
+from storenode.replica import translated
+
+BUSY_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One stream's content as it is (`digest`, `rows`) and as HQ announced it at `position`."""
+
+    stream: Stream
+    position: int
+    digest: str
+    announced: str
+    rows: int
+
+    @property
+    def ok(self) -> bool:
+        return self.digest == self.announced
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """One snapshot of the replica, read-only."""
+    if not path.exists():
+        raise ReplicaMissing(
+            f"there is no replica at {path}", hint="start the daemon (storenode run), or set --db / STORENODE_DB"
+        )
+    with translated(path):
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+        )
+        try:
+            if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+                raise ReplicaDamaged(f"{path} is not a replica", hint="check --db / STORENODE_DB")
+            db.execute("BEGIN")
+            yield db
+        finally:
+            db.close()
+
+
+def scan(path: Path, stream: Stream) -> Scan:
+    """Hash every row of a stream and put the sum beside what HQ announced; 450,000 rows a second."""
+    with reading(path) as db:
+        position, announced = db.execute(
+            "SELECT position, digest FROM streams WHERE stream = ?", (str(stream),)
+        ).fetchone() or (0, digest.EMPTY)
+        count = 0
+
+        def rows() -> Iterator[Any]:
+            nonlocal count
+            for row in db.execute(schema.scan_sql(stream.declared), (stream.scope,)):
+                count += 1
+                yield row
+
+        found = digest.to_hex(digest.total(rows()))
+    return Scan(stream, position, found, announced, count)
+
+
+def streams(path: Path) -> list[Stream]:
+    """The streams that the replica follows."""
+    with reading(path) as db:
+        return [Stream.parse(name) for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
+
+
+def get(path: Path, context: Context, key: Sequence[str]) -> dict[str, Any]:
+    """One entity's row from the most specific scope that has it. Raises NotFound."""
+    where = " AND ".join(f"t.{name} = ?" for name in context.key_names)
+    with reading(path) as db:
+        found = db.execute(
+            f"SELECT t.scope, {', '.join('t.' + c for c in context.columns)} FROM {context.table} t"  # noqa: S608
+            f" JOIN scopes s ON s.scope = t.scope WHERE {where} ORDER BY s.rank DESC LIMIT 1",
+            tuple(key),
+        ).fetchone()
+    if found is None:
+        raise NotFound(f"no {context.name} {' '.join(key)} in this replica", hint="check: storenode status")
+    row = dict(zip(("scope", *context.columns), found, strict=True))
+    for column in context.values:
+        if row[column.name] is not None and column.kind == "json":
+            row[column.name] = json.loads(row[column.name])
+        elif column.kind == "schedule":
+            row[column.name] = [
+                {
+                    "starts_at": rfc3339(step.starts_at * 1000),
+                    "ends_at": None if step.ends_at is None else rfc3339(step.ends_at * 1000),
+                    "amount_minor": step.amount_minor,
+                }
+                for step in load(row[column.name])
+            ]
+    return row
+
+
+def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
+    """The price of a SKU now, or at `at_s` (seconds since 1970). Raises NotFound."""
+    now = schema.NOW_S if at_s is None else str(int(at_s))
+    names = ("sku", "amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
+    with reading(path) as db:
+        found = db.execute(
+            f"SELECT {', '.join(names)} FROM ({schema.price_at_sql(now)}) WHERE sku = ?",  # noqa: S608 - an integer
+            (sku,),
+        ).fetchone()
+    if found is None:
+        raise NotFound(f"no price for {sku} at that time in this replica", hint="check: storenode status")
+    return dict(zip(names, found, strict=True))
+
+
+def status(path: Path) -> dict[str, Any]:
+    """The whole status document; see the operating guide for its keys."""
+    with reading(path) as db:
+        daemon = db.execute("SELECT store_id, pid, connected, started_at_ms, seen_at_ms, counters FROM daemon").fetchone()
+        store_id, pid, connected, started_ms, _, counters = daemon or (None, None, 0, None, None, "{}")
+        alive = pid is not None and daemon_alive(path)
+        found = {name: _stream_status(db, name, alive=alive) for (name,) in db.execute("SELECT stream FROM streams")}
+    wal = path.with_name(path.name + "-wal")
+    return {
+        "store_id": store_id,
+        "connected": bool(connected) and alive,
+        "pid": pid if alive else None,
+        "uptime_seconds": (time.time_ns() // 1_000_000 - started_ms) // 1000 if alive else None,
+        "streams": found,
+        "outbox": {"pending": 0, "oldest_age_seconds": None, "acked_seq": 0},
+        "clock": {"skew_seconds": None},
+        "database": {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "wal_bytes": wal.stat().st_size if wal.exists() else 0,
+            "free_bytes": shutil.disk_usage(path.parent).free,
+        },
+        "counters": json.loads(counters),
+    }
+
+
+def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[str, Any]:
+    context, scope = CONTEXTS[name.partition("/")[0]], name.partition("/")[2]
+    state, position, head_seq, lag, as_of, stale = db.execute(
+        "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
+    ).fetchone()
+    epoch, announced, verified_ms, verified_ok, quarantined = db.execute(
+        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined FROM streams WHERE stream = ?", (name,)
+    ).fetchone()
+    (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()  # noqa: S608
+    if not alive and state in ("live", "catching_up"):
+        state = "offline"
+    return {
+        "state": state, "epoch": epoch, "position": position, "head_seq": head_seq, "lag_events": lag,
+        "as_of": as_of, "stale_seconds": stale, "rows": rows, "digest": announced,
+        "verified_at": None if verified_ms is None else rfc3339(verified_ms),
+        "verified_ok": None if verified_ok is None else bool(verified_ok), "quarantined": quarantined,
+    }  # fmt: skip
+
+
+def daemon_alive(path: Path) -> bool:
+    """Whether a daemon holds the replica's lock; one that may not be looked at counts as alive."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,221 @@
+"""The replica's one writing connection: position and rows change in one transaction, whole change sets only.
+
+Owned by the writer thread. Everyone else opens the file read-only. `synchronous=NORMAL`: what a power cut
+takes back is fetched again. A crash leaves the last committed state; nothing here needs repair afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from contract.contexts import CONTEXTS, Context, Row
+from contract.digest import EMPTY
+from contract.streams import Stream
+from storenode import schema
+from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+
+BUSY_TIMEOUT_S = 5.0
+CACHE_KIB = 32_768
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Where the replica stands in a stream; epoch None: never bootstrapped."""
+
+    epoch: str | None
+    position: int
+    digest: str
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGED:
+            raise ReplicaDamaged(
+                f"{path} is not a sound replica: {error}", hint="stop storenode, move the file away, start it again"
+            ) from error
+        if code in _BUSY:
+            raise ReplicaBusy(f"{path} is locked by another program", hint="find it with: fuser -v FILE") from error
+        raise ReplicaUnwritable(f"{path}: {error}", hint="check free space and permissions") from error
+
+
+class Replica:
+    """The writer of one replica file; `scopes` from the least to the most specific."""
+
+    def __init__(self, path: Path, scopes: Sequence[str]) -> None:
+        self.path = path
+        with translated(path):
+            # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
+            self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+            self._open(tuple(scopes))
+
+    def _open(self, scopes: tuple[str, ...]) -> None:
+        db = self.connection
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        db.execute("PRAGMA temp_store=MEMORY")
+        db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+        made = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        with self._transaction():
+            if not made:
+                schema.create(db)
+            elif (ident, version) != (schema.APPLICATION_ID, schema.VERSION):
+                raise ReplicaDamaged(
+                    f"{self.path} is not a replica of this version", hint="move the file away; it will be fetched anew"
+                )
+            self._configure(scopes)
+
+    def _configure(self, scopes: tuple[str, ...]) -> None:
+        """Write down the scopes followed, and let go of what is followed no longer."""
+        db = self.connection
+        db.execute("DELETE FROM scopes")
+        db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", [(s, r) for r, s in enumerate(scopes)])
+        for (name,) in db.execute("SELECT stream FROM streams").fetchall():
+            stream = Stream.parse(name)
+            if stream.scope not in scopes:
+                db.execute(f"DELETE FROM {stream.declared.table} WHERE scope = ?", (stream.scope,))  # noqa: S608
+                db.execute("DELETE FROM streams WHERE stream = ?", (name,))
+        for context in CONTEXTS:
+            for scope in scopes:
+                db.execute("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", (f"{context}/{scope}", EMPTY))
+
+    def state(self, stream: Stream) -> StreamState:
+        with translated(self.path):
+            row = self.connection.execute(
+                "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
+            ).fetchone()
+        return StreamState(row[0], row[1], row[2] or EMPTY) if row else StreamState(None, 0, EMPTY)
+
+    def apply(
+        self,
+        stream: Stream,
+        *,
+        epoch: str,
+        position: int,
+        digest: str,
+        head_seq: int,
+        batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
+        replace: bool,
+        now_ms: int,
+    ) -> int:
+        """
+        Move a stream to `position` in one transaction; returns the rows and tombstones written.
+
+        Args:
+            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
+                What lies at or before the present position is skipped.
+            replace: the rows there are belong to another history and go.
+        """
+        context, written = stream.declared, 0
+        with translated(self.path), self._transaction():
+            after = 0 if replace else self.state(stream).position
+            if replace:
+                self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))  # noqa: S608
+            for rows, deleted in batches:
+                written += self._write(context, stream.scope, rows, deleted, after)
+            self.connection.execute(
+                "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
+                (epoch, position, digest, head_seq, str(stream)),
+            )
+            if position >= head_seq:
+                self.connection.execute(
+                    "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))
+                )
+        return written
+
+    def note(self, stream: Stream, *, state: str, head_seq: int, as_of_ms: int | None) -> None:
+        """Write down what readers may know of a stream between two commits."""
+        with translated(self.path):
+            self.connection.execute(
+                "UPDATE streams SET state = ?, head_seq = ?, as_of_ms = coalesce(?, as_of_ms) WHERE stream = ?",
+                (state, head_seq, as_of_ms, str(stream)),
+            )
+
+    def heartbeat(
+        self, *, store_id: str, pid: int | None, connected: bool, started_at_ms: int, counters: Mapping[str, int],
+        now_ms: int,
+    ) -> None:  # fmt: skip
+        """Write down that the daemon lives (or, with pid None, that it stopped)."""
+        with translated(self.path):
+            self.connection.execute(
+                "INSERT OR REPLACE INTO daemon(id, store_id, pid, connected, started_at_ms, seen_at_ms, counters)"
+                " VALUES(1, ?, ?, ?, ?, ?, ?)",
+                (store_id, pid, int(connected), started_at_ms, now_ms, json.dumps(dict(counters))),
+            )
+
+    def set_verified(self, stream: Stream, *, ok: bool, at_ms: int) -> None:
+        with translated(self.path):
+            self.connection.execute(
+                "UPDATE streams SET verified_at_ms = ?, verified_ok = ? WHERE stream = ?", (at_ms, int(ok), str(stream))
+            )
+
+    def wal_bytes(self) -> int:
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self, *, truncate: bool = False) -> None:
+        """Move the log into the file as far as readers let it, without waiting for them."""
+        with translated(self.path):
+            self.connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchall()
+
+    def close_for_readers(self) -> None:
+        """Leave a file that others can read: the connection stays open, the process ends by `os._exit`."""
+        self.checkpoint(truncate=True)
+
+    def _write(
+        self, context: Context, scope: str, rows: Sequence[Row], deleted: Sequence[Row], after: int
+    ) -> int:
+        rows, deleted = _newest(context, rows, deleted, after)
+        db = self.connection
+        if rows:
+            db.executemany(schema.upsert_sql(context), [(*row, scope) for row in rows])
+        if deleted:
+            db.executemany(schema.delete_sql(context), [(*row[1:], scope) for row in deleted])
+        return len(rows) + len(deleted)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+
+def _newest(
+    context: Context, rows: Sequence[Row], deleted: Sequence[Row], after: int
+) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Leave out what is not behind `after`, and all but the newest state of each entity."""
+    if after:
+        rows = [r for r in rows if cast(int, r[0]) > after]
+        deleted = [r for r in deleted if cast(int, r[0]) > after]
+    width = 1 + len(context.keys)
+    newest: dict[Row, int] = {}
+    for row in (*rows, *deleted):
+        key, seq = row[1:width], cast(int, row[0])
+        newest[key] = max(seq, newest.get(key, 0))
+    if len(newest) == len(rows) + len(deleted):
+        return rows, deleted
+    return (
+        [r for r in rows if newest[r[1:width]] == r[0]],
+        [r for r in deleted if newest[r[1:width]] == r[0]],
+    )
