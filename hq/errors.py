@@ -1,16 +1,16 @@
 """What can go wrong at HQ; every error says in `hint` what the operator does next.
 
-    HqError
-    ├── BadSettings        refuse: the configuration is wrong; all mistakes at once
-    ├── BadField           refuse: one field of a command or a feed row
-    ├── BadFeed            refuse: a feed that cannot be read, or one bad row of it
-    ├── GuardTripped       refuse: an import would change more than its guards allow
-    ├── NotPublished       refuse: `--wait` ran out of time; the change itself is committed
-    ├── AlreadyRunning     refuse: another `hq run` has this master
-    ├── MasterMissing      refuse: no master at this path
-    ├── MasterBusy         retry: another command holds the master for too long
-    ├── MasterUnwritable   halt: disk full, no permission, IO error
-    └── MasterDamaged      halt: not a master, or a damaged one
+HqError
+├── BadSettings        refuse: the configuration is wrong; all mistakes at once
+├── BadField           refuse: one field of a command or a feed row
+├── BadFeed            refuse: a feed that cannot be read, or one bad row of it
+├── GuardTripped       refuse: an import would change more than its guards allow
+├── NotPublished       refuse: `--wait` ran out of time; the change itself is committed
+├── AlreadyRunning     refuse: another `hq run` has this master
+├── MasterMissing      refuse: no master at this path
+├── MasterBusy         retry: another command holds the master for too long
+├── MasterUnwritable   halt: disk full, no permission, IO error
+└── MasterDamaged      halt: not a master, or a damaged one
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -23,60 +22,14 @@ from hq import schema, wake
 from hq.connection import connect, not_a_master, translated
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
 from hq.errors import MasterDamaged, MasterMissing
+from hq.records import Committed, EventRow, StreamRow, Tail
+
+__all__ = ["Committed", "EventRow", "Master", "StreamRow", "Tail"]
 
 ROWS_READ_MAX = 2**62
 
 _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_row = msgspec.json.Decoder(tuple[str | int | None, ...]).decode
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRow:
-    """Where a stream stands; `rows` counts live rows."""
-
-    stream: Stream
-    epoch: str
-    head_seq: int
-    digest: str
-    rows: int
-    floor: int
-
-
-class EventRow(NamedTuple):
-    """One event; `row` is the wire row, or `(seq, *keys)` of a delete; `digest` the stream's after it."""
-
-    seq: int
-    op: str
-    changed: list[str]
-    row: Row
-    prev_seq: int
-    digest: str
-    ends: bool
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What one commit did: events `first_seq..head_seq`; none if nothing changed."""
-
-    stream: Stream
-    first_seq: int
-    head_seq: int
-
-    @property
-    def events(self) -> int:
-        return self.head_seq - self.first_seq + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What is newer than some seq, and the stream, in one snapshot; `more` if a limit cut it at `last_seq`."""
-
-    stream: StreamRow
-    rows: list[Row]
-    deleted: list[Row]
-    more: bool
-    last_seq: int
 
 
 class Master:
@@ -140,7 +93,7 @@ class Master:
         before = self._before(stream, changes)
         made = sequence(stream.declared, tip, changes, before, now_ms)
         if made.events:
-            check_as_a_store_would(stream, made.rows)
+            check_as_a_store_would(stream, made)
             self._write(stream, made, now_ms)
             self._written = True
         return Committed(stream, tip.head_seq + 1, made.head_seq)
@@ -159,7 +112,7 @@ class Master:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def streams(self) -> list[StreamRow]:
-        found = self._read("SELECT stream, epoch, head_seq, digest, rows, floor FROM streams ORDER BY stream")
+        found = self.query("SELECT stream, epoch, head_seq, digest, rows, floor FROM streams ORDER BY stream")
         return [StreamRow(Stream.parse(name), *rest) for name, *rest in found]
 
     def stream(self, stream: Stream) -> StreamRow | None:
@@ -167,19 +120,19 @@ class Master:
 
     def stored(self, stream: Stream, key: Key) -> Stored | None:
         """What the master holds of one entity."""
-        found = self._read(schema.statements(stream.declared).one, (stream.scope, *key))
+        found = self.query(schema.statements(stream.declared).one, (stream.scope, *key))
         return schema.stored(stream.declared, found[0]) if found else None
 
     def live_rows(self, stream: Stream) -> dict[Key, Row]:
         """Every live row of a stream, by key."""
         context = stream.declared
         width = 1 + len(context.keys)
-        found = self._read(schema.statements(context).every, (stream.scope,))
+        found = self.query(schema.statements(context).every, (stream.scope,))
         return {cast(Key, row[1:width]): row[:-1] for row in found if not row[-1]}
 
     def events_after(self, stream: Stream, seq: int, limit: int) -> list[EventRow]:
         """Up to `limit` events with a seq above `seq`, in order."""
-        found = self._read(
+        found = self.query(
             "SELECT seq, op, changed, row, prev_seq, digest, ends, at_ms FROM events"
             " WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",
             (str(stream), seq, limit),
@@ -194,7 +147,7 @@ class Master:
     ) -> tuple[list[Row], list[Row]]:
         """Rows and tombstones `(seq, *keys)` with a seq in `first..last`; at most `limit` together, lowest first."""
         bounds = (stream.scope, first, last, ROWS_READ_MAX if limit is None else limit)
-        found = self._read(schema.statements(stream.declared).between, bounds)
+        found = self.query(schema.statements(stream.declared).between, bounds)
         width = 1 + len(stream.declared.keys)
         return [row[:-1] for row in found if not row[-1]], [row[:width] for row in found if row[-1]]
 
@@ -215,13 +168,13 @@ class Master:
     def count_by_range(self, stream: Stream, ranges: Sequence[tuple[int, int]]) -> list[int]:
         """How many rows and tombstones have a seq in each range."""
         sql = schema.statements(stream.declared).count
-        return [self._read(sql, (stream.scope, *span))[0][0] for span in ranges]
+        return [self.query(sql, (stream.scope, *span))[0][0] for span in ranges]
 
     def digest_at(self, stream: Stream, seq: int) -> str:
         """The stream's digest after the event `seq`."""
         if seq == 0:
             return EMPTY
-        found = self._read("SELECT digest FROM events WHERE stream = ? AND seq = ?", (str(stream), seq))
+        found = self.query("SELECT digest FROM events WHERE stream = ? AND seq = ?", (str(stream), seq))
         if not found:
             raise MasterDamaged(f"{stream} has no event {seq} in {self.path}", hint="run: hq verify")
         return str(found[0][0])
@@ -246,7 +199,8 @@ class Master:
             )
         return bool(ident == schema.APPLICATION_ID)
 
-    def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Read; for questions that only one command asks."""
         with translated(self.path):
             return self._db.execute(sql, parameters).fetchall()
 
@@ -300,4 +254,3 @@ class Master:
             "UPDATE streams SET head_seq = ?, digest = ?, rows = ?, updated_at_ms = ? WHERE stream = ?",
             (made.head_seq, made.digest, made.count, now_ms, name),
         )
-

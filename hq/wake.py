@@ -31,6 +31,16 @@ def notify(path: Path) -> None:
         return
 
 
+def is_awake(path: Path) -> bool:
+    """Whether an `hq run` of this master listens."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as caller:
+            caller.connect(wake_address(path))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
 class Bell:
     """The receiving end; bound for as long as it lives, and gone with its process."""
 

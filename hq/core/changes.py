@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,9 +10,13 @@ import msgspec
 
 from contract.contexts import Context, Key, Row
 from contract.digest import MODULUS, from_hex, row_hash, to_hex
-from contract.limits import ROWS_MAX
+from contract.errors import ContractViolation
+from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX
 from contract.rows import decode_rows
 from contract.streams import Stream
+
+ROW_BYTES_MAX = MESSAGE_BYTES_MAX // 2
+"""One row must fit into a message, whatever zstd makes of it."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -113,8 +117,13 @@ def _event(new: Stored, key: Key, changed: tuple[str, ...], prev_seq: int, diges
     )
 
 
-def check_as_a_store_would(stream: Stream, made: Sequence[Stored]) -> None:
+def check_as_a_store_would(stream: Stream, made: ChangeSet) -> None:
     """Raise ContractViolation for what no store would accept: it must never get into the master."""
-    rows = [row for row, deleted in made if not deleted]
+    for event in made.events:
+        if len(event.row) > ROW_BYTES_MAX // 4 and len(event.row.encode()) > ROW_BYTES_MAX:
+            raise ContractViolation("oversized", f"{event.key} is larger than {ROW_BYTES_MAX} bytes as a whole")
+        if "\\u0000" in event.row:
+            raise ContractViolation("bad_json", f"{event.key} holds a NUL character")
+    rows = [row for row, deleted in made.rows if not deleted]
     for at in range(0, len(rows), ROWS_MAX):
         decode_rows(stream, msgspec.Raw(_encode(rows[at : at + ROWS_MAX])), msgspec.Raw(b"[]"))

@@ -1,0 +1,38 @@
+"""`hq`: the command of the catalog desk and of the machine at headquarters.
+
+Exit codes: 0 done; 1 refused or failed, with `error:` and `hint:` on stderr; 2 wrong usage, or `verify` found
+a difference.
+"""
+
+from __future__ import annotations
+
+import click
+
+from hq.commands import facts, feeds, publish
+from hq.commands.frame import HqGroup, configured
+from hq.commands.frame import settings as read_settings
+
+
+@click.group(cls=HqGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@configured
+def main() -> None:
+    """The master catalog: change it, publish it, see how it stands.
+
+    Settings come from a TOML file (--config, HQ_CONFIG), the environment (HQ_DB, HQ_BROKER, HQ_ROOT) and options.
+    """
+
+
+@main.command()
+@configured
+def run() -> None:
+    """Publish what is committed, until SIGTERM: the daemon."""
+    from hq import daemon
+
+    daemon.run(read_settings())
+
+
+for command in (publish.init, publish.publish, feeds.import_feed, facts.status, facts.log, facts.verify):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

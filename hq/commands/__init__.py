@@ -1,0 +1,1 @@
+"""The commands of `hq`: each reads its words, asks the core, tells the master, prints the outcome."""

@@ -1,0 +1,196 @@
+"""From a command's fields to an entity's new values: names, types and bounds checked, unnamed fields kept.
+
+Fields are text as people type it; None or empty clears a field. Values are what goes on the wire.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import msgspec
+
+from contract import schedule
+from contract.codec import strict_json
+from contract.contexts import Column, Context, Key, Row, Value
+from contract.errors import ContractViolation
+from hq.core.money import EXPONENTS, minor_units
+from hq.core.pricing import Wanted, reprice
+from hq.core.times import epoch_seconds
+from hq.errors import BadField
+
+Fields = Mapping[str, str | None]
+
+STEP_FIELDS = ("amount", "starts_at", "ends_at")
+"""What a command says in place of a column of kind `schedule`."""
+
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+
+
+@lru_cache
+def fields_of(context: Context) -> tuple[str, ...]:
+    """The fields that commands and feeds of a context may name."""
+    names: list[str] = []
+    for column in (*context.keys, *context.values):
+        names += STEP_FIELDS if column.kind == "schedule" else (column.name,)
+    return tuple(names)
+
+
+def check_names(context: Context, names: Iterable[str]) -> None:
+    """Raise BadField for the first name that is no field of the context."""
+    known = fields_of(context)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise BadField(name[:80], f"is no field of {context.name}", hint=f"{meant}fields: {', '.join(known)}")
+
+
+def key_of(context: Context, fields: Fields) -> Key:
+    """The key that the fields name."""
+    return tuple(_required(column, fields.get(column.name) or column.default) for column in context.keys)
+
+
+@lru_cache
+def is_priced(context: Context) -> bool:
+    return any(column.kind == "schedule" for column in context.values)
+
+
+def edited(context: Context, fields: Fields, current: Row | None, now: int) -> Row:
+    """
+    The entity's values after one command.
+
+    Args:
+        current: the entity's values before it; None for a new one.
+        now: seconds since 1970.
+    """
+    wanted = wanted_of(context, fields, current) if is_priced(context) else None
+    return apply(context, fields, wanted, current, now)
+
+
+def apply(context: Context, fields: Fields, wanted: Wanted | None, current: Row | None, now: int) -> Row:
+    """Like `edited`, with the schedule's step read already."""
+    result: list[Value] = []
+    for index, column in enumerate(context.values):
+        old = None if current is None else current[index]
+        if column.kind == "schedule":
+            result.append(_rescheduled(context, fields, wanted, current, now) if wanted else old)
+        elif column.name in fields:
+            result.append(_value(column, fields[column.name], old))
+        elif old is None and column.required:
+            raise BadField(column.name, "is missing")
+        else:
+            result.append(old)
+    return tuple(result)
+
+
+def wanted_of(context: Context, fields: Fields, current: Row | None) -> Wanted:
+    """Read amount, starts_at and ends_at, in the currency that is named or in force."""
+    currency = _currency(context, fields, current)
+    amount = (fields.get("amount") or "").strip()
+    if not amount:
+        raise BadField("amount", "is missing")
+    try:
+        minor = minor_units(amount, currency)
+    except ValueError as error:
+        raise BadField("amount", str(error)) from None
+    return Wanted(minor, _time(fields, "starts_at"), _time(fields, "ends_at"))
+
+
+def _rescheduled(context: Context, fields: Fields, wanted: Wanted | None, current: Row | None, now: int) -> str:
+    if wanted is None:
+        raise BadField("amount", "is missing")
+    old_text, old_currency = _priced_before(context, current)
+    old = schedule.load(old_text) if old_text else ()
+    if old_currency and old_currency != _currency(context, fields, current):
+        if wanted.starts_at is not None and wanted.starts_at > now:
+            raise BadField("currency", f"is {old_currency} now; another one can only take effect at once")
+        if any(step.starts_at > now for step in old):
+            raise BadField("currency", f"has coming prices in {old_currency}", hint="delete the price line first")
+        old = ()
+    try:
+        new = reprice(old, wanted, now)
+    except ContractViolation as error:
+        raise BadField(error.field or "schedule", error.detail) from None
+    return old_text if old_text and new == old else schedule.dump(new)
+
+
+def _priced_before(context: Context, current: Row | None) -> tuple[str, str]:
+    """The schedule and currency in force; empty for a new entity."""
+    if current is None:
+        return "", ""
+    named = {column.kind: str(value) for column, value in zip(context.values, current, strict=True)}
+    return named["schedule"], named["currency"]
+
+
+def _currency(context: Context, fields: Fields, current: Row | None) -> str:
+    column = next(c for c in context.values if c.kind == "currency")
+    return _required(column, fields.get(column.name) or _priced_before(context, current)[1])
+
+
+def _time(fields: Fields, name: str) -> int | None:
+    text = (fields.get(name) or "").strip()
+    try:
+        return epoch_seconds(text) if text else None
+    except ValueError as error:
+        raise BadField(name, str(error)) from None
+
+
+def _required(column: Column, text: str | None) -> str:
+    value = _value(column, text, None)
+    if value is None:
+        raise BadField(column.name, "is missing")
+    return str(value)
+
+
+def _value(column: Column, text: str | None, old: Value) -> Value:
+    if text is not None and text == old:
+        return old  # was checked when it came in
+    text = (text or "").strip()
+    if not text:
+        if column.required:
+            raise BadField(column.name, "is missing")
+        return None
+    return _checked(column, text)
+
+
+def _checked(column: Column, text: str) -> str:
+    problem = _unsendable(text)
+    if problem is None and len(text) > column.chars_max:
+        problem = f"has {len(text)} characters; at most {column.chars_max}"
+    if problem is None and column.kind == "choice" and text not in column.choices:
+        problem = f"{text[:40]!r} must be one of {', '.join(column.choices)}"
+    if problem is None and column.kind == "currency" and text not in EXPONENTS:
+        problem = f"{text[:40]!r} is no ISO 4217 currency code such as EUR"
+    if problem is None and column.chars_max < 100 and not text.isprintable():
+        problem = "holds a control character"
+    if problem is not None:
+        raise BadField(column.name, problem)
+    return _json_object(column, text) if column.kind == "json" else text
+
+
+def _unsendable(text: str) -> str | None:
+    """Why no store would accept the text; see contract/codec.py."""
+    if "\0" in text or "\\u0000" in text:
+        return "holds a NUL character"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "holds half a character (a lone surrogate)"
+    return None
+
+
+def _json_object(column: Column, text: str) -> str:
+    """One spelling for equal objects, so that the same again is no change."""
+    try:
+        value = strict_json(text)
+    except ContractViolation as error:
+        raise BadField(column.name, f"is not JSON: {error.detail}") from None
+    if not isinstance(value, dict):
+        raise BadField(column.name, "must be a JSON object")
+    result = _encode_sorted(value)
+    if strict_json(result) != value or len(result) > column.chars_max:
+        raise BadField(column.name, "holds a number out of range, or is too long")
+    return result.decode()

@@ -1,0 +1,70 @@
+"""What a command or feed row asks of a price's schedule, and what becomes of the schedule.
+
+Steps that are over mean nothing to anyone, so a schedule that differs only in them has not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from contract import schedule
+from contract.schedule import Schedule, Step
+
+
+class Wanted(NamedTuple):
+    """A price asked for; `starts_at` None: from now on, or from `holds_from` on, unless it is that already."""
+
+    amount_minor: int
+    starts_at: int | None = None
+    ends_at: int | None = None
+    holds_from: int | None = None
+
+    def over(self, now: int) -> bool:
+        return self.ends_at is not None and self.ends_at <= now
+
+
+def reprice(old: Schedule, wanted: Wanted, now: int) -> Schedule:
+    """
+    Put a wanted price into a schedule; return `old` itself if that changes nothing that is still to come.
+
+    Raises:
+        ContractViolation: it is over already, ends before it starts, or overlaps in a way that needs a decision.
+    """
+    starts_at = wanted.starts_at
+    if starts_at is None:
+        starts_at = now if wanted.holds_from is None else wanted.holds_from
+        there = schedule.at(old, starts_at)
+        if there is not None and there.amount_minor == wanted.amount_minor and wanted.ends_at in (None, there.ends_at):
+            return old
+    new = schedule.set_step(old, now, Step(starts_at, wanted.ends_at, wanted.amount_minor))
+    new = _to_come(new, now)
+    return old if new == _to_come(old, now) else new
+
+
+def arrange(wanted: Sequence[Wanted], now: int) -> list[tuple[int, Wanted]]:
+    """
+    Order the wanted prices of one price line so that the same feed, read again later, changes nothing.
+
+    An undated price is what holds around the dated ones. Once a dated one of the same feed is running, the
+    undated price takes effect when that one ends, or never if it is open.
+
+    Returns:
+        (index in `wanted`, price to set), in the order to set them; those that are over are left out.
+    """
+    current = [(i, w) for i, w in enumerate(wanted) if not w.over(now)]
+    dated = sorted(((i, w) for i, w in current if w.starts_at is not None), key=lambda each: each[1].starts_at or 0)
+    undated = [(i, w) for i, w in current if w.starts_at is None]
+    at: int | None = now
+    for _, step in dated:
+        if at is not None and (step.starts_at or 0) <= at and not step.over(at):
+            at = step.ends_at
+    if at == now:
+        return undated + dated
+    if at is None:
+        return dated
+    return dated + [(i, w._replace(holds_from=at)) for i, w in undated if not w.over(at)]
+
+
+def _to_come(steps: Schedule, now: int) -> Schedule:
+    return tuple(step for step in steps if not step.over(now))
