@@ -92,10 +92,12 @@ class Follower:
 
     def step(self, now_ms: int) -> None:
         """Ask again for what did not come in time."""
-        if self.phase is Phase.FETCHING and now_ms >= self._deadline_ms:
+        if self.phase in (Phase.DOWN, Phase.LIVE) or now_ms < self._deadline_ms:
+            return
+        if self.phase is Phase.FETCHING:
             self._counters["fetch_timeouts"] += 1
             log.warning("segments.missed", stream=str(self.stream), missing=self._fetch.missing)
-            self._reread_head(now_ms)
+        self._reread_head(now_ms)
 
     def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""

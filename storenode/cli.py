@@ -1,0 +1,191 @@
+"""The `storenode` command: run the daemon, ask the replica.
+
+Exit codes: 0 well; 1 an error, or a store that is usable but not fresh; 2 wrong usage, or a store that is
+not usable; 3 `status` could not tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from contract.contexts import CONTEXTS
+from contract.errors import ContractViolation
+from link.errors import LinkError
+from storenode.config import Settings, load
+from storenode.core import health
+from storenode.errors import StorenodeError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn our errors into one clear line and a hint."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (StorenodeError, LinkError, ContractViolation) as error:
+            click.echo(f"error: {error}", err=True)
+            if getattr(error, "hint", ""):
+                click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)
+            raise SystemExit(health.UNKNOWN if click.get_current_context().info_name == "status" else 1) from error
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="storenode")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings (STORENODE_CONFIG).")
+@click.option("--db", help="The replica file (STORENODE_DB).")
+@click.option("--store-id", help="This store's id (STORENODE_STORE_ID).")
+@click.option("--broker", help="mqtt://host:1883 or mqtts://user:pw@host:8883 (STORENODE_BROKER).")
+@click.option("--scopes", help="Scopes to follow, the most specific last: all,zone-west (STORENODE_SCOPES).")
+@click.option("--root", help="First level of every topic (STORENODE_ROOT).")
+@click.pass_context
+def main(context: click.Context, config: Path | None, **options: str | None) -> None:
+    """Keep a store's replica of the catalog, and ask it."""
+    context.obj = lambda: load(os.environ, config, options)
+
+
+SettingsOf = Callable[[], Settings]
+
+
+@main.command()
+@click.pass_obj
+@reported
+def run(settings: SettingsOf) -> None:
+    """Follow HQ: the daemon, in the foreground, until SIGTERM."""
+    from storenode import daemon
+
+    daemon.run(settings())
+
+
+@main.command()
+@json_option
+@click.pass_obj
+@reported
+def status(settings: SettingsOf, as_json: bool) -> None:
+    """Say how fresh this replica is; works with the daemon dead or hung.
+
+    Exit code: 0 live and fresh; 1 usable but stale, offline or catching up; 2 not usable; 3 could not tell.
+    """
+    from storenode import readers
+
+    found = readers.status(settings().db)
+    state = health.overall(found["streams"])
+    if as_json:
+        click.echo(json.dumps({"store_id": found.pop("store_id"), "state": state, **found}))
+    else:
+        _show(found, state)
+    raise SystemExit(health.exit_code(state))
+
+
+@main.command()
+@click.argument("context", type=click.Choice(list(CONTEXTS)))
+@click.argument("key", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+@reported
+def get(settings: SettingsOf, context: str, key: tuple[str, ...], as_json: bool) -> None:
+    """Print one row: `get product 4011`, `get price 4011 regular`."""
+    from storenode import readers
+
+    declared = CONTEXTS[context]
+    whole = key + tuple(c.default for c in declared.keys[len(key) :] if c.default)
+    if len(whole) != len(declared.keys):
+        raise click.UsageError(f"a {context} is named by {' '.join(declared.key_names).upper()}")
+    row = readers.get(settings().db, declared, whole)
+    if as_json:
+        click.echo(json.dumps(row, ensure_ascii=False))
+        return
+    for name, value in row.items():
+        if value is not None:
+            shown = value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)
+            click.echo(f"{name:14}{shown}")
+
+
+@main.command()
+@click.argument("sku")
+@click.option("--at", "at", help="RFC 3339 time, as in 2026-12-24T08:00:00Z; now if left out.")
+@json_option
+@click.pass_obj
+@reported
+def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None:
+    """Print the price of SKU in force now, or at a time."""
+    from storenode import readers
+
+    found = readers.price(settings().db, sku, None if at is None else _seconds(at))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    until = f" until {found['ends_at']}" if found["ends_at"] else ""
+    click.echo(f"{found['sku']}  {found['amount_minor']} minor units of {found['currency']}  ({found['kind']}, {found['scope']}){until}")
+
+
+@main.command()
+@json_option
+@click.pass_obj
+@reported
+def verify(settings: SettingsOf, as_json: bool) -> None:
+    """Prove the replica: hash every row and compare with what HQ announced. Exit code 2 if any stream differs."""
+    from storenode import readers
+
+    path = settings().db
+    scans = [readers.scan(path, stream) for stream in readers.streams(path)]
+    if as_json:
+        streams = {
+            str(s.stream): {
+                "position": s.position, "rows": s.rows, "digest": s.digest, "announced": s.announced, "ok": s.ok,
+            }
+            for s in scans
+        }  # fmt: skip
+        click.echo(json.dumps({"ok": all(s.ok for s in scans), "streams": streams}))
+    else:
+        for s in scans:
+            click.echo(f"{s.stream!s:24}{s.rows:>9} rows  {s.digest}  {'equal' if s.ok else 'DIFFERS'}")
+    raise SystemExit(0 if all(s.ok for s in scans) else 2)
+
+
+def _seconds(text: str) -> int:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise StorenodeError(f"{text!r} is not a time", hint="as in 2026-12-24T08:00:00Z") from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return int(found.timestamp())
+
+
+def _show(found: dict[str, Any], state: str) -> None:
+    """One screen for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    colour = {0: "green", 1: "yellow"}.get(health.exit_code(state), "red")
+    line = "connected" if found["connected"] else "not connected"
+    daemon = f"pid {found['pid']}" if found["pid"] else "daemon not running"
+    console.print(f"[bold]{found['store_id'] or 'this store'}[/]  [{colour}]{state}[/]  {line}, {daemon}")
+    table = Table("stream", "state", "position", "behind", "rows", "as of", "digest", box=None, pad_edge=False)
+    for name, s in found["streams"].items():
+        table.add_row(
+            name, s["state"], str(s["position"]), str(s["lag_events"]), str(s["rows"]), s["as_of"] or "never",
+            s["digest"][:12],
+        )  # fmt: skip
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The store's settings: a TOML file, then the environment, then options; the one reader of the environment."""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contract.contexts import CONTEXTS
+from contract.errors import ContractViolation
+from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
+from link.errors import LinkError
+from link.url import BrokerUrl
+from storenode.errors import BadSettings
+
+ENVIRONMENT_PREFIX = "STORENODE_"
+
+
+def _host_name() -> str:
+    """This machine's name, bent into what a store id may be."""
+    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")[:32].strip("-")
+    return name or "store"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything `storenode` can be told from outside, checked.
+
+    `follows`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
+    """
+
+    db: Path = Path("replica.db")
+    store_id: str = field(default_factory=_host_name)
+    broker: BrokerUrl = field(default_factory=lambda: BrokerUrl.parse("mqtt://localhost:1883"))
+    root: str = "storenode"
+    follows: tuple[str, ...] = (SCOPE_ALL,)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes followed, each once, the most specific last."""
+        return tuple(dict.fromkeys(f.rpartition("/")[2] for f in self.follows))
+
+    def streams(self) -> tuple[Stream, ...]:
+        found = []
+        for follow in self.follows:
+            context, slash, scope = follow.rpartition("/")
+            found += [Stream(c, scope) for c in ([context] if slash else CONTEXTS)]
+        return tuple(dict.fromkeys(found))
+
+
+def load(
+    environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
+) -> Settings:
+    """
+    Read the settings.
+
+    Args:
+        environ: the process's environment; `STORENODE_CONFIG` names the file unless `config` does.
+        options: what the command line says; None stands for not said.
+
+    Raises:
+        BadSettings: with every mistake found.
+    """
+    mistakes: list[str] = []
+    given: dict[str, tuple[str, Any]] = {}
+    path = config or (Path(environ["STORENODE_CONFIG"]) if environ.get("STORENODE_CONFIG") else None)
+    if path is not None:
+        given |= {name: (f"{name} in {path}", value) for name, value in _read(path, mistakes).items()}
+    for name in _PARSERS:
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        if variable in environ:
+            given[name] = (variable, environ[variable])
+    given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
+    found: dict[str, Any] = {}
+    for name, (source, value) in given.items():
+        try:
+            found["follows" if name == "scopes" else name] = _PARSERS[name](value)
+        except (ValueError, LinkError, ContractViolation) as error:
+            mistakes.append(f"{source}: {error}")
+    if mistakes:
+        raise BadSettings("; ".join(mistakes), hint="settings: " + ", ".join(_PARSERS))
+    return Settings(**found)
+
+
+def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        mistakes.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+        return {}
+    mistakes += [f"{path}: unknown setting {name!r}" for name in sorted(table.keys() - _PARSERS.keys())]
+    return {name: value for name, value in table.items() if name in _PARSERS}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a text that is not empty")
+    return value
+
+
+def _follows(value: Any) -> tuple[str, ...]:
+    parts = [p.strip() for p in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(isinstance(p, str) for p in parts):
+        raise ValueError("must list scopes, as in 'all,zone-west,price/store-042'")
+    for part in parts:
+        context, slash, scope = part.rpartition("/")
+        if slash and context not in CONTEXTS:
+            raise ValueError(f"{part!r} names no declared context ({', '.join(CONTEXTS)})")
+        checked_name(scope, "scope")
+    return tuple(dict.fromkeys(parts))
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "db": lambda value: Path(_text(value)),
+    "store_id": lambda value: checked_name(_text(value), "store id"),
+    "broker": lambda value: BrokerUrl.parse(_text(value)),
+    "root": lambda value: checked_root(_text(value)),
+    "scopes": _follows,
+}
