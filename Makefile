@@ -1,0 +1,58 @@
+# What a developer types. `make demo` and `make test` need nothing but Python 3.11-3.13 and, for the tests' second
+# broker, mosquitto (installed here when we are root).
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
+	$(name) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $(name))))
+BIN := .venv/bin
+STAMP := .venv/.installed
+PACKAGES := contract link hq storenode
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench lock broker clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+install: $(STAMP) ## the project and its tools, in .venv
+
+# The stamp is newer than the locks: the environment is what they say. pip checks every hash.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "error: needs Python 3.11, 3.12 or 3.13 with venv" >&2; \
+		echo "hint: apt-get install python3 python3-venv, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## HQ, a broker, three stores, a cut line, and the proof that all end equal
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/demo.py
+
+test: $(STAMP) broker ## all tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP) ## the figures that the documents promise
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/demo.py --json bench-results.json
+
+lock: $(STAMP) ## renew requirements/*.txt from pyproject.toml
+	$(BIN)/pip-compile $(LOCKING) --output-file requirements/runtime.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCKING) --extra demo --extra dev --output-file requirements/dev.txt pyproject.toml
+
+LOCKING := --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+# mosquitto is a system package; the embedded broker runs the same suites where it cannot be had.
+broker:
+	@if PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing mosquitto"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			mosquitto >/dev/null || echo "mosquitto cannot be installed: its tests are left out"; \
+	else echo "mosquitto is not installed: its tests are left out (apt-get install mosquitto)"; fi
+
+clean: ## what make made
+	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results.json
