@@ -207,9 +207,13 @@ class Outlet:
         at = first
         while at <= last:
             limit = self._rows_per_segment
-            rows, deleted = self._master.rows_between(self.stream, at, last, limit)
+            rows, deleted = self._master.rows_between(self.stream, at, last, limit + 1)
+            until = last
+            if len(rows) + len(deleted) > limit:
+                until = sorted(cast(int, r[0]) for r in (*rows, *deleted))[limit - 1]
+                rows = [r for r in rows if cast(int, r[0]) <= until]
+                deleted = [r for r in deleted if cast(int, r[0]) <= until]
             count = len(rows) + len(deleted)
-            until = last if count < limit else max(cast(int, r[0]) for r in (*rows[-1:], *deleted[-1:]))
             message = encode_segment(self._root, Segment(self.stream, self.epoch, at, until, rows, deleted), now_ms)
             size = len(message.payload)
             if size > MESSAGE_BYTES_MAX - 8_192 and count > 1:

@@ -63,7 +63,7 @@ class Node:
 class Hq(Node):
     def __init__(self, broker: MemoryBroker, directory: Path, life: int) -> None:
         super().__init__(broker, f"hq-{life}")
-        self.master = Master(directory / "hq.db")
+        self.master = Master(directory / "hq.db", lambda: 0)
         self.publication = Publication(directory / "hq.published.db")
         self.publisher = Publisher(
             "t", self.master, self.publication, self.link,
@@ -132,11 +132,11 @@ class World:
         self.now_ms = 0
         self.lives = 0
         self.broker = MemoryBroker(self.rng)
-        with Master(directory / "hq.db") as master:
+        with Master(directory / "hq.db", lambda: seed) as master:
             master.create(EPOCH_MS)
         self.model = Model()
         self.hq: Hq | None = Hq(self.broker, directory, 0)
-        self.desk = Master(directory / "hq.db")
+        self.desk = Master(directory / "hq.db", lambda: seed)
         self.stores = [Store(self.broker, directory, f"store-{i}", 0) for i in range(STORES)]
 
     def close(self) -> None:

@@ -1,0 +1,65 @@
+"""An outlet seals each row once and comes to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.messages import decode_head, decode_segment
+from contract.streams import Stream
+from hq.core.changes import Change
+from hq.master import Master
+from hq.outlet import Outlet, Sizes
+from hq.publication import Publication
+
+PRICE = Stream("price", "all")
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[Master]:
+    with Master(tmp_path / "hq.db") as found:
+        found.create(0)
+        yield found
+
+
+def outlet_of(master: Master, path: Path, sizes: Sizes) -> tuple[Outlet, Publication]:
+    publication = Publication(path)
+    epoch = next(row.epoch for row in master.streams() if row.stream == PRICE)
+    return Outlet(PRICE, "t", master, publication, epoch, sizes), publication
+
+
+def price(sku: int, amount: int) -> Change:
+    return Change((str(sku), "regular"), ("EUR", f"[[0,null,{amount}]]"))
+
+
+def test_segments_whose_rows_exactly_fill_one_are_merged_into_one_and_then_left(master: Master, tmp_path: Path) -> None:
+    """
+    Simulation, seed 402 of 2026-11-24: two segments that together held exactly as many rows as fit were
+    rewritten into one and an empty one, which were rewritten, and so on; the head was never published.
+    """
+    outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes(10, 100_000, 4, 4))
+    for sku in (0, 2):
+        master.commit(PRICE, [price(sku, 1), price(sku + 1, 1)], 0)
+        outlet.seal(0, 1)
+    assert [outlet.seal(0, 8) for _ in range(4)][-1] is True
+    assert [(s.first, s.last, s.rows) for s in publication.segments(PRICE, outlet.epoch)] == [(1, 4, 4)]
+
+
+def test_segments_and_head_together_hold_every_row_once(master: Master, tmp_path: Path) -> None:
+    outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes(200, 2_000, 20, 50))
+    for start in range(0, 300, 30):
+        master.commit(PRICE, [price(sku % 170, start + 1) for sku in range(start, start + 30)], 0)
+        while not outlet.seal(0, 8):
+            pass
+    made = outlet.head(0)
+    assert made is not None
+    head = decode_head("t", made[0])
+    found = {}
+    for ref in head.segments:
+        message = publication.message(PRICE, outlet.epoch, (ref.first, ref.last))
+        assert message is not None
+        found.update({row[1]: row for row in decode_segment("t", message).rows})
+    found.update({row[1]: row for row in head.tail_rows})
+    assert found == {row[1]: row for row in master.live_rows(PRICE).values()}
