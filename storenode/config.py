@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import socket
 import tomllib
@@ -10,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contract.contexts import CONTEXTS
 from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
 from link.url import BrokerUrl
+from storenode.core.following import checked_scopes, followed_streams, scope_ranks
 from storenode.errors import BadSettings
 
 ENVIRONMENT_PREFIX = "STORENODE_"
@@ -30,26 +31,23 @@ def _host_name() -> str:
 class Settings:
     """Everything `storenode` can be told from outside, checked.
 
-    `follows`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
+    `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
     """
 
     db: Path = Path("replica.db")
     store_id: str = field(default_factory=_host_name)
     broker: BrokerUrl = field(default_factory=lambda: BrokerUrl.parse("mqtt://localhost:1883"))
     root: str = "storenode"
-    follows: tuple[str, ...] = (SCOPE_ALL,)
-
-    @property
-    def scopes(self) -> tuple[str, ...]:
-        """The scopes followed, each once, the most specific last."""
-        return tuple(dict.fromkeys(f.rpartition("/")[2] for f in self.follows))
+    scopes: tuple[str, ...] = (SCOPE_ALL,)
 
     def streams(self) -> tuple[Stream, ...]:
-        found = []
-        for follow in self.follows:
-            context, slash, scope = follow.rpartition("/")
-            found += [Stream(c, scope) for c in ([context] if slash else CONTEXTS)]
-        return tuple(dict.fromkeys(found))
+        """The streams that this store follows."""
+        return followed_streams(self.scopes)
+
+    @property
+    def scope_rank(self) -> Mapping[str, int]:
+        """Each scope's rank; the highest wins in the read model."""
+        return scope_ranks(self.scopes)
 
 
 def load(
@@ -78,8 +76,10 @@ def load(
     found: dict[str, Any] = {}
     for name, (source, value) in given.items():
         try:
-            found["follows" if name == "scopes" else name] = _PARSERS[name](value)
-        except (ValueError, LinkError, ContractViolation) as error:
+            found[name] = _PARSERS[name](value)
+        except ContractViolation as violation:
+            mistakes.append(f"{source}: {violation.detail}")
+        except (ValueError, LinkError) as error:
             mistakes.append(f"{source}: {error}")
     if mistakes:
         raise BadSettings("; ".join(mistakes), hint="settings: " + ", ".join(_PARSERS))
@@ -92,7 +92,9 @@ def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         mistakes.append(f"{path}: {getattr(error, 'strerror', None) or error}")
         return {}
-    mistakes += [f"{path}: unknown setting {name!r}" for name in sorted(table.keys() - _PARSERS.keys())]
+    for name in sorted(table.keys() - _PARSERS.keys()):
+        close = difflib.get_close_matches(name, _PARSERS, n=1)
+        mistakes.append(f"{path}: unknown setting {name!r}" + (f", did you mean {close[0]!r}?" if close else ""))
     return {name: value for name, value in table.items() if name in _PARSERS}
 
 
@@ -102,16 +104,12 @@ def _text(value: Any) -> str:
     return value
 
 
-def _follows(value: Any) -> tuple[str, ...]:
-    parts = [p.strip() for p in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(parts, list) or not parts or not all(isinstance(p, str) for p in parts):
+def _scopes(value: Any) -> tuple[str, ...]:
+    """Read `all,zone-west`; TOML may also list them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError("must list scopes, as in 'all,zone-west,price/store-042'")
-    for part in parts:
-        context, slash, scope = part.rpartition("/")
-        if slash and context not in CONTEXTS:
-            raise ValueError(f"{part!r} names no declared context ({', '.join(CONTEXTS)})")
-        checked_name(scope, "scope")
-    return tuple(dict.fromkeys(parts))
+    return checked_scopes([part.strip() for part in parts])
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -119,5 +117,5 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "store_id": lambda value: checked_name(_text(value), "store id"),
     "broker": lambda value: BrokerUrl.parse(_text(value)),
     "root": lambda value: checked_root(_text(value)),
-    "scopes": _follows,
+    "scopes": _scopes,
 }

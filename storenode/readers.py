@@ -89,7 +89,7 @@ def get(path: Path, context: Context, key: Sequence[str]) -> dict[str, Any]:
     where = " AND ".join(f"t.{name} = ?" for name in context.key_names)
     with reading(path) as db:
         found = db.execute(
-            f"SELECT t.scope, {', '.join('t.' + c for c in context.columns)} FROM {context.table} t"  # noqa: S608
+            f"SELECT t.scope, {', '.join('t.' + c for c in context.columns)} FROM {context.table} t"
             f" JOIN scopes s ON s.scope = t.scope WHERE {where} ORDER BY s.rank DESC LIMIT 1",
             tuple(key),
         ).fetchone()
@@ -117,7 +117,7 @@ def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     names = ("sku", "amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
     with reading(path) as db:
         found = db.execute(
-            f"SELECT {', '.join(names)} FROM ({schema.price_at_sql(now)}) WHERE sku = ?",  # noqa: S608 - an integer
+            f"SELECT {', '.join(names)} FROM ({schema.price_at_sql(now)}) WHERE sku = ?",
             (sku,),
         ).fetchone()
     if found is None:
@@ -128,8 +128,8 @@ def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
 def status(path: Path) -> dict[str, Any]:
     """The whole status document; see the operating guide for its keys."""
     with reading(path) as db:
-        daemon = db.execute("SELECT store_id, pid, connected, started_at_ms, seen_at_ms, counters FROM daemon").fetchone()
-        store_id, pid, connected, started_ms, _, counters = daemon or (None, None, 0, None, None, "{}")
+        daemon = db.execute("SELECT store_id, pid, connected, started_at_ms, counters FROM daemon").fetchone()
+        store_id, pid, connected, started_ms, counters = daemon or (None, None, 0, None, "{}")
         alive = pid is not None and daemon_alive(path)
         found = {name: _stream_status(db, name, alive=alive) for (name,) in db.execute("SELECT stream FROM streams")}
     wal = path.with_name(path.name + "-wal")
@@ -159,7 +159,7 @@ def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[st
     epoch, announced, verified_ms, verified_ok, quarantined = db.execute(
         "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined FROM streams WHERE stream = ?", (name,)
     ).fetchone()
-    (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()  # noqa: S608
+    (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
     if not alive and state in ("live", "catching_up"):
         state = "offline"
     return {

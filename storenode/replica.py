@@ -18,10 +18,17 @@ from contract.contexts import CONTEXTS, Context, Row
 from contract.digest import EMPTY
 from contract.streams import Stream
 from storenode import schema
+from storenode.core.following import followed_streams, scope_ranks
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
 
 BUSY_TIMEOUT_S = 5.0
 CACHE_KIB = 32_768
+WAL_KEPT_BYTES_MAX = 4 * 1024 * 1024
+"""What the log's file is cut back to when it starts over after a large transaction."""
+
+CLOSING_BUSY_TIMEOUT_MS = 200
+"""A clean stop does not wait for readers."""
+
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -52,20 +59,28 @@ def translated(path: Path) -> Iterator[None]:
 
 
 class Replica:
-    """The writer of one replica file; `scopes` from the least to the most specific."""
+    """The writer of one replica file; makes it, and lets go of what the configuration no longer follows.
+
+    `scopes`: as configured (`zone-west`, `price/zone-west`), from the least to the most specific.
+    """
 
     def __init__(self, path: Path, scopes: Sequence[str]) -> None:
         self.path = path
         with translated(path):
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
-            self._open(tuple(scopes))
+            try:
+                self._open(scopes)
+            except BaseException:
+                self.connection.close()
+                raise
 
-    def _open(self, scopes: tuple[str, ...]) -> None:
+    def _open(self, scopes: Sequence[str]) -> None:
         db = self.connection
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA wal_autocheckpoint=0")
+        db.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES_MAX}")
         db.execute("PRAGMA temp_store=MEMORY")
         db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
@@ -79,19 +94,18 @@ class Replica:
                 )
             self._configure(scopes)
 
-    def _configure(self, scopes: tuple[str, ...]) -> None:
-        """Write down the scopes followed, and let go of what is followed no longer."""
-        db = self.connection
+    def _configure(self, scopes: Sequence[str]) -> None:
+        """Write down what is followed, and let go of what is followed no longer."""
+        db, streams = self.connection, followed_streams(scopes)
         db.execute("DELETE FROM scopes")
-        db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", [(s, r) for r, s in enumerate(scopes)])
-        for (name,) in db.execute("SELECT stream FROM streams").fetchall():
-            stream = Stream.parse(name)
-            if stream.scope not in scopes:
-                db.execute(f"DELETE FROM {stream.declared.table} WHERE scope = ?", (stream.scope,))  # noqa: S608
-                db.execute("DELETE FROM streams WHERE stream = ?", (name,))
-        for context in CONTEXTS:
-            for scope in scopes:
-                db.execute("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", (f"{context}/{scope}", EMPTY))
+        db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", list(scope_ranks(scopes).items()))
+        db.executemany("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", [(str(s), EMPTY) for s in streams])
+        there = [name for (name,) in db.execute("SELECT stream FROM streams")]
+        for name in set(there) - {str(s) for s in streams}:
+            context, _, scope = name.partition("/")
+            if context in CONTEXTS:
+                db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
+            db.execute("DELETE FROM streams WHERE stream = ?", (name,))
 
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
@@ -123,8 +137,13 @@ class Replica:
         context, written = stream.declared, 0
         with translated(self.path), self._transaction():
             after = 0 if replace else self.state(stream).position
+            if position < after:
+                raise ValueError(f"{stream} cannot go back from {after} to {position}")
             if replace:
-                self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))  # noqa: S608
+                self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
+                self.connection.execute(
+                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL WHERE stream = ?", (str(stream),)
+                )
             for rows, deleted in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
             self.connection.execute(
@@ -175,7 +194,12 @@ class Replica:
             self.connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchall()
 
     def close_for_readers(self) -> None:
-        """Leave a file that others can read: the connection stays open, the process ends by `os._exit`."""
+        """Leave a file that others can read: the connection stays open, the process ends by `os._exit`.
+
+        Closing would remove -wal and -shm, and a till that may not write the directory could not open the file.
+        """
+        with translated(self.path):
+            self.connection.execute(f"PRAGMA busy_timeout={CLOSING_BUSY_TIMEOUT_MS}")
         self.checkpoint(truncate=True)
 
     def _write(

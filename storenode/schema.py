@@ -1,4 +1,9 @@
-"""The replica's tables and views, made from the declarations in `contract.contexts`: the readers' interface."""
+"""The replica's tables and views, made from the declarations in `contract.contexts`: the readers' interface.
+
+Views are joins without aggregates and windows, so that SQLite takes them apart inside a reader's own query: a
+lookup by sku or gtin is a search in an index, also through `catalog`. No STRICT tables, no `->>`: tills may
+read with an old SQLite.
+"""
 
 from __future__ import annotations
 
@@ -57,49 +62,75 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 def price_at_sql(now: str) -> str:
-    """One row a sku: the price in force at `now`, an SQL expression in seconds since 1970.
+    """Return the SELECT of every sku's price in force at `now`, an SQL expression in seconds since 1970; one row a sku.
 
-    Precedence: the most specific scope, then promotion and clearance over regular, then the latest start.
+    Precedence: the most specific scope, then promotion and clearance over regular, then the latest start; of two
+    that started together the lower amount.
     """
     return f"""
-SELECT sku, amount_minor, currency, kind, scope,
-       strftime('%Y-%m-%dT%H:%M:%SZ', starts, 'unixepoch') AS starts_at,
-       strftime('%Y-%m-%dT%H:%M:%SZ', ends, 'unixepoch') AS ends_at
-FROM (
-  SELECT p.sku, json_extract(step.value, '$[2]') AS amount_minor, p.currency, p.kind, p.scope,
-         json_extract(step.value, '$[0]') AS starts, json_extract(step.value, '$[1]') AS ends,
-         row_number() OVER (
-           PARTITION BY p.sku
-           ORDER BY s.rank DESC, p.kind = 'regular', json_extract(step.value, '$[0]') DESC, p.kind
-         ) AS place
-  FROM {PRICE.table} p
-  JOIN scopes s ON s.scope = p.scope
-  JOIN json_each(p.schedule) step
-  WHERE json_extract(step.value, '$[0]') <= {now}
-    AND (json_extract(step.value, '$[1]') IS NULL OR json_extract(step.value, '$[1]') > {now})
-)
-WHERE place = 1"""  # noqa: S608 - declared names
+SELECT r.sku, {_amount("step")} AS amount_minor, r.currency, r.kind, r.scope,
+       {_time(_starts("step"))} AS starts_at, {_time(_ends("step"))} AS ends_at
+FROM {PRICE.table} AS r JOIN json_each(r.schedule) AS step ON {_covers("step", now)}
+WHERE r.rowid = ({_winner("r.sku", now)})"""
+
+
+def _winner(sku: str, now: str) -> str:
+    """The rowid of the price line in force for one sku."""
+    return f"""
+  SELECT line.rowid
+  FROM {PRICE.table} AS line JOIN scopes AS place ON place.scope = line.scope
+       JOIN json_each(line.schedule) AS at ON {_covers("at", now)}
+  WHERE line.sku = {sku}
+  ORDER BY place.rank DESC, line.kind <> 'regular' DESC, {_starts("at")} DESC, {_amount("at")}, line.kind
+  LIMIT 1"""
+
+
+def _starts(step: str) -> str:
+    return f"json_extract({step}.value, '$[0]')"
+
+
+def _ends(step: str) -> str:
+    return f"json_extract({step}.value, '$[1]')"
+
+
+def _amount(step: str) -> str:
+    return f"json_extract({step}.value, '$[2]')"
+
+
+def _covers(step: str, now: str) -> str:
+    return f"{_starts(step)} <= {now} AND ({_ends(step)} IS NULL OR {_ends(step)} > {now})"
+
+
+def _time(seconds: str) -> str:
+    return f"strftime('%Y-%m-%dT%H:%M:%SZ', {seconds}, 'unixepoch')"
 
 
 _PRODUCT_FIELDS = ", ".join(f"p.{name}" for name in PRODUCT.value_names)
 
+# `current_prices` is written out here: SQLite cannot search a view on the right of a LEFT JOIN, it would compute
+# every price for one lookup.
 CATALOG = f"""
-SELECT p.sku, {_PRODUCT_FIELDS}, c.amount_minor, c.currency, c.kind, c.scope, c.starts_at, c.ends_at
-FROM {PRODUCT.table} p
-JOIN scopes s ON s.scope = p.scope
-LEFT JOIN current_prices c ON c.sku = p.sku
-WHERE NOT EXISTS (
-  SELECT 1 FROM {PRODUCT.table} q JOIN scopes t ON t.scope = q.scope WHERE q.sku = p.sku AND t.rank > s.rank
-)"""  # noqa: S608 - declared names
+SELECT p.sku, {_PRODUCT_FIELDS},
+       {_amount("step")} AS amount_minor, r.currency, r.kind, r.scope,
+       {_time(_starts("step"))} AS starts_at, {_time(_ends("step"))} AS ends_at
+FROM {PRODUCT.table} AS p
+     LEFT JOIN {PRICE.table} AS r ON r.rowid = ({_winner("p.sku", NOW_S)})
+     LEFT JOIN json_each(r.schedule) AS step ON {_covers("step", NOW_S)}
+WHERE p.rowid = (
+  SELECT entry.rowid FROM {PRODUCT.table} AS entry JOIN scopes AS place ON place.scope = entry.scope
+  WHERE entry.sku = p.sku ORDER BY place.rank DESC LIMIT 1)"""
 
+# `live` is believed while HQ is heard; a catch-up may take longer than that, so it is believed while the daemon works.
 FRESHNESS = f"""
-SELECT stream,
-       CASE WHEN state IN ('live', 'catching_up') AND {NOW_MS} - as_of_ms > {STALE_AFTER_S * 1000}
-            THEN 'offline' ELSE state END AS state,
-       position, head_seq, max(head_seq - position, 0) AS lag_events,
-       strftime('%Y-%m-%dT%H:%M:%SZ', as_of_ms / 1000, 'unixepoch') AS as_of,
-       max(({NOW_MS} - as_of_ms) / 1000, 0) AS stale_seconds
-FROM streams"""  # noqa: S608 - constants
+SELECT s.stream,
+       CASE WHEN coalesce({NOW_MS} - CASE s.state WHEN 'live' THEN s.as_of_ms
+                                                  WHEN 'catching_up' THEN d.seen_at_ms
+                                                  ELSE {NOW_MS} END > {STALE_AFTER_S * 1000}, 1)
+            THEN 'offline' ELSE s.state END AS state,
+       s.position, s.head_seq, max(s.head_seq - s.position, 0) AS lag_events,
+       {_time("s.as_of_ms / 1000")} AS as_of,
+       max(({NOW_MS} - s.as_of_ms) / 1000, 0) AS stale_seconds
+FROM streams AS s LEFT JOIN daemon AS d ON d.id = 1"""
 
 
 @lru_cache
@@ -108,7 +139,7 @@ def upsert_sql(context: Context) -> str:
     names = (*context.columns, "scope")
     updates = ", ".join(f"{n} = excluded.{n}" for n in ("seq", *context.value_names))
     return (
-        f"INSERT INTO {context.table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+        f"INSERT INTO {context.table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
         f" ON CONFLICT ({', '.join(context.key_names)}, scope) DO UPDATE SET {updates}"
     )
 
@@ -117,10 +148,10 @@ def upsert_sql(context: Context) -> str:
 def delete_sql(context: Context) -> str:
     """Delete by `(*keys, scope)`."""
     where = " AND ".join(f"{n} = ?" for n in context.key_names)
-    return f"DELETE FROM {context.table} WHERE {where} AND scope = ?"  # noqa: S608 - declared names
+    return f"DELETE FROM {context.table} WHERE {where} AND scope = ?"
 
 
 @lru_cache
 def scan_sql(context: Context) -> str:
     """The wire rows of one scope."""
-    return f"SELECT {', '.join(context.columns)} FROM {context.table} WHERE scope = ?"  # noqa: S608 - declared names
+    return f"SELECT {', '.join(context.columns)} FROM {context.table} WHERE scope = ?"
