@@ -85,9 +85,24 @@ def test_a_price_is_from_now_on_and_the_same_again_is_no_change() -> None:
 
 def test_steps_that_are_over_are_dropped_only_when_something_changes() -> None:
     """A feed with the running step's own start, read again after an older step was over, once was an event."""
-    old = ("EUR", f"[[{NOW - 9},{NOW - 5},100],[{NOW - 5},null,199]]")
-    assert edited(PRICE, {"amount": "1.99", "starts_at": iso(NOW - 5)}, old, NOW) == old
-    assert price("2.49", old) == [[NOW - 5, NOW, 199], [NOW, None, 249]]
+    old = ("EUR", f"[[{NOW - 9000},{NOW - 5000},100],[{NOW - 5000},null,199]]")
+    assert edited(PRICE, {"amount": "1.99", "starts_at": iso(NOW - 5000)}, old, NOW) == old
+    assert price("2.49", old) == [[NOW - 5000, NOW, 199], [NOW, None, 249]]
+
+
+def test_a_till_whose_clock_is_late_still_finds_the_price_that_was_corrected_in_a_hurry() -> None:
+    once = price("2.49", ("EUR", f"[[{NOW - 9},null,199]]"))
+    twice = price("2.39", ("EUR", json.dumps(once, separators=(",", ":"))), NOW + 2)
+    assert twice == [[NOW - 9, NOW, 199], [NOW, NOW + 2, 249], [NOW + 2, None, 239]]
+    assert price("2.29", ("EUR", json.dumps(twice, separators=(",", ":"))), NOW + 9000)[0] == [NOW + 2, NOW + 9000, 239]
+
+
+def test_a_price_corrected_without_end_stays_within_its_steps() -> None:
+    current: tuple[str, str] | None = None
+    for second in range(200):
+        steps = price(f"{second + 1}", current, NOW + second)
+        current = ("EUR", json.dumps(steps, separators=(",", ":")))
+    assert (len(steps), steps[-1]) == (64, [NOW + 199, None, 20000])
 
 
 def test_a_dated_price_is_a_step_and_future_steps_stay() -> None:
@@ -95,7 +110,7 @@ def test_a_dated_price_is_a_step_and_future_steps_stay() -> None:
     steps = price("1.49", running, starts_at=iso(NOW + DAY), ends_at=iso(NOW + 2 * DAY))
     assert steps == [[NOW, NOW + DAY, 199], [NOW + DAY, NOW + 2 * DAY, 149], [NOW + 2 * DAY, None, 199]]
     again = ("EUR", json.dumps(steps, separators=(",", ":")))
-    assert price("1.89", again, NOW + 5)[1:] == [[NOW + 5, NOW + DAY, 189], *steps[1:]]
+    assert price("1.89", again, NOW + 5) == [[NOW, NOW + 5, 199], [NOW + 5, NOW + DAY, 189], *steps[1:]]
 
 
 def test_another_currency_takes_effect_at_once_or_not_at_all() -> None:

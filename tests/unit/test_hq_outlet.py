@@ -34,17 +34,17 @@ def price(sku: int, amount: int) -> Change:
     return Change((str(sku), "regular"), ("EUR", f"[[0,null,{amount}]]"))
 
 
-def test_segments_whose_rows_exactly_fill_one_are_merged_into_one_and_then_left(master: Master, tmp_path: Path) -> None:
-    """
-    Simulation, seed 402 of 2026-11-24: two segments that together held exactly as many rows as fit were
-    rewritten into one and an empty one, which were rewritten, and so on; the head was never published.
-    """
+def test_rows_that_exactly_fill_a_segment_leave_no_empty_one_behind(master: Master, tmp_path: Path) -> None:
+    """The range goes on behind its last live row: sku 9 was in it and has moved on."""
     outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes(10, 100_000, 4, 4))
-    for sku in (0, 2):
-        master.commit(PRICE, [price(sku, 1), price(sku + 1, 1)], 0)
-        outlet.seal(0, 1)
-    assert [outlet.seal(0, 8) for _ in range(4)][-1] is True
-    assert [(s.first, s.last, s.rows) for s in publication.segments(PRICE, outlet.epoch)] == [(1, 4, 4)]
+    for changes in ([price(0, 1), price(1, 1)], [price(2, 1), price(3, 1), price(9, 1)], [price(9, 2)]):
+        master.commit(PRICE, changes, 0)
+        live = next(row for row in master.streams() if row.stream == PRICE)
+        while outlet.next_live(live):
+            pass
+        while not outlet.seal(0, 8):
+            pass
+    assert [(s.first, s.last, s.rows) for s in publication.segments(PRICE, outlet.epoch)] == [(1, 5, 4), (6, 6, 1)]
 
 
 def test_segments_and_head_together_hold_every_row_once(master: Master, tmp_path: Path) -> None:
