@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,9 @@ ZSTD_TYPE = "application/zstd"
 """MQTT content type (CloudEvents `datacontenttype`) of a zstd frame that holds the JSON."""
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped NUL, and not an escaped backslash before `u0000`."""
 
 
 def pack(body: bytes) -> tuple[bytes, str]:
@@ -36,13 +40,11 @@ def unpack(payload: bytes, content_type: str | None) -> bytes:
     try:
         frame = zstandard.get_frame_parameters(payload)
         # A frame that hides its size, or declares too much of it, is refused before a byte is allocated.
+        if frame.content_size in (0, zstandard.CONTENTSIZE_UNKNOWN) or frame.dict_id:
+            raise ContractViolation("bad_zstd", "zstd frame of no declared size, or with a dictionary")
         if frame.content_size > BODY_BYTES_MAX or frame.window_size > 2 * BODY_BYTES_MAX:
             raise ContractViolation("oversized", f"zstd frame declares {frame.content_size} bytes")
-        if frame.content_size == 0 or frame.dict_id:
-            raise ContractViolation("bad_zstd", "zstd frame of no declared size, or with a dictionary")
-        body = zstandard.ZstdDecompressor().decompress(
-            payload, max_output_size=BODY_BYTES_MAX, allow_extra_data=False
-        )
+        body = zstandard.ZstdDecompressor().decompress(payload, max_output_size=BODY_BYTES_MAX, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ContractViolation("bad_zstd", str(error)) from error
     if len(body) != frame.content_size:
@@ -52,7 +54,7 @@ def unpack(payload: bytes, content_type: str | None) -> bytes:
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Decode one JSON object strictly typed. Bulk members are `msgspec.Raw` and are decoded by `decode_part`."""
-    if b"\\u0000" in body:
+    if b"\\u0000" in body and _NUL.search(body):
         raise ContractViolation("bad_json", "text with a NUL character")
     try:
         found = decoder.decode(body)

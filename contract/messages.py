@@ -20,8 +20,8 @@ from contract.streams import Stream, head_topic, is_epoch, live_topic, parse_top
 VERSION = "1.0"
 
 Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
-Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=80)]
 
 
@@ -268,7 +268,7 @@ def _checked_topic(root: str, message: Message, kind: str) -> tuple[Stream, tupl
 def _body(decoder: msgspec.json.Decoder[B], message: Message, stream: Stream) -> B:
     body = codec.decode(decoder, codec.unpack(message.payload, message.content_type))
     major, dot, minor = body.version.partition(".")
-    if major != VERSION.partition(".")[0] or not dot or not minor.isdecimal():
+    if major != VERSION.partition(".")[0] or not dot or not (minor.isascii() and minor.isdecimal()):
         raise ContractViolation("version", f"version {body.version!r}; this side speaks {VERSION}", field="version")
     if body.stream != str(stream):
         raise ContractViolation("wrong_stream", f"{body.stream!r} under the topic of {stream}", field="stream")
