@@ -1,0 +1,206 @@
+"""Real brokers as processes, and lines to them that can be cut, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+START_TIMEOUT_S = 10.0
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+"""Debian puts it where only root's PATH looks."""
+
+RUMQTTD_TOML = """\
+id = 0
+[router]
+id = 0
+max_connections = 1000
+max_outgoing_packet_count = 200
+max_segment_size = 104857600
+max_segment_count = 10
+[v5.1]
+name = "v5-1"
+listen = "127.0.0.1:{port}"
+next_connection_delay_ms = 0
+    [v5.1.connections]
+    connection_timeout_ms = 60000
+    max_payload_size = 1048576
+    max_inflight_count = 200
+    dynamic_filters = true
+"""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody has now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class RealBroker:
+    """A broker process on the loopback. As a context it stops at the end; files stay in its directory."""
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path, port: int) -> None:
+        self.name = name
+        self.port = port
+        self.url = f"mqtt://127.0.0.1:{port}"
+        self.log = directory / f"{name}.log"
+        self._command = list(command)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it accepts connections."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline_s and self._process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
+                return
+            time.sleep(0.02)
+        self.kill()
+        raise RuntimeError(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-2000:]}")
+
+    def stop(self) -> None:
+        """End it with SIGTERM (mosquitto then saves what it keeps); a hung one is killed."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL: retained messages are lost, if its persistence has not saved them by chance."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+
+def start_mosquitto(directory: Path, port: int, *, settings: str = "") -> RealBroker:
+    """Start mosquitto; `settings` are further lines of its configuration, for the one listener."""
+    if MOSQUITTO is None:
+        raise RuntimeError("mosquitto is not installed")
+    user = pwd.getpwuid(os.getuid()).pw_name
+    anonymous = "" if "allow_anonymous" in settings else "allow_anonymous true\n"
+    config = directory / "mosquitto.conf"
+    config.write_text(
+        f"user {user}\nlistener {port} 127.0.0.1\n{anonymous}set_tcp_nodelay true\nmax_queued_messages 20000\n"
+        f"persistence true\npersistence_location {directory}/\nlog_dest stderr\n{settings}\n"
+    )
+    broker = RealBroker("mosquitto", [MOSQUITTO, "-c", str(config)], directory, port)
+    broker.start()
+    return broker
+
+
+def start_rumqttd(directory: Path, port: int) -> RealBroker:
+    """Start the broker embedded in iotcore; it keeps nothing across restarts."""
+    config = directory / "rumqttd.toml"
+    config.write_text(RUMQTTD_TOML.format(port=port))
+    broker = RealBroker("rumqttd", [sys.executable, "-m", "iotcore", "--config", str(config)], directory, port)
+    broker.start()
+    return broker
+
+
+class Line:
+    """A TCP line from `port` to a broker: `cut` breaks it, `freeze` lets nothing through but keeps it open."""
+
+    def __init__(self, broker_port: int) -> None:
+        self._broker_port = broker_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self.bytes_down = 0
+        self._open = True
+        self._thaw = threading.Event()
+        self._thaw.set()
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break every connection, lose what is frozen, and refuse new ones until `heal`."""
+        with self._lock:
+            self._open = False
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for sock in pair:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
+        self._thaw.set()
+
+    def freeze(self) -> None:
+        """Swallow nothing, pass nothing on: what a dead router looks like from both ends."""
+        self._thaw.clear()
+
+    def heal(self) -> None:
+        with self._lock:
+            self._open = True
+        self._thaw.set()
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._broker_port), 2.0)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            with self._lock:
+                if not self._open:
+                    near.close()
+                    far.close()
+                    continue
+                self._pairs.append((near, far))
+            for sock in (near, far):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, True), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
+        try:
+            while chunk := source.recv(65_536):
+                self._thaw.wait()
+                sink.sendall(chunk)
+                self.bytes_down += len(chunk) if down else 0
+        except OSError:
+            pass
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
