@@ -22,7 +22,7 @@ from contract.digest import EMPTY
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
 from contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
 from contract.streams import Stream
-from hq.core.plan import Sealed, merges
+from hq.core.plan import Merge, Sealed, merges
 from hq.master import EventRow, Master, StreamRow
 from hq.publication import Publication, Published
 
@@ -101,7 +101,9 @@ class Outlet:
 
     def rewind(self) -> None:
         """The line broke: nothing that was not acknowledged counts as sent."""
-        self.live_sent = self.live_acked
+        if self.live_sent != self.live_acked:
+            self.live_sent = self.live_acked
+            self._recount()
         self.head_sent = None
 
     def skip_backlog(self, row: StreamRow) -> None:
@@ -195,11 +197,17 @@ class Outlet:
         )  # fmt: skip
 
     def _merge(self, now_ms: int) -> bool:
-        state = [Sealed(h.ref.first, h.ref.last, h.ref.rows, h.live) for h in self._held]
-        wanted = merges(state, self._rows_per_segment)
+        if not self._planned():
+            return True
+        self._recount()  # an event that was counted twice, or a row that moved while it was sealed, must not fool us
+        wanted = self._planned()
         for merge in wanted[:2]:
             self._record(merge.first, merge.last, now_ms)
         return len(wanted) <= 2
+
+    def _planned(self) -> list[Merge]:
+        state = [Sealed(h.ref.first, h.ref.last, h.ref.rows, h.live) for h in self._held]
+        return merges(state, self._rows_per_segment)
 
     def _record(self, first: int, last: int, now_ms: int) -> None:
         """Seal `first..last` into one segment, or into several where one would be too large."""
