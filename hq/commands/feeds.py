@@ -35,7 +35,7 @@ _count = click.IntRange(0)
 @configured
 @json_option
 def import_feed(
-    context: str, file: Path, mapping: tuple[str, ...], scope: str, full: bool, allow_empty: bool, dry_run: bool,
+    *, context: str, file: Path, mapping: tuple[str, ...], scope: str, full: bool, allow_empty: bool, dry_run: bool,
     max_deletes: int | None, max_changes: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare FILE (.csv, .ndjson, .parquet) with the master and commit the differences as one change set.

@@ -38,7 +38,7 @@ class HqGroup(click.Group):
             _complain(f"{error.field}: {error.detail}" if error.field else error.detail, "")
         except (HqError, LinkError) as error:
             _complain(str(error), error.hint)
-        ctx.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def configured(command: F) -> F:

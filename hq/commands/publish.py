@@ -53,7 +53,7 @@ def init(as_json: bool) -> None:
 @configured
 @json_option
 def publish(
-    context: str, fields: tuple[str, ...], scope: str, delete: bool, stdin: bool, wait: bool, timeout_s: float,
+    *, context: str, fields: tuple[str, ...], scope: str, delete: bool, stdin: bool, wait: bool, timeout_s: float,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Change one entity: fields that are not named stay, an empty value clears.

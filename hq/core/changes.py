@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
 from contract.contexts import Context, Key, Row
-from contract.digest import MODULUS, from_hex, row_hash, to_hex
+from contract.digest import from_hex, row_hash, to_hex
 from contract.errors import ContractViolation
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX
 from contract.rows import decode_rows
@@ -78,43 +78,49 @@ def sequence(
     Args:
         before: what the master holds of the entities that `changes` name.
     """
+    names = context.value_names
     seq, acc, count = tip.head_seq, from_hex(tip.digest), tip.count
     after: dict[Key, Stored] = {}
     events: list[Event] = []
     for key, values in changes:
         old = after.get(key) or before.get(key)
-        live = None if old is None or old.deleted else old.row
-        if (values is None and live is None) or (live is not None and context.values_of(live) == values):
+        live = None if old is None or old.deleted else context.values_of(old.row)
+        if values == live:
             continue
         seq += 1
         new = Stored((seq, *key, *(values or ())), values is None)
-        changed = () if values is None else context.changed(live, new.row)
-        if live is not None:
-            acc -= row_hash(live)
+        if old is not None and not old.deleted:
+            acc -= row_hash(old.row)
             count -= 1
         if values is not None:
             acc += row_hash(new.row)
             count += 1
-        acc %= MODULUS
         after[key] = new
-        events.append(_event(new, key, changed, int(str(old.row[0])) if old else 0, to_hex(acc), at_ms))
+        events.append(
+            Event(
+                seq,
+                at_ms,
+                "delete" if values is None else "upsert",
+                _encode(key).decode(),
+                _encode(_changed(names, live, values)).decode(),
+                cast(int, old.row[0]) if old else 0,
+                _encode(new.row).decode(),
+                to_hex(acc),
+                0,
+            )
+        )
     if events:
         events[-1] = events[-1]._replace(ends=1)
     return ChangeSet(events, list(after.values()), seq, to_hex(acc), count)
 
 
-def _event(new: Stored, key: Key, changed: tuple[str, ...], prev_seq: int, digest: str, at_ms: int) -> Event:
-    return Event(
-        seq=int(str(new.row[0])),
-        at_ms=at_ms,
-        op="delete" if new.deleted else "upsert",
-        key=_encode(key).decode(),
-        changed=_encode(changed).decode(),
-        prev_seq=prev_seq,
-        row=_encode(new.row).decode(),
-        digest=digest,
-        ends=0,
-    )
+def _changed(names: tuple[str, ...], old: Row | None, new: Row | None) -> list[str]:
+    """Names of the columns that differ; those that are set, for a new entity; none for a delete."""
+    if new is None:
+        return []
+    if old is None:
+        return [name for name, value in zip(names, new, strict=True) if value is not None]
+    return [name for name, a, b in zip(names, old, new, strict=True) if a != b]
 
 
 def check_as_a_store_would(stream: Stream, made: ChangeSet) -> None:

@@ -156,6 +156,9 @@ def _value(column: Column, text: str | None, old: Value) -> Value:
 
 
 def _checked(column: Column, text: str) -> str:
+    plain = text.isascii() and text.isprintable() and "\\u0000" not in text
+    if plain and column.kind == "text" and len(text) <= column.chars_max:
+        return text  # nearly all values
     problem = _unsendable(text)
     if problem is None and len(text) > column.chars_max:
         problem = f"has {len(text)} characters; at most {column.chars_max}"

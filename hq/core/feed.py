@@ -9,7 +9,7 @@ from typing import NamedTuple
 from contract.contexts import Context, Key, Row
 from hq.core import edits
 from hq.core.changes import Change
-from hq.core.pricing import Wanted, arrange
+from hq.core.pricing import Wanted, arrange, overlap
 from hq.errors import BadFeed, BadField
 
 
@@ -47,13 +47,14 @@ def diff(
     Raises:
         BadFeed: the first bad row; nothing of the feed may be used.
     """
-    result = Diff()
-    grouped = _by_key(context, name, rows, result)
+    reading = _Reading(context, name, now)
+    result = reading.result
+    grouped = reading.by_key(rows)
     for key, group in grouped.items():
         before = current.get(key)
         old = None if before is None else context.values_of(before)
-        new = _merged(context, name, group, old, now, result)
-        if new == old or new is None:
+        new = reading.merged(group, old)
+        if new == old:
             result.unchanged += 1
             continue
         result.changes.append(Change(key, new))
@@ -68,56 +69,68 @@ def diff(
     return result
 
 
-def _by_key(context: Context, name: str, rows: Iterable[FeedRow], result: Diff) -> dict[Key, list[FeedRow]]:
-    many = edits.is_priced(context)
-    grouped: dict[Key, list[FeedRow]] = {}
-    for row in rows:
-        result.rows += 1
+class _Reading:
+    """One pass over a feed; what is wrong with a row is said with the row's place."""
+
+    def __init__(self, context: Context, name: str, now: int) -> None:
+        self.result = Diff()
+        self._context = context
+        self._name = name
+        self._now = now
+        self._priced = edits.is_priced(context)
+
+    def by_key(self, rows: Iterable[FeedRow]) -> dict[Key, list[FeedRow]]:
+        """The rows of each entity; a price line may have several, one for each step."""
+        grouped: dict[Key, list[FeedRow]] = {}
+        for row in rows:
+            self.result.rows += 1
+            try:
+                key = edits.key_of(self._context, row.fields)
+            except BadField as error:
+                raise self._placed(row, error) from None
+            group = grouped.setdefault(key, [])
+            if group and not self._priced:
+                problem = f"{key[0]!r} stands in line {group[0].line} already"
+                raise BadFeed(self._name, row.line, self._context.key_names[0], problem)
+            group.append(row)
+        return grouped
+
+    def merged(self, group: Sequence[FeedRow], old: Row | None) -> Row | None:
+        """The entity's values after all its rows; `old` if they name only prices that are over."""
+        if not self._priced:
+            return self._applied(group[0], None, old)
+        wanted = [self._wanted(row, old) for row in group]
+        if len(group) > 1:
+            self._check_starts(group, wanted)
+        self.result.expired += sum(each.over(self._now) for each in wanted)
+        values = old
+        for index, each in arrange(wanted, self._now):
+            values = self._applied(group[index], each, values)
+        return values
+
+    def _check_starts(self, group: Sequence[FeedRow], wanted: Sequence[Wanted]) -> None:
+        lines: dict[int | None, int] = {}
+        for row, each in zip(group, wanted, strict=True):
+            if each.starts_at in lines:
+                problem = f"line {lines[each.starts_at]} has a price for the same key and start already"
+                raise BadFeed(self._name, row.line, "starts_at", problem)
+            lines[each.starts_at] = row.line
+        clash = overlap(wanted, self._now)
+        if clash is not None:
+            problem = f"begins before the price in line {group[clash[0]].line} ends"
+            raise BadFeed(self._name, group[clash[1]].line, "starts_at", problem)
+
+    def _wanted(self, row: FeedRow, old: Row | None) -> Wanted:
         try:
-            key = edits.key_of(context, row.fields)
+            return edits.wanted_of(self._context, row.fields, old)
         except BadField as error:
-            raise _placed(name, row, error) from None
-        group = grouped.setdefault(key, [])
-        if group and not many:
-            field = context.key_names[0]
-            raise BadFeed(name, row.line, field, f"{key[0]!r} stands in line {group[0].line} already")
-        group.append(row)
-    return grouped
+            raise self._placed(row, error) from None
 
+    def _applied(self, row: FeedRow, wanted: Wanted | None, old: Row | None) -> Row:
+        try:
+            return edits.apply(self._context, row.fields, wanted, old, self._now)
+        except BadField as error:
+            raise self._placed(row, error) from None
 
-def _merged(
-    context: Context, name: str, group: Sequence[FeedRow], old: Row | None, now: int, result: Diff
-) -> Row | None:
-    """The entity's values after all its rows; None if they name only prices that are over, and it is new."""
-    if not edits.is_priced(context):
-        return _applied(context, name, group[0], None, old, now)
-    wanted = [_wanted(context, name, row, old) for row in group]
-    starts: dict[int | None, FeedRow] = {}
-    for row, each in zip(group, wanted, strict=True):
-        if each.starts_at in starts:
-            other = starts[each.starts_at].line
-            raise BadFeed(name, row.line, "starts_at", f"line {other} has a price for the same key and start already")
-        starts[each.starts_at] = row
-    result.expired += sum(each.over(now) for each in wanted)
-    values = old
-    for index, each in arrange(wanted, now):
-        values = _applied(context, name, group[index], each, values, now)
-    return values
-
-
-def _wanted(context: Context, name: str, row: FeedRow, old: Row | None) -> Wanted:
-    try:
-        return edits.wanted_of(context, row.fields, old)
-    except BadField as error:
-        raise _placed(name, row, error) from None
-
-
-def _applied(context: Context, name: str, row: FeedRow, wanted: Wanted | None, old: Row | None, now: int) -> Row:
-    try:
-        return edits.apply(context, row.fields, wanted, old, now)
-    except BadField as error:
-        raise _placed(name, row, error) from None
-
-
-def _placed(name: str, row: FeedRow, error: BadField) -> BadFeed:
-    return BadFeed(name, row.line, error.field, error.problem, hint=error.hint)
+    def _placed(self, row: FeedRow, error: BadField) -> BadFeed:
+        return BadFeed(self._name, row.line, error.field, error.problem, hint=error.hint)

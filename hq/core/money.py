@@ -20,10 +20,10 @@ _NONE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _THREE = "BHD IQD JOD KWD LYD OMR TND"
 _FOUR = "CLF UYW"
 
-EXPONENTS = {code: 2 for code in _TWO.split()}
-EXPONENTS |= {code: 0 for code in _NONE.split()}
-EXPONENTS |= {code: 3 for code in _THREE.split()}
-EXPONENTS |= {code: 4 for code in _FOUR.split()}
+EXPONENTS = dict.fromkeys(_TWO.split(), 2)
+EXPONENTS |= dict.fromkeys(_NONE.split(), 0)
+EXPONENTS |= dict.fromkeys(_THREE.split(), 3)
+EXPONENTS |= dict.fromkeys(_FOUR.split(), 4)
 """Digits after the point, by currency; ISO 4217 list one."""
 
 

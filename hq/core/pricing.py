@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from contract import schedule
+from contract.limits import STEPS_MAX
 from contract.schedule import Schedule, Step
+
+LATE_CLOCK_S = 300
+"""How far a till's clock may be behind HQ's without its missing a price that has just ended."""
 
 
 class Wanted(NamedTuple):
@@ -38,8 +42,7 @@ def reprice(old: Schedule, wanted: Wanted, now: int) -> Schedule:
         if there is not None and there.amount_minor == wanted.amount_minor and wanted.ends_at in (None, there.ends_at):
             return old
     new = schedule.set_step(old, now, Step(starts_at, wanted.ends_at, wanted.amount_minor))
-    new = _to_come(new, now)
-    return old if new == _to_come(old, now) else new
+    return old if _to_come(new, now) == _to_come(old, now) else _with_recent(old, new, now)
 
 
 def arrange(wanted: Sequence[Wanted], now: int) -> list[tuple[int, Wanted]]:
@@ -64,6 +67,27 @@ def arrange(wanted: Sequence[Wanted], now: int) -> list[tuple[int, Wanted]]:
     if at is None:
         return dated
     return dated + [(i, w._replace(holds_from=at)) for i, w in undated if not w.over(at)]
+
+
+def overlap(wanted: Sequence[Wanted], now: int) -> tuple[int, int] | None:
+    """Two prices of one feed, by index, of which one ends inside the other; only an open price gives way."""
+    current = [(now if w.starts_at is None else w.starts_at, i) for i, w in enumerate(wanted) if not w.over(now)]
+    closed: tuple[int, int] | None = None
+    for starts_at, index in sorted(current):
+        if wanted[index] == Wanted(wanted[index].amount_minor):
+            continue
+        if closed is not None and starts_at < closed[0]:
+            return closed[1], index
+        ends_at = wanted[index].ends_at
+        closed = None if ends_at is None else (ends_at, index)
+    return None
+
+
+def _with_recent(old: Schedule, new: Schedule, now: int) -> Schedule:
+    """Keep what ended a moment ago: a till whose clock is behind HQ's must still find a price."""
+    recent = [s for s in old if s.over(now) and not s.over(now - LATE_CLOCK_S) and (s.ends_at or 0) <= new[0].starts_at]
+    room = min(len(recent), STEPS_MAX - len(new))
+    return (*recent[len(recent) - room :], *new)
 
 
 def _to_come(steps: Schedule, now: int) -> Schedule:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from contract.contexts import PRODUCT, Row
+from contract.contexts import PRODUCT, Key, Row
 from contract.digest import EMPTY, canonical, row_hash, to_hex
 from contract.errors import ContractViolation
 from contract.streams import Stream
@@ -19,7 +19,9 @@ def product(gtin: str | None, name: str | None) -> Row:
 
 
 def test_changes_get_contiguous_seqs_and_only_the_last_ends_the_set() -> None:
-    made = sequence(PRODUCT, Tip(7, EMPTY, 0), [Change(("a",), product("1", "A")), Change(("b",), product(None, "B"))], {}, 5)
+    made = sequence(
+        PRODUCT, Tip(7, EMPTY, 0), [Change(("a",), product("1", "A")), Change(("b",), product(None, "B"))], {}, 5
+    )
     assert [(e.seq, e.at_ms, e.op, e.key, e.changed, e.prev_seq, e.ends) for e in made.events] == [
         (8, 5, "upsert", '["a"]', '["gtin","name"]', 0, 0),
         (9, 5, "upsert", '["b"]', '["name"]', 0, 1),
@@ -30,7 +32,10 @@ def test_changes_get_contiguous_seqs_and_only_the_last_ends_the_set() -> None:
 
 
 def test_what_is_already_so_emits_nothing() -> None:
-    before = {("a",): Stored((3, "a", *product("1", "A")), False), ("gone",): Stored((4, "gone"), True)}
+    before: dict[Key, Stored] = {
+        ("a",): Stored((3, "a", *product("1", "A")), False),
+        ("gone",): Stored((4, "gone"), True),
+    }
     changes = [Change(("a",), product("1", "A")), Change(("gone",), None), Change(("never",), None)]
     assert sequence(PRODUCT, Tip(4, EMPTY, 1), changes, before, 5) == ChangeSet([], [], 4, EMPTY, 1)
 
@@ -38,18 +43,22 @@ def test_what_is_already_so_emits_nothing() -> None:
 def test_a_deletion_takes_the_row_out_of_the_digest_and_leaves_a_tombstone() -> None:
     row: Row = (1, "a", *product("1", "A"))
     made = sequence(PRODUCT, Tip(1, to_hex(row_hash(row)), 1), [Change(("a",), None)], {("a",): Stored(row, False)}, 5)
-    assert [(e.op, e.row, e.changed, e.prev_seq, e.digest) for e in made.events] == [("delete", '[2,"a"]', "[]", 1, EMPTY)]
+    assert [(e.op, e.row, e.changed, e.prev_seq, e.digest) for e in made.events] == [
+        ("delete", '[2,"a"]', "[]", 1, EMPTY)
+    ]
     assert (made.rows, made.count, made.digest) == ([Stored((2, "a"), True)], 0, EMPTY)
 
 
 def test_a_deleted_entity_that_comes_back_names_its_tombstone() -> None:
-    before = {("a",): Stored((2, "a"), True)}
+    before: dict[Key, Stored] = {("a",): Stored((2, "a"), True)}
     made = sequence(PRODUCT, Tip(2, EMPTY, 0), [Change(("a",), product("1", None))], before, 5)
     assert [(e.prev_seq, json.loads(e.changed)) for e in made.events] == [(2, ["gtin"])]
 
 
 def test_an_entity_twice_in_one_set_is_two_events_and_one_row() -> None:
-    made = sequence(PRODUCT, Tip(0, EMPTY, 0), [Change(("a",), product("1", None)), Change(("a",), product("2", None))], {}, 5)
+    made = sequence(
+        PRODUCT, Tip(0, EMPTY, 0), [Change(("a",), product("1", None)), Change(("a",), product("2", None))], {}, 5
+    )
     assert [(e.seq, e.prev_seq) for e in made.events] == [(1, 0), (2, 1)]
     assert made.rows == [Stored((2, "a", *product("2", None)), False)]
     assert made.digest == to_hex(row_hash((2, "a", *product("2", None))))

@@ -44,7 +44,9 @@ def test_a_feed_is_the_few_changes_that_it_contains() -> None:
     expected = [Change(("b",), (None, "Z", *blank)), Change(("d",), (None, "D", *blank))]
     assert products(*rows, current=current) == Diff(expected, rows=3, new=1, changed=1, unchanged=1)
     expected.append(Change(("c",), None))
-    assert products(*rows, current=current, full=True) == Diff(expected, rows=3, new=1, changed=1, unchanged=1, deleted=1)
+    assert products(*rows, current=current, full=True) == Diff(
+        expected, rows=3, new=1, changed=1, unchanged=1, deleted=1
+    )
 
 
 def test_an_entity_twice_is_refused_with_both_lines() -> None:

@@ -23,7 +23,10 @@ def read(tmp_path: Path, name: str, content: bytes, context: Context = PRODUCT, 
     b'"sku","name"\n"1","A"\n"2",""\n',
 ])  # fmt: skip
 def test_csv_is_read_whatever_the_delimiter_and_line_end(tmp_path: Path, content: bytes) -> None:
-    assert [row.fields for row in read(tmp_path, "f.csv", content)] == [{"sku": "1", "name": "A"}, {"sku": "2", "name": ""}]
+    assert [row.fields for row in read(tmp_path, "f.csv", content)] == [
+        {"sku": "1", "name": "A"},
+        {"sku": "2", "name": ""},
+    ]
 
 
 def test_a_line_number_is_where_the_row_begins(tmp_path: Path) -> None:
@@ -37,12 +40,16 @@ def test_columns_are_read_under_the_names_they_are_mapped_to(tmp_path: Path) -> 
 
 
 def test_json_values_become_the_text_a_person_would_type(tmp_path: Path) -> None:
-    content = b'{"sku":4011,"amount":1.10,"currency":"EUR"}\n\n{"sku":"2","amount":100000000000000000000.5,"ends_at":null}'
+    content = (
+        b'{"sku":4011,"amount":1.10,"currency":"EUR"}\n\n{"sku":"2","amount":100000000000000000000.5,"ends_at":null}'
+    )
     assert read(tmp_path, "f.ndjson", content, PRICE) == [
         FeedRow(1, {"sku": "4011", "amount": "1.1", "currency": "EUR"}),
         FeedRow(3, {"sku": "2", "amount": "100000000000000000000", "ends_at": None}),
     ]
-    assert read(tmp_path, "f.ndjson", b'{"sku":"1","attributes":{"b":1,"a":2}}')[0].fields["attributes"] == '{"a":2,"b":1}'
+    assert (
+        read(tmp_path, "f.ndjson", b'{"sku":"1","attributes":{"b":1,"a":2}}')[0].fields["attributes"] == '{"a":2,"b":1}'
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +89,9 @@ def test_a_bad_csv_names_file_line_and_field(tmp_path: Path, content: bytes, lin
         (b'{"sku":"1","name":"M\xfc"}', 1, "name", "byte 0xfc is not UTF-8"),
     ],
 )
-def test_a_bad_ndjson_names_file_line_and_field(tmp_path: Path, content: bytes, line: int, field: str, says: str) -> None:
+def test_a_bad_ndjson_names_file_line_and_field(
+    tmp_path: Path, content: bytes, line: int, field: str, says: str
+) -> None:
     with pytest.raises(BadFeed, match=says) as caught:
         read(tmp_path, "f.ndjson", content)
     assert (caught.value.file, caught.value.line, caught.value.field) == ("f.ndjson", line, field)
@@ -104,7 +113,8 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(("pairs", "says"), [
-    (["x"], "not column=field"), (["x=colour"], "no field"), (["x=sku", "x=name"], "twice"), (["x=sku", "y=sku"], "twice"),
+    (["x"], "not column=field"), (["x=colour"], "no field"), (["x=sku", "x=name"], "twice"),
+    (["x=sku", "y=sku"], "twice"),
 ])  # fmt: skip
 def test_a_bad_mapping_is_refused(pairs: list[str], says: str) -> None:
     with pytest.raises(BadField, match=says):
