@@ -1,7 +1,7 @@
 """The `storenode` command: run the daemon, ask the replica.
 
-Exit codes: 0 well; 1 an error, or a store that is usable but not fresh; 2 wrong usage, or a store that is
-not usable; 3 `status` could not tell.
+Exit codes: 0 well; 1 an error; 2 wrong usage. `status` and `verify` judge the replica and have codes of their
+own; what keeps them from judging is their code 3.
 """
 
 from __future__ import annotations
@@ -18,13 +18,28 @@ import click
 
 from contract.contexts import CONTEXTS
 from contract.errors import ContractViolation
+from contract.streams import SCOPE_ALL
 from link.errors import LinkError
 from storenode.config import Settings, load
 from storenode.core import health
-from storenode.errors import StorenodeError
+from storenode.errors import BadArgument, StorenodeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+class CannotJudge(click.UsageError):
+    exit_code = health.UNKNOWN
+
+
+class Judging(click.Command):
+    """A command whose exit code is a verdict on the replica: wrong usage must not look like one."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise CannotJudge(error.format_message(), error.ctx) from error
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
 
@@ -40,7 +55,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             click.echo(f"error: {error}", err=True)
             if getattr(error, "hint", ""):
                 click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)
-            raise SystemExit(health.UNKNOWN if click.get_current_context().info_name == "status" else 1) from error
+            judging = isinstance(click.get_current_context().command, Judging)
+            raise SystemExit(health.UNKNOWN if judging else 1) from error
 
     return wrapped
 
@@ -54,7 +70,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 @click.option("--scopes", help="Scopes to follow, the most specific last: all,zone-west (STORENODE_SCOPES).")
 @click.option("--root", help="First level of every topic (STORENODE_ROOT).")
 @click.pass_context
-def main(context: click.Context, config: Path | None, **options: str | None) -> None:
+def main(context: click.Context, /, config: Path | None, **options: str | None) -> None:
     """Keep a store's replica of the catalog, and ask it."""
     context.obj = lambda: load(os.environ, config, options)
 
@@ -72,7 +88,7 @@ def run(settings: SettingsOf) -> None:
     daemon.run(settings())
 
 
-@main.command()
+@main.command(cls=Judging)
 @json_option
 @click.pass_obj
 @reported
@@ -95,10 +111,11 @@ def status(settings: SettingsOf, as_json: bool) -> None:
 @main.command()
 @click.argument("context", type=click.Choice(list(CONTEXTS)))
 @click.argument("key", nargs=-1, required=True)
+@click.option("--scope", help="Only this scope; the most specific one that has the row if left out.")
 @json_option
 @click.pass_obj
 @reported
-def get(settings: SettingsOf, context: str, key: tuple[str, ...], as_json: bool) -> None:
+def get(settings: SettingsOf, context: str, key: tuple[str, ...], scope: str | None, as_json: bool) -> None:
     """Print one row: `get product 4011`, `get price 4011 regular`."""
     from storenode import readers
 
@@ -106,7 +123,7 @@ def get(settings: SettingsOf, context: str, key: tuple[str, ...], as_json: bool)
     whole = key + tuple(c.default for c in declared.keys[len(key) :] if c.default)
     if len(whole) != len(declared.keys):
         raise click.UsageError(f"a {context} is named by {' '.join(declared.key_names).upper()}")
-    row = readers.get(settings().db, declared, whole)
+    row = readers.get(settings().db, declared, whole, scope)
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return
@@ -131,19 +148,25 @@ def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None
         click.echo(json.dumps(found))
         return
     until = f" until {found['ends_at']}" if found["ends_at"] else ""
-    click.echo(f"{found['sku']}  {found['amount_minor']} minor units of {found['currency']}  ({found['kind']}, {found['scope']}){until}")
+    amount = f"{found['amount_minor']} minor units of {found['currency']}"
+    click.echo(f"{found['sku']}  {amount}  ({found['kind']}, {found['scope']}){until}")
 
 
-@main.command()
+@main.command(cls=Judging)
 @json_option
 @click.pass_obj
 @reported
 def verify(settings: SettingsOf, as_json: bool) -> None:
-    """Prove the replica: hash every row and compare with what HQ announced. Exit code 2 if any stream differs."""
+    """Prove the replica: hash every row and compare with what HQ announced.
+
+    Exit code: 0 all equal; 2 a stream differs; 3 could not tell, as before the first bootstrap.
+    """
     from storenode import readers
 
     path = settings().db
     scans = [readers.scan(path, stream) for stream in readers.streams(path)]
+    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if s.stream.scope == SCOPE_ALL)
+    code = health.UNUSABLE if not all(s.ok for s in scans) else health.LIVE if proven else health.UNKNOWN
     if as_json:
         streams = {
             str(s.stream): {
@@ -151,19 +174,22 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
             }
             for s in scans
         }  # fmt: skip
-        click.echo(json.dumps({"ok": all(s.ok for s in scans), "streams": streams}))
+        click.echo(json.dumps({"ok": code == 0, "streams": streams}))
     else:
         for s in scans:
-            click.echo(f"{s.stream!s:24}{s.rows:>9} rows  {s.digest}  {'equal' if s.ok else 'DIFFERS'}")
-    raise SystemExit(0 if all(s.ok for s in scans) else 2)
+            verdict = ("equal" if s.ok else "DIFFERS") if s.epoch else "never bootstrapped"
+            click.echo(f"{s.stream!s:24}{s.rows:>9} rows  {s.digest}  {verdict}")
+    raise SystemExit(code)
 
 
 def _seconds(text: str) -> int:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise StorenodeError(f"{text!r} is not a time", hint="as in 2026-12-24T08:00:00Z") from None
+        raise BadArgument(f"{text!r} is not a time", hint="as in 2026-12-24T08:00:00Z") from None
     if found.tzinfo is None:
+        if ":" in text:
+            raise BadArgument(f"{text!r} does not say in which time zone", hint="end it in Z or +01:00")
         found = found.replace(tzinfo=UTC)
     return int(found.timestamp())
 

@@ -2,6 +2,7 @@
 
     StorenodeError
     ├── BadSettings       refuse: the configuration is wrong; all mistakes at once
+    ├── BadArgument       refuse: an argument of a command
     ├── AlreadyRunning    refuse: another daemon has this replica
     ├── ReplicaMissing    refuse: there is no replica here yet
     ├── ReplicaBusy       retry: the file is locked by somebody else
@@ -22,6 +23,10 @@ class StorenodeError(Exception):
 
 
 class BadSettings(StorenodeError):
+    pass
+
+
+class BadArgument(StorenodeError):
     pass
 
 

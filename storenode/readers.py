@@ -27,9 +27,13 @@ BUSY_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One stream's content as it is (`digest`, `rows`) and as HQ announced it at `position`."""
+    """One stream's content as it is (`digest`, `rows`) and as HQ announced it at `position`.
+
+    `epoch` None: HQ has announced nothing yet, so there is nothing to compare with.
+    """
 
     stream: Stream
+    epoch: str | None
     position: int
     digest: str
     announced: str
@@ -63,9 +67,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 def scan(path: Path, stream: Stream) -> Scan:
     """Hash every row of a stream and put the sum beside what HQ announced; 450,000 rows a second."""
     with reading(path) as db:
-        position, announced = db.execute(
-            "SELECT position, digest FROM streams WHERE stream = ?", (str(stream),)
-        ).fetchone() or (0, digest.EMPTY)
+        epoch, position, announced = db.execute(
+            "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
+        ).fetchone() or (None, 0, digest.EMPTY)
         count = 0
 
         def rows() -> Iterator[Any]:
@@ -75,7 +79,7 @@ def scan(path: Path, stream: Stream) -> Scan:
                 yield row
 
         found = digest.to_hex(digest.total(rows()))
-    return Scan(stream, position, found, announced, count)
+    return Scan(stream, epoch, position, found, announced, count)
 
 
 def streams(path: Path) -> list[Stream]:
@@ -84,17 +88,19 @@ def streams(path: Path) -> list[Stream]:
         return [Stream.parse(name) for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
 
 
-def get(path: Path, context: Context, key: Sequence[str]) -> dict[str, Any]:
-    """One entity's row from the most specific scope that has it. Raises NotFound."""
+def get(path: Path, context: Context, key: Sequence[str], scope: str | None = None) -> dict[str, Any]:
+    """One entity's row in a scope, or else in the most specific scope that has it. Raises NotFound."""
     where = " AND ".join(f"t.{name} = ?" for name in context.key_names)
     with reading(path) as db:
         found = db.execute(
             f"SELECT t.scope, {', '.join('t.' + c for c in context.columns)} FROM {context.table} t"
-            f" JOIN scopes s ON s.scope = t.scope WHERE {where} ORDER BY s.rank DESC LIMIT 1",
-            tuple(key),
+            f" JOIN scopes s ON s.scope = t.scope WHERE {where} AND t.scope = coalesce(?, t.scope)"
+            " ORDER BY s.rank DESC LIMIT 1",
+            (*key, scope),
         ).fetchone()
     if found is None:
-        raise NotFound(f"no {context.name} {' '.join(key)} in this replica", hint="check: storenode status")
+        place = f"scope {scope} of this replica" if scope else "this replica"
+        raise NotFound(f"no {context.name} {' '.join(key)} in {place}", hint="is it fresh? storenode status")
     row = dict(zip(("scope", *context.columns), found, strict=True))
     for column in context.values:
         if row[column.name] is not None and column.kind == "json":
@@ -121,23 +127,28 @@ def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
             (sku,),
         ).fetchone()
     if found is None:
-        raise NotFound(f"no price for {sku} at that time in this replica", hint="check: storenode status")
+        when = "now" if at_s is None else f"at {rfc3339(at_s * 1000)}"
+        raise NotFound(f"no price for {sku} {when} in this replica", hint="is it fresh? storenode status")
     return dict(zip(names, found, strict=True))
 
 
 def status(path: Path) -> dict[str, Any]:
     """The whole status document; see the operating guide for its keys."""
     with reading(path) as db:
-        daemon = db.execute("SELECT store_id, pid, connected, started_at_ms, counters FROM daemon").fetchone()
-        store_id, pid, connected, started_ms, counters = daemon or (None, None, 0, None, "{}")
+        daemon = db.execute(
+            "SELECT store_id, pid, connected, started_at_ms, seen_at_ms, counters FROM daemon"
+        ).fetchone()
+        store_id, pid, connected, started_ms, seen_ms, counters = daemon or (None, None, 0, 0, 0, "{}")
+        now_ms = time.time_ns() // 1_000_000
         alive = pid is not None and daemon_alive(path)
+        heard = alive and now_ms - seen_ms <= schema.STALE_AFTER_S * 1000
         found = {name: _stream_status(db, name, alive=alive) for (name,) in db.execute("SELECT stream FROM streams")}
     wal = path.with_name(path.name + "-wal")
     return {
         "store_id": store_id,
-        "connected": bool(connected) and alive,
+        "connected": bool(connected) and heard,
         "pid": pid if alive else None,
-        "uptime_seconds": (time.time_ns() // 1_000_000 - started_ms) // 1000 if alive else None,
+        "uptime_seconds": max(now_ms - started_ms, 0) // 1000 if alive else None,
         "streams": found,
         "outbox": {"pending": 0, "oldest_age_seconds": None, "acked_seq": 0},
         "clock": {"skew_seconds": None},

@@ -15,10 +15,12 @@ def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:
     """The worst state among the streams that count.
 
     A stream of a narrower scope that HQ never announced does not count: a zone without prices of its own
-    has none to wait for.
+    has none to wait for. Rows that a scan found to differ from HQ's count as diverged.
     """
     states = {
-        s["state"] for name, s in streams.items() if s["epoch"] is not None or name.endswith("/all")
+        "diverged" if s["verified_ok"] is False else s["state"]
+        for name, s in streams.items()
+        if s["epoch"] is not None or name.endswith("/all")
     }
     return next((state for state in _WORST_FIRST if state in states), "bootstrapping")
 
