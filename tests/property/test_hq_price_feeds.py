@@ -67,3 +67,11 @@ def test_prices_without_overlap_are_what_the_feed_says(feed: list[Line], minute:
     expected = [int(float(a) * 100) for s, e, a in dated if s <= minute < e]
     found = schedule.at(steps, at)
     assert ([] if found is None else [found.amount_minor]) == expected
+
+
+@settings(max_examples=400, deadline=None)
+@given(rows, st.integers(0, 12))
+def test_a_nightly_feed_changes_nothing_on_a_later_night(feed: list[Line], minute: int) -> None:
+    after = imported(feed, {}, NOW)
+    assume(after is not None)
+    assert imported(feed, after or {}, NOW + minute * 60) == after
