@@ -62,10 +62,10 @@ def until(condition: Any, within_s: float = 15.0) -> None:
 
 @pytest.fixture
 def stub() -> Iterator[Any]:
-    """A listener that answers each connection with fixed bytes and keeps it open: `stub(answer) -> url`."""
+    """A listener that answers each connection with fixed bytes and keeps it open: `stub(answer, answered) -> url`."""
     open_sockets: list[socket.socket] = []
 
-    def make(answer: bytes) -> str:
+    def make(answer: bytes, answered: list[None]) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         open_sockets.append(listener)
 
@@ -76,6 +76,7 @@ def stub() -> Iterator[Any]:
                     open_sockets.append(sock)
                     sock.recv(4_096)
                     sock.sendall(answer)
+                    answered.append(None)
 
         threading.Thread(target=serve, daemon=True).start()
         return f"mqtt://127.0.0.1:{listener.getsockname()[1]}"
@@ -112,16 +113,34 @@ def test_a_failed_attempt_is_told_once_and_tried_again(linked: Any, monkeypatch:
     assert a.events == [Disconnected("gaierror: [Errno -2] Name or service not known")]
 
 
-def test_a_broker_that_speaks_something_else_is_left_and_tried_again(linked: Any, stub: Any) -> None:
-    a = linked(stub(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    until(lambda: bool(a.losses))
-    assert not a.generations
-    until(lambda: next(t for t in threading.enumerate() if t.name == "link-a").is_alive())
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 200,
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x20\xff\xff\xff\xff\xff",
+        b"\x20\x00",
+        b"\x20\x02\x00\x00",
+        b"\x20\x03\x00\x77\x00",
+        b"\x20\x03\x00\x9c\x00",
+        b"\x20\x08\x00\x00\x05\x26\xff\xff\x00\x00",
+        b"\x00",
+    ],
+)
+def test_a_broker_that_speaks_something_else_is_left_and_tried_again(
+    answer: bytes, linked: Any, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link.mqtt, "CONNACK_TIMEOUT_S", 0.2)
+    answered: list[None] = []
+    a = linked(stub(answer, answered))
+    until(lambda: len(answered) >= 2)
+    assert len(a.losses) >= 1
+    assert not a.generations or answer == b"\x20\x02\x00\x00"
 
 
 def test_a_broker_that_never_answers_is_left(linked: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link.mqtt, "CONNACK_TIMEOUT_S", 0.2)
-    a = linked(stub(b""))
+    a = linked(stub(b"", []))
     until(lambda: a.losses == ["the broker takes the connection but does not answer"])
 
 
@@ -287,7 +306,7 @@ def test_small_exchanges_are_not_held_back(linked: Any, mosquitto: RealBroker) -
 
 
 def test_closing_never_waits_for_a_dead_line(linked: Any, stub: Any) -> None:
-    a = linked(stub(b""))
+    a = linked(stub(b"", []))
     time.sleep(0.1)
     began_s = time.monotonic()
     a.link.close()
