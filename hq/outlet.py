@@ -158,8 +158,9 @@ class Outlet:
             return None
         refs = tuple(h.ref for h in self._held)
         head = Head(
-            self.stream, self.epoch, row.head_seq, row.digest, row.rows, row.floor, now_ms, refs, view.rows, view.deleted
-        )
+            self.stream, self.epoch, row.head_seq, row.digest, row.rows, row.floor, now_ms, refs,
+            view.rows, view.deleted,
+        )  # fmt: skip
         message = encode_head(self._root, head)
         if len(message.payload) > MESSAGE_BYTES_MAX:
             log.error("head.oversized", stream=str(self.stream), size_bytes=len(message.payload), segments=len(refs))
@@ -229,7 +230,8 @@ class Outlet:
                 continue
             if count == limit:
                 fitting = count * self._sizes.segment_bytes // max(size, 1)
-                self._rows_per_segment = max(self._sizes.segment_rows // 50 + 1, min(self._sizes.segment_rows_max, fitting))
+                bounds = self._sizes.segment_rows // 50 + 1, self._sizes.segment_rows_max
+                self._rows_per_segment = max(bounds[0], min(bounds[1], fitting))
             made.append((SegmentRef(at, until, count, size, sha256(message.payload).hexdigest()), message))
             at = until + 1
         self._publication.add(self.stream, self.epoch, made, now_ms)

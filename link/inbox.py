@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 
 from link.port import Event, Received
 
@@ -35,10 +36,8 @@ class Inbox:
 
     def clear_wake(self) -> None:
         """Forget the wake-up calls so far; call before looking at the events."""
-        try:
+        with suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
 
     def pop(self) -> Event | None:
         return self._events.popleft() if self._events else None

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
@@ -20,11 +21,8 @@ VALUE_CHARS_MAX = 1_000
 
 def configure_logs(*, debug: bool = False) -> None:
     """JSON lines to stderr, or readable ones on a terminal; a log that cannot be written never stops the work."""
-    renderer: Any
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
-    else:
-        renderer = structlog.processors.JSONRenderer()
+    readable = sys.stderr.isatty()
+    renderer: Any = structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -52,10 +50,8 @@ class _Unfailing(io.TextIOBase):
             return 0
 
     def flush(self) -> None:
-        try:
+        with suppress(OSError):
             self._stream.flush()
-        except OSError:
-            pass
 
 
 def _cap_values(_logger: Any, _method: str, event: Any) -> Any:
@@ -70,11 +66,8 @@ def notify_supervisor(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError:
-            pass
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
+        sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
 
 def lock_instance(path: Path) -> IO[str] | None:

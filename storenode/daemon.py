@@ -99,7 +99,7 @@ class Daemon:
                     break
                 self._worker.handle(event, now_ms, wall_ms)
             self._worker.flush(wall_ms)
-            self._worker.step(now_ms, wall_ms)
+            self._worker.step(now_ms)
         except NotConnected:
             pass  # the Disconnected event is already on its way
         self._obey()

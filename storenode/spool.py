@@ -6,7 +6,6 @@ that nobody asks for, which the next sweep removes. Nothing here needs an fsync.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
@@ -36,7 +35,7 @@ class FileSpool:
     def put(self, digest: str, payload: bytes) -> None:
         part = self._directory / f"{digest}.part"
         part.write_bytes(payload)
-        os.replace(part, self._directory / digest)
+        part.replace(self._directory / digest)
         self._known.add(digest)
 
     def get(self, digest: str) -> bytes | None:

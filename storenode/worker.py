@@ -61,7 +61,7 @@ class Worker:
         for follower in self.followers.values():
             follower.flush(wall_ms)
 
-    def step(self, now_ms: int, wall_ms: int) -> None:
+    def step(self, now_ms: int) -> None:
         """Do what time asks for, and write down what readers may see."""
         for stream, follower in self.followers.items():
             follower.step(now_ms)

@@ -59,14 +59,15 @@ def arrange(wanted: Sequence[Wanted], now: int) -> list[tuple[int, Wanted]]:
     dated = sorted(((i, w) for i, w in current if w.starts_at is not None), key=lambda each: each[1].starts_at or 0)
     undated = [(i, w) for i, w in current if w.starts_at is None]
     at: int | None = now
+    running = 0
     for _, step in dated:
-        if at is not None and (step.starts_at or 0) <= at and not step.over(at):
-            at = step.ends_at
-    if at == now:
-        return undated + dated
+        if at is None or (step.starts_at or 0) > at:
+            break
+        at, running = step.ends_at, running + 1
     if at is None:
         return dated
-    return dated + [(i, w._replace(holds_from=at)) for i, w in undated if not w.over(at)]
+    base = [(i, w._replace(holds_from=at)) for i, w in undated if not w.over(at)]
+    return dated[:running] + base + dated[running:]
 
 
 def overlap(wanted: Sequence[Wanted], now: int) -> tuple[int, int] | None:

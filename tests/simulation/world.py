@@ -102,7 +102,7 @@ class Store(Node):
             for event in waiting:
                 self.worker.handle(event, now_ms, EPOCH_MS + now_ms)
             self.worker.flush(EPOCH_MS + now_ms)
-            self.worker.step(now_ms, EPOCH_MS + now_ms)
+            self.worker.step(now_ms)
         except NotConnected:
             pass
 
@@ -141,8 +141,10 @@ class World:
 
     def close(self) -> None:
         self.desk.close()
-        for node in (*self.stores, *([self.hq] if self.hq else [])):
-            node.crash()
+        for store in self.stores:
+            store.crash()
+        if self.hq is not None:
+            self.hq.crash()
 
     def storm(self, steps: int) -> None:
         for _ in range(steps):
@@ -165,7 +167,9 @@ class World:
             self._turn()
             if self._converged():
                 return
-        states = {s.client_id: {str(t): (f.state, f.position.seq) for t, f in s.worker.followers.items()} for s in self.stores}
+        states = {
+            s.client_id: {str(t): (f.state, f.position.seq) for t, f in s.worker.followers.items()} for s in self.stores
+        }
         raise AssertionError(f"not converged: {states}, HQ {[(r.stream, r.head_seq) for r in self.desk.streams()]}")
 
     def _converged(self) -> bool:
