@@ -89,7 +89,7 @@ def test_within_a_batch_the_newest_state_of_an_entity_wins(
 
 def test_rows_at_or_before_the_position_are_skipped(replica: Replica, path: Path) -> None:
     advance(replica, 3, ([line(3, "a", 3)], []))
-    assert advance(replica, 4, ([line(2, "a", 2), line(4, "b", 4)], [gone(1, "a")])) == 1
+    assert advance(replica, 4, ([line(2, "a", 2), line(4, "b", 4)], [gone(3, "a")])) == 1
     assert rows_of(path) == {"a": 3, "b": 4}
 
 
