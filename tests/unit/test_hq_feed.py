@@ -86,3 +86,12 @@ def test_a_feed_with_a_base_price_and_a_coming_one_changes_nothing_on_any_later_
 def test_a_first_import_while_a_dated_price_runs_has_the_base_price_after_it() -> None:
     rows = [("1.00", "", ""), ("0.80", iso(NOW - DAY), iso(NOW + DAY))]
     assert json.loads(str(prices(rows, None)[1])) == [[NOW - DAY, NOW + DAY, 80], [NOW + DAY, None, 100]]
+
+
+def test_the_base_price_is_back_after_a_later_dated_price_too() -> None:
+    """It ended where the next dated price began, so that nothing was sold after that (found by the property test)."""
+    rows = [("1.00", "", ""), ("0.80", iso(NOW), iso(NOW + DAY)), ("0.90", iso(NOW + 2 * DAY), iso(NOW + 3 * DAY))]
+    assert json.loads(str(prices(rows, None)[1])) == [
+        [NOW, NOW + DAY, 80], [NOW + DAY, NOW + 2 * DAY, 100], [NOW + 2 * DAY, NOW + 3 * DAY, 90],
+        [NOW + 3 * DAY, None, 100],
+    ]  # fmt: skip
