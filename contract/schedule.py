@@ -69,20 +69,13 @@ def at(schedule: Schedule, now: int) -> Step | None:
     return next((s for s in schedule if s.covers(now)), None)
 
 
-def from_now(schedule: Schedule, now: int, amount_minor: int) -> Schedule:
-    """Set the price from `now` on: the running step ends, future steps stay; the same amount is no change."""
-    running = at(schedule, now)
-    if running is not None and running.amount_minor == amount_minor:
-        return schedule
-    return set_step(schedule, now, Step(now, None, amount_minor))
-
-
 def set_step(schedule: Schedule, now: int, new: Step) -> Schedule:
     """
     Put a step into a schedule and drop the steps that are over.
 
-    An open step ends where the next one begins. A running or open step that holds the new one inside
-    is cut around it. Anything else that overlaps is refused: the desk must say which of the two it means.
+    An open step ends where the next one begins, and what runs at its start ends there. A step that holds
+    the new one inside is cut around it. Anything else that overlaps is refused: the desk must say which of
+    the two it means.
     """
     if new.ends_at is not None and new.ends_at <= new.starts_at:
         raise _bad("ends_at must be after starts_at", "ends_at")
@@ -94,14 +87,14 @@ def set_step(schedule: Schedule, now: int, new: Step) -> Schedule:
     placed = Step(new.starts_at, ends, new.amount_minor)
     result = [placed]
     for old in kept:
-        result += _around(old, placed, replaced=old.starts_at == new.starts_at)
+        result += _around(old, placed, replaced=old.starts_at == new.starts_at, opened=new.ends_at is None)
     done = tuple(sorted(result, key=lambda s: s.starts_at))
     check(done)
     return done
 
 
-def _around(old: Step, new: Step, *, replaced: bool) -> list[Step]:
-    """What remains of `old` when `new` takes its place in time."""
+def _around(old: Step, new: Step, *, replaced: bool, opened: bool) -> list[Step]:
+    """What remains of `old` when `new` takes its place in time; `opened`: it was asked for without an end."""
     before = new.ends_at is not None and new.ends_at <= old.starts_at
     after = old.ends_at is not None and old.ends_at <= new.starts_at
     if before or after:
@@ -111,9 +104,8 @@ def _around(old: Step, new: Step, *, replaced: bool) -> list[Step]:
         tail = [Step(new.ends_at, old.ends_at, old.amount_minor)]
     if replaced:
         return tail if old.ends_at is None else []
-    if old.starts_at > new.starts_at or (
-        old.ends_at is not None and new.ends_at is not None and old.ends_at < new.ends_at
-    ):
+    ends_inside = old.ends_at is not None and new.ends_at is not None and old.ends_at < new.ends_at
+    if old.starts_at > new.starts_at or (ends_inside and not opened):
         raise _bad("the step overlaps one that starts or ends inside it", "starts_at")
     return [Step(old.starts_at, new.starts_at, old.amount_minor), *tail]
 

@@ -1,0 +1,120 @@
+"""Strategies for what HQ may write, derived from the declarations and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+from contract.contexts import CONTEXTS, Column, Context, Row
+from contract.digest import to_hex
+from contract.messages import Head, Live, Segment, SegmentRef
+from contract.streams import Stream
+
+EPOCHS = st.builds("{:012x}-{:08x}".format, st.integers(0, 2**48 - 1), st.integers(0, 2**32 - 1))
+DIGESTS = st.integers(0, 2**128 - 1).map(to_hex)
+TIMES_MS = st.integers(0, 2**45)
+STREAMS = st.builds(Stream, st.sampled_from(sorted(CONTEXTS)), st.sampled_from(["all", "zone-west", "x", "0" * 32]))
+ATTRIBUTES = st.dictionaries(
+    st.text(max_size=5), st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=5)
+)
+
+
+def texts(chars_min: int, chars_max: int) -> st.SearchStrategy[str]:
+    return st.text(
+        st.characters(codec="utf-8", exclude_characters="\0"),
+        min_size=chars_min,
+        max_size=min(chars_max, 40),
+    )
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> str:
+    times = sorted(draw(st.sets(st.integers(0, 10**11), min_size=1, max_size=9)))
+    steps = [
+        [start, end, draw(st.integers(0, 10**12))] for start, end in zip(times[::2], [*times, None][1::2], strict=False)
+    ]
+    return json.dumps(steps, separators=(",", ":"))
+
+
+def values(column: Column) -> st.SearchStrategy[Any]:
+    match column.kind:
+        case "choice":
+            found: st.SearchStrategy[Any] = st.sampled_from(column.choices)
+        case "currency":
+            found = st.sampled_from(["EUR", "JPY", "BHD"])
+        case "schedule":
+            found = schedules()
+        case "json":
+            found = ATTRIBUTES.map(json.dumps)
+        case _:
+            found = texts(1 if column.required else 0, column.chars_max)
+    return found if column.required else st.none() | found
+
+
+def keys(context: Context) -> st.SearchStrategy[Row]:
+    return st.tuples(*(values(c) for c in context.keys))
+
+
+def contents(context: Context) -> st.SearchStrategy[Row]:
+    return st.tuples(*(values(c) for c in context.values))
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> Live:
+    stream = draw(STREAMS)
+    first = draw(st.integers(1, 2**40))
+    dead = draw(st.lists(st.booleans(), max_size=6))
+    rows, deleted = [], []
+    for seq, gone in enumerate(dead, start=first):
+        key = draw(keys(stream.declared))
+        if gone:
+            deleted.append((seq, *key))
+        else:
+            rows.append((seq, *key, *draw(contents(stream.declared))))
+    changed = [draw(st.lists(st.sampled_from(stream.declared.value_names), unique=True)) for _ in rows]
+    before = draw(DIGESTS)
+    after = draw(DIGESTS) if dead else before
+    last = first + len(dead) - 1
+    return Live(
+        stream, draw(EPOCHS), first, last, before, after, draw(st.booleans()), draw(TIMES_MS), rows, deleted, changed
+    )
+
+
+@st.composite
+def compacted(draw: st.DrawFn, stream: Stream, first: int, last: int) -> tuple[list[Row], list[Row]]:
+    count = min(6, last - first + 1)
+    seqs = draw(st.sets(st.integers(first, last), max_size=count)) if count > 0 else set()
+    named = draw(st.lists(keys(stream.declared), min_size=len(seqs), max_size=len(seqs), unique=True))
+    rows: list[Row] = []
+    deleted: list[Row] = []
+    for seq, key in zip(sorted(seqs), named, strict=True):
+        if draw(st.booleans()):
+            rows.append((seq, *key, *draw(contents(stream.declared))))
+        else:
+            deleted.append((seq, *key))
+    return rows, deleted
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> Segment:
+    stream = draw(STREAMS)
+    first = draw(st.integers(1, 2**40))
+    last = first + draw(st.integers(0, 50))
+    return Segment(stream, draw(EPOCHS), first, last, *draw(compacted(stream, first, last)))
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> Head:
+    stream = draw(STREAMS)
+    refs, at = [], 0
+    for size in draw(st.lists(st.integers(1, 500), max_size=5)):
+        refs.append(SegmentRef(at + 1, at + size, size, draw(st.integers(0, 131_072)), draw(DIGESTS) + draw(DIGESTS)))
+        at += size
+    seq = at + draw(st.integers(0, 20))
+    rows, deleted = draw(compacted(stream, at + 1, seq))
+    return Head(
+        stream, draw(EPOCHS), seq, draw(DIGESTS), draw(st.integers(0, 2**40)), draw(st.integers(0, seq)),
+        draw(TIMES_MS), tuple(refs), rows, deleted,
+    )  # fmt: skip
