@@ -91,6 +91,7 @@ class Daemon:
             self._seen_ms, self._seen_connected = now_ms, self._publisher.connected
             self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
             notify_supervisor("WATCHDOG=1")
+            self._master.checkpoint()
         return again or len(self._inbox) > 0
 
 

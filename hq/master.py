@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -27,6 +27,9 @@ from hq.records import Committed, EventRow, StreamRow, Tail
 __all__ = ["Committed", "EventRow", "Master", "StreamRow", "Tail"]
 
 ROWS_READ_MAX = 2**62
+
+CHECKPOINT_ABOVE_BYTES = 8_388_608
+"""Size of the write-ahead log at which it is moved into the file."""
 
 _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_row = msgspec.json.Decoder(tuple[str | int | None, ...]).decode
@@ -107,9 +110,22 @@ class Master:
         return epoch
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the file as far as readers let it; only `hq run` calls this."""
-        with translated(self.path):
+        """
+        Move the write-ahead log into the file as far as readers let it; only `hq run` calls this.
+
+        It holds off writers meanwhile, and does nothing while one is at work: SQLite before 3.51.3 can damage
+        the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
+        """
+        if self.path.with_name(self.path.name + "-wal").stat().st_size < CHECKPOINT_ABOVE_BYTES:
+            return
+        with translated(self.path), closing(connect(self.path, "rw")) as guard:
+            guard.execute("PRAGMA busy_timeout = 0")
+            try:
+                guard.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            guard.execute("ROLLBACK")
 
     def streams(self) -> list[StreamRow]:
         found = self.query("SELECT stream, epoch, head_seq, digest, rows, floor FROM streams ORDER BY stream")

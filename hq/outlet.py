@@ -17,13 +17,12 @@ import structlog
 
 from contract.cloudevents import Message
 from contract.codec import pack
-from contract.contexts import Row
 from contract.digest import EMPTY
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
 from contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
 from contract.streams import Stream
 from hq.core.plan import Merge, Sealed, merges
-from hq.master import EventRow, Master, StreamRow
+from hq.master import EventRow, Master, StreamRow, Tail
 from hq.publication import Publication, Published
 
 log = structlog.get_logger()
@@ -51,25 +50,6 @@ class _Held:
 
     ref: SegmentRef
     live: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Tail:
-    """The first rows behind the last segment, and the stream, in one snapshot; `more`: there are further ones."""
-
-    stream: StreamRow
-    rows: list[Row]
-    deleted: list[Row]
-    more: bool
-
-    @property
-    def last_seq(self) -> int:
-        return max(cast(int, r[0]) for r in (*self.rows[-1:], *self.deleted[-1:]))
-
-    @property
-    def size_bytes(self) -> int:
-        """What it would take in a head, near enough to decide about sealing."""
-        return len(pack(msgspec.json.encode([self.rows, self.deleted]))[0])
 
 
 class Outlet:
@@ -143,8 +123,8 @@ class Outlet:
     def seal(self, now_ms: int, steps_max: int) -> bool:
         """Seal the tail and rewrite what has moved on; at most `steps_max` segments. True when nothing is left."""
         for _ in range(steps_max):
-            view = self._tail(self._rows_per_segment)
-            if not view.more and view.size_bytes <= self._sizes.tail_bytes:
+            view = self._master.tail(self.stream, self.sealed, self._rows_per_segment)
+            if not view.more and _size_bytes(view) <= self._sizes.tail_bytes:
                 return self._merge(now_ms)
             last = view.last_seq if view.more else view.stream.head_seq
             self._record(self.sealed + 1, last, now_ms)
@@ -152,7 +132,7 @@ class Outlet:
 
     def head(self, now_ms: int) -> tuple[Message, int] | None:
         """The head as of now and its seq; None while rows wait to be sealed or segments to be acknowledged."""
-        view = self._tail(ROWS_MAX)
+        view = self._master.tail(self.stream, self.sealed, ROWS_MAX)
         row = view.stream
         if view.more or row.epoch != self.epoch:
             return None
@@ -179,14 +159,6 @@ class Outlet:
         """The broker lost retained messages: everything in force goes out again."""
         self._publication.forget_acks(self.stream)
         self.head_sha256, self.head_sent = "", None
-
-    def _tail(self, limit: int) -> _Tail:
-        with self._master.reading():
-            row = next(r for r in self._master.streams() if r.stream == self.stream)
-            rows, deleted = self._master.rows_between(self.stream, self.sealed + 1, row.head_seq, limit)
-            count = len(rows) + len(deleted)
-            more = count == limit and _Tail(row, rows, deleted, True).last_seq < row.head_seq
-        return _Tail(row, rows, deleted, more)
 
     def _live(self, events: list[EventRow]) -> Live:
         first, last = events[0], events[-1]
@@ -247,3 +219,8 @@ class Outlet:
     def _recount(self) -> None:
         counts = self._master.count_by_range(self.stream, [(h.ref.first, h.ref.last) for h in self._held])
         self._held = [replace(h, live=live) for h, live in zip(self._held, counts, strict=True)]
+
+
+def _size_bytes(tail: Tail) -> int:
+    """What a tail would take in a head, near enough to decide about sealing."""
+    return len(pack(msgspec.json.encode([tail.rows, tail.deleted]))[0])

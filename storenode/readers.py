@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from contract import digest
 from contract.contexts import CONTEXTS, Context
 from contract.schedule import load
 from contract.streams import Stream, rfc3339
+from link.process import is_locked
 from storenode import schema
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
 from storenode.replica import translated
@@ -190,9 +190,6 @@ def daemon_alive(path: Path) -> bool:
     except PermissionError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(descriptor)
     finally:
         os.close(descriptor)
-    return False

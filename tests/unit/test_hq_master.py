@@ -229,3 +229,16 @@ def test_the_log_is_read_from_a_seq_a_time_or_the_newest(master: Master) -> None
             "changed": ["name"],
         }
     ]
+
+
+def test_a_checkpoint_waits_for_no_writer_and_moves_the_log_when_there_is_none(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hq.master.CHECKPOINT_ABOVE_BYTES", 1)
+    master.commit(PRODUCTS, [Change(("a",), product("A"))], 1)
+    before = master.path.stat().st_size
+    with Master(master.path) as other, other.writing():
+        master.checkpoint()
+        assert master.path.stat().st_size == before
+    master.checkpoint()
+    assert master.path.stat().st_size > before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -16,6 +15,7 @@ from click.testing import CliRunner, Result
 from contract.contexts import Row
 from contract.digest import row_hash, to_hex
 from contract.streams import Stream
+from link.process import lock_instance
 from storenode import readers
 from storenode.cli import main
 from storenode.replica import Replica
@@ -58,8 +58,9 @@ def live(replica: Replica) -> Iterator[Replica]:
     put(replica, PRICE, LINE)
     put(replica, PRODUCT, MILK)
     beat(replica)
-    with open(f"{replica.path}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = lock_instance(Path(f"{replica.path}.lock"))
+    assert lock is not None
+    with lock:
         yield replica
 
 
