@@ -26,7 +26,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## HQ, a broker, three stores, a cut line, and the proof that all end equal
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/demo.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.demo
 
 test: $(STAMP) broker ## all tests
 	$(BIN)/python -m pytest
@@ -37,7 +37,7 @@ check: $(STAMP) ## lint, types, import rules
 	$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP) ## the figures that the documents promise
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/demo.py --json bench-results.json
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.demo --json bench-results.json
 
 lock: $(STAMP) ## renew requirements/*.txt from pyproject.toml
 	$(BIN)/pip-compile $(LOCKING) --output-file requirements/runtime.txt pyproject.toml

