@@ -136,10 +136,11 @@ def test_a_lookup_searches_an_index_and_never_computes_the_whole_view(replica: R
 
 
 def freshness(replica: Replica, state: str, *, as_of_s: int | None, seen_s: int | None) -> tuple[Any, ...]:
-    replica.note(ALL, state=state, head_seq=7, as_of_ms=None if as_of_s is None else (NOW_S - as_of_s) * 1000)
+    now_s = int(time.time())
+    replica.note(ALL, state=state, head_seq=7, as_of_ms=None if as_of_s is None else (now_s - as_of_s) * 1000)
     if seen_s is not None:
         replica.heartbeat(
-            store_id="s", pid=1, connected=True, started_at_ms=0, counters={}, now_ms=(NOW_S - seen_s) * 1000
+            store_id="s", pid=1, connected=True, started_at_ms=0, counters={}, now_ms=(now_s - seen_s) * 1000
         )
     found = asked(replica, "SELECT state, lag_events, stale_seconds FROM freshness WHERE stream = 'price/all'")
     return found[0]
