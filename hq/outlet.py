@@ -63,6 +63,11 @@ class Outlet:
         self._root = root
         self._master = master
         self._publication = publication
+        refs = publication.segments(stream, epoch)
+        if [s.first for s in refs] != [1, *(s.last + 1 for s in refs[:-1])][: len(refs)]:
+            log.error("publication.damaged", stream=str(stream), segments=len(refs))
+            publication.forget(stream)
+            refs = []
         stored = publication.published(stream)
         self.published = stored.seq if stored and stored.epoch == epoch else 0
         self.live_sent = self.published
@@ -71,7 +76,6 @@ class Outlet:
         self.head_sent: int | None = None
         self._sizes = sizes
         self._rows_per_segment = sizes.segment_rows
-        refs = publication.segments(stream, epoch)
         counts = master.count_by_range(stream, [(s.first, s.last) for s in refs])
         self._held = [_Held(ref, live) for ref, live in zip(refs, counts, strict=True)]
 

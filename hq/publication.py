@@ -125,6 +125,11 @@ class Publication:
         self.connection.execute("UPDATE segments SET acked = 0 WHERE stream = ?", (str(stream),))
         self.connection.execute("UPDATE streams SET seq = 0, head_sha256 = '' WHERE stream = ?", (str(stream),))
 
+    def forget(self, stream: Stream) -> None:
+        """Forget everything of a stream; it is sealed and seeded anew."""
+        self.connection.execute("DELETE FROM segments WHERE stream = ?", (str(stream),))
+        self.connection.execute("DELETE FROM streams WHERE stream = ?", (str(stream),))
+
     def retire_epochs(self, stream: Stream, epoch: str, now_ms: int) -> None:
         """Retire all segments of other epochs."""
         self.connection.execute(
@@ -140,8 +145,10 @@ class Publication:
         ).fetchall()
 
     def remove(self, stream: Stream, epoch: str, span: tuple[int, int]) -> None:
+        """Forget a retired segment; one of the same range that was sealed meanwhile stays."""
         self.connection.execute(
-            "DELETE FROM segments WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
+            "DELETE FROM segments WHERE stream = ? AND epoch = ? AND first = ? AND last = ?"
+            " AND retired_at_ms IS NOT NULL",
             (str(stream), epoch, *span),
         )
 

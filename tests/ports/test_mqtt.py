@@ -325,7 +325,7 @@ def test_closing_never_waits_for_a_dead_line(linked: Any, stub: Any) -> None:
 @needs_mosquitto
 def test_closing_with_a_frozen_line_keeps_its_deadline(linked: Any, mosquitto: RealBroker) -> None:
     line = Line(mosquitto.port)
-    a = linked(line.url)
+    a = linked(line.url, "frozen")
     until(lambda: a.generations == [1])
     line.freeze()
     for _ in range(200):
@@ -333,6 +333,7 @@ def test_closing_with_a_frozen_line_keeps_its_deadline(linked: Any, mosquitto: R
     began_s = time.monotonic()
     a.link.close()
     assert time.monotonic() - began_s < link.reconnect.CLOSE_TIMEOUT_S + 0.5
+    until(lambda: not any(t.name == "link-frozen" for t in threading.enumerate()), within_s=5.0)
     line.close()
 
 

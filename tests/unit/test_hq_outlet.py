@@ -63,3 +63,18 @@ def test_segments_and_head_together_hold_every_row_once(master: Master, tmp_path
         found.update({row[1]: row for row in decode_segment("t", message).rows})
     found.update({row[1]: row for row in head.tail_rows})
     assert found == {row[1]: row for row in master.live_rows(PRICE).values()}
+
+
+def test_a_publication_with_a_hole_is_sealed_anew(master: Master, tmp_path: Path) -> None:
+    sizes = Sizes(10, 100_000, 4, 4)
+    outlet, publication = outlet_of(master, tmp_path / "p.db", sizes)
+    for sku in range(0, 12, 4):
+        master.commit(PRICE, [price(sku + n, 1) for n in range(4)], 0)
+        outlet.seal(0, 8)
+    outlet.acked_head(12, "a" * 64)
+    publication.connection.execute("DELETE FROM segments WHERE first = 5")
+    again, publication = outlet_of(master, tmp_path / "p.db", sizes)
+    assert (again.published, again.head_sha256) == (0, "")
+    while not again.seal(0, 8):
+        pass
+    assert [(s.first, s.last) for s in publication.segments(PRICE, again.epoch)] == [(1, 4), (5, 8), (9, 12)]
