@@ -1,0 +1,161 @@
+"""Applying: received segment bytes to committed rows, against raw `executemany` into the same tables.
+
+The replica's own path is measured: strict decoding, folding, one transaction. A reader process looks up
+products meanwhile and when the machine is idle.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.feeds import Grocery
+from bench.report import Figure, middle
+from bench.rows import EPOCH, PRICES, PRODUCTS, ROOT, price_rows, product_rows, segments
+from contract.cloudevents import Message
+from contract.contexts import Row
+from contract.messages import decode_segment
+from storenode import schema
+from storenode.replica import Replica
+
+RAW_ROWS_PER_TRANSACTION = 10_000
+PRODUCTS_PER_SEGMENT, PRICES_PER_SEGMENT = 3_000, 15_000
+SMALL = 50_000
+
+READER = """
+import json, sqlite3, sys, time
+path, sku, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+taken, end = [], time.perf_counter() + seconds
+while time.perf_counter() < end:
+    began = time.perf_counter()
+    db.execute("SELECT name FROM products WHERE sku = ?", (sku,)).fetchone()
+    taken.append(time.perf_counter() - began)
+    time.sleep(0.0005)
+taken.sort()
+print(json.dumps(taken[int(len(taken) * 0.99)] * 1000))
+"""
+
+
+def measure(grocery: Grocery, count: int, runs: int) -> list[Figure]:
+    """Figures of apply, growth, bytes and lookups, for `count` rows."""
+    rows = product_rows(grocery, count)
+    sealed = segments(PRODUCTS, rows, PRODUCTS_PER_SEGMENT)
+    priced = segments(PRICES, price_rows(grocery, count), PRICES_PER_SEGMENT)
+    raw, applied = zip(*((_raw(rows), _applied(sealed, count)) for _ in range(runs)), strict=True)
+    ratio = middle([r / a for r, a in zip(raw, applied, strict=True)])
+    return [
+        Figure(
+            f"apply, {count:,} products", count / middle(applied), "rows/s",
+            f"executemany {count / middle(raw):,.0f} rows/s", ratio, 0.70, True,
+        ),
+        _size("product", sealed, count, 35),
+        _size("price", priced, count, 15),
+        _growth(rows, runs),
+        *_lookups(sealed, count),
+    ]  # fmt: skip
+
+
+def _size(name: str, sealed: Sequence[Message], count: int, target: float) -> Figure:
+    each = sum(len(m.payload) for m in sealed) / count
+    return Figure(f"bytes of a {name} row in segments", each, "B", "-", each, target, False)
+
+
+def _raw(rows: Sequence[Row]) -> float:
+    """Seconds of raw upserts, sorted as they come, into a replica's own tables."""
+    with _Replica() as replica:
+        bound = [(*row, "all") for row in rows]
+        sql = schema.upsert_sql(PRODUCTS.declared)
+        began = time.perf_counter()
+        for start in range(0, len(bound), RAW_ROWS_PER_TRANSACTION):
+            replica.connection.execute("BEGIN")
+            replica.connection.executemany(sql, bound[start : start + RAW_ROWS_PER_TRANSACTION])
+            replica.connection.execute("COMMIT")
+        return time.perf_counter() - began
+
+
+def _applied(sealed: Sequence[Message], count: int) -> float:
+    with _Replica() as replica:
+        began = time.perf_counter()
+        _apply(replica, sealed, count)
+        return time.perf_counter() - began
+
+
+def _apply(replica: Replica, sealed: Sequence[Message], position: int) -> None:
+    def batches() -> Iterator[tuple[Sequence[Row], Sequence[Row]]]:
+        for message in sealed:
+            segment = decode_segment(ROOT, message)
+            yield segment.rows, segment.deleted
+
+    replica.apply(
+        PRODUCTS, epoch=EPOCH, position=position, digest="0" * 32, head_seq=position, batches=batches(),
+        replace=False, now_ms=0,
+    )  # fmt: skip
+
+
+def _growth(rows: Sequence[Row], runs: int) -> Figure:
+    """The rate of one more change set into a full replica, against one into a small one."""
+    ratios = []
+    part = len(rows) // 20
+    for _ in range(runs):
+        seconds = []
+        for held in (SMALL, len(rows)):
+            with _Replica() as replica:
+                _apply(replica, segments(PRODUCTS, rows[:held], PRODUCTS_PER_SEGMENT), held)
+                replica.checkpoint()
+                spread = rows[: held : held // part]
+                changed = [(held + 1 + n, *row[1:3], "new", *row[4:]) for n, row in enumerate(spread)]
+                again: list[tuple[list[Row], list[Row]]] = [
+                    (changed[start : start + PRODUCTS_PER_SEGMENT], [])
+                    for start in range(0, len(changed), PRODUCTS_PER_SEGMENT)
+                ]
+                began = time.perf_counter()
+                replica.apply(
+                    PRODUCTS, epoch=EPOCH, position=held + len(changed), digest="0" * 32,
+                    head_seq=held + len(changed), batches=again, replace=False, now_ms=0,
+                )  # fmt: skip
+                seconds.append((time.perf_counter() - began) / len(changed))
+        ratios.append(seconds[0] / seconds[1])
+    name = f"growth: apply into {len(rows):,} rows"
+    return Figure(name, middle(ratios), "x", f"into {SMALL:,} rows", middle(ratios), 0.70, True)
+
+
+def _lookups(sealed: Sequence[Message], count: int) -> list[Figure]:
+    """p99 of a point lookup by another process, while everything is applied once more, and idle."""
+    with _Replica() as replica:
+        _apply(replica, sealed[:10], 10 * PRODUCTS_PER_SEGMENT)
+        idle = _reader(replica.path, 2.0).communicate()[0]
+        reader = _reader(replica.path, max(2.0, count / 100_000))
+        _apply(replica, sealed, count)
+        busy = reader.communicate()[0]
+    idle_ms, busy_ms = json.loads(idle), json.loads(busy)
+    limit = f"idle {idle_ms:.3f} ms"
+    return [
+        Figure("lookup p99 while applying", busy_ms, "ms", "1 ms", busy_ms, 1.0, False),
+        Figure("lookup p99 while applying, against idle", busy_ms, "ms", limit, busy_ms / idle_ms, 3.0, False),
+    ]
+
+
+def _reader(path: Path, seconds: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", READER, str(path), "100", str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+
+
+class _Replica:
+    """A replica in a directory that goes with it."""
+
+    def __enter__(self) -> Replica:
+        self._directory = Path(tempfile.mkdtemp(prefix="storenode-bench-"))
+        self._replica = Replica(self._directory / "replica.db", ("all",))
+        return self._replica
+
+    def __exit__(self, *_: object) -> None:
+        self._replica.connection.close()
+        shutil.rmtree(self._directory)
