@@ -225,6 +225,7 @@ def test_closing_sends_what_waits_but_no_will_and_no_event(rig: Rig) -> None:
     rig.settle()
     assert [m.payload for m in watch.messages] == [b"last words"]
     assert a.events == heard
+    assert a.losses == []
     assert not a.link.connected
     with pytest.raises(NotConnected):
         a.link.publish(Message("t/x", b""))

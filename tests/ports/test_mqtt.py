@@ -322,6 +322,23 @@ def test_closing_never_waits_for_a_dead_line(linked: Any, stub: Any) -> None:
     assert time.monotonic() - began_s < 1.0
 
 
+def test_closing_never_waits_for_a_name_server(linked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def resolve(self: paho.Client) -> None:
+        asked.set()
+        answer.wait(10.0)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(paho.Client, "_create_socket", resolve)
+    a = linked("mqtt://broker.invalid")
+    assert asked.wait(5.0)
+    began_s = time.monotonic()
+    a.link.close()
+    assert time.monotonic() - began_s < link.reconnect.CLOSE_TIMEOUT_S + 0.5
+    answer.set()
+
+
 @needs_mosquitto
 def test_closing_with_a_frozen_line_keeps_its_deadline(linked: Any, mosquitto: RealBroker) -> None:
     line = Line(mosquitto.port)
