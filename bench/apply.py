@@ -70,7 +70,7 @@ def _size(name: str, sealed: Sequence[Message], count: int, target: float) -> Fi
 def _raw(rows: Sequence[Row]) -> float:
     """Seconds of raw upserts, sorted as they come, into a replica's own tables."""
     with _Replica() as replica:
-        bound = [(*row, "all") for row in rows]
+        bound = [("all", *row) for row in rows]
         sql = schema.upsert_sql(PRODUCTS.declared)
         began = time.perf_counter()
         for start in range(0, len(bound), RAW_ROWS_PER_TRANSACTION):

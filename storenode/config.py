@@ -19,6 +19,8 @@ from storenode.core.following import checked_scopes, followed_streams, scope_ran
 from storenode.errors import BadSettings
 
 ENVIRONMENT_PREFIX = "STORENODE_"
+KBPS_MIN = 32
+"""Below this a catch-up would give up on each segment."""
 
 
 def _host_name() -> str:
@@ -32,6 +34,7 @@ class Settings:
     """Everything `storenode` can be told from outside, checked.
 
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
+    `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
     """
 
     db: Path = Path("replica.db")
@@ -39,6 +42,7 @@ class Settings:
     broker: BrokerUrl = field(default_factory=lambda: BrokerUrl.parse("mqtt://localhost:1883"))
     root: str = "storenode"
     scopes: tuple[str, ...] = (SCOPE_ALL,)
+    max_kbps: int = 0
 
     def streams(self) -> tuple[Stream, ...]:
         """The streams that this store follows."""
@@ -112,10 +116,17 @@ def _scopes(value: Any) -> tuple[str, ...]:
     return checked_scopes([part.strip() for part in parts])
 
 
+def _kbps(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", str(value)) or 0 < int(value) < KBPS_MIN:
+        raise ValueError(f"{value!r} must be 0 (no cap) or a whole number from {KBPS_MIN} kbit/s")
+    return int(value)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(_text(value)),
     "store_id": lambda value: checked_name(_text(value), "store id"),
     "broker": lambda value: BrokerUrl.parse(_text(value)),
     "root": lambda value: checked_root(_text(value)),
     "scopes": _scopes,
+    "max_kbps": _kbps,
 }

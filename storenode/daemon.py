@@ -51,7 +51,9 @@ class Daemon:
         streams = settings.streams()
         self._replica = Replica(settings.db, settings.scopes)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put)
-        self._worker = Worker(settings.root, self._replica, self._spool_of, self._link, streams)
+        self._worker = Worker(
+            settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
+        )
         self._jobs = Jobs(self._submit)
         self._started_ms = time.time_ns() // 1_000_000
         self._heartbeat_ms = 0
@@ -105,7 +107,7 @@ class Daemon:
         self._obey()
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
-        return len(self._inbox) > 0
+        return len(self._inbox) > 0 or self._worker.use_pause()
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:
         self._heartbeat_ms, self._heartbeat_connected = now_ms, self._worker.connected

@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import structlog
 
-from contract import codec
 from contract.cloudevents import Message
-from contract.contexts import Row
 from contract.errors import ContractViolation
-from contract.messages import Live, decode_head, decode_live, decode_segment
-from contract.streams import Stream, head_topic, live_topic, segment_topic
+from contract.messages import Live, decode_head, decode_live
+from contract.streams import Stream, head_topic, live_topic
 from link.port import Link
 from storenode.core.intake import Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
+from storenode.core.pace import Pace
 from storenode.fetch import Fetch
 from storenode.replica import Replica
-from storenode.spool import Spool
+from storenode.spool import Batch, Spool, unspooled
 
 log = structlog.get_logger()
 
 PENDING_BYTES_MAX = 16 * 1024 * 1024
 """Live payloads held back until their change set ends; beyond that the catch-up is the shorter way."""
 
-FETCH_TIMEOUT_MS = 10_000
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
-Batch = tuple[list[Row], list[Row]]
+HEAD_TIMEOUT_MS = 10_000
 
 
 class Phase(enum.Enum):
@@ -46,7 +42,14 @@ class Follower:
     """Follows one stream over a link that is up or down."""
 
     def __init__(
-        self, stream: Stream, root: str, replica: Replica, spool: Spool, link: Link, counters: Counter[str]
+        self,
+        stream: Stream,
+        root: str,
+        replica: Replica,
+        spool: Spool,
+        link: Link,
+        counters: Counter[str],
+        pace: Pace,
     ) -> None:
         self.stream = stream
         self.phase = Phase.DOWN
@@ -66,8 +69,9 @@ class Follower:
         self._missing_to = 0
         self._forked = False
         self._catch_up: CatchUp | None = None
-        self._fetch = Fetch(stream, root, spool, link)
-        self._deadline_ms = 0
+        self._pace = pace
+        self._fetch = Fetch(stream, root, spool, link, pace)
+        self._head_deadline_ms = 0
 
     @property
     def state(self) -> str:
@@ -91,12 +95,15 @@ class Follower:
         self.phase = Phase.DOWN
 
     def step(self, now_ms: int) -> None:
-        """Ask again for what did not come in time."""
-        if self.phase in (Phase.DOWN, Phase.LIVE) or now_ms < self._deadline_ms:
-            return
+        """Ask for more when the pace allows, and again for what did not come in time."""
         if self.phase is Phase.FETCHING:
+            self._fetch.fill_window(now_ms)
+            if not self._fetch.is_late(now_ms):
+                return
             self._counters["fetch_timeouts"] += 1
             log.warning("segments.missed", stream=str(self.stream), missing=self._fetch.missing)
+        elif self.phase is not Phase.AWAITING_HEAD or now_ms < self._head_deadline_ms:
+            return
         self._reread_head(now_ms)
 
     def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
@@ -113,6 +120,7 @@ class Follower:
         """Read a head and start, adjust or end a catch-up."""
         if self.phase not in (Phase.AWAITING_HEAD, Phase.FETCHING):
             return
+        self._pace.charge(len(message.payload))
         head = decode_head(self._root, message)
         decision = plan(self.position, head, missing_to=self._missing_to, forked=self._forked)
         if isinstance(decision, Stale):
@@ -129,8 +137,7 @@ class Follower:
 
     def on_segment(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Put a fetched segment into the spool and ask for the next."""
-        if self._fetch.take(message.topic, message.payload):
-            self._deadline_ms = now_ms + FETCH_TIMEOUT_MS
+        if self._fetch.take(message.topic, message.payload, now_ms):
             self._finish_if_complete(now_ms, wall_ms)
         else:
             # Unasked, or replaced meanwhile: the fetch times out unless a newer head comes first.
@@ -204,7 +211,7 @@ class Follower:
 
     def _ask_head(self, now_ms: int) -> None:
         self.phase = Phase.AWAITING_HEAD
-        self._deadline_ms = now_ms + FETCH_TIMEOUT_MS
+        self._head_deadline_ms = now_ms + HEAD_TIMEOUT_MS
         self._link.subscribe([head_topic(self._root, self.stream)])
 
     def _reread_head(self, now_ms: int) -> None:
@@ -217,8 +224,7 @@ class Follower:
     def _start(self, decision: CatchUp, now_ms: int) -> None:
         self.phase = Phase.FETCHING
         self._catch_up = decision
-        self._deadline_ms = now_ms + FETCH_TIMEOUT_MS
-        self._fetch.want(decision.needed)
+        self._fetch.want(decision.needed, now_ms)
 
     def _finish_if_complete(self, now_ms: int, wall_ms: int) -> None:
         if self._catch_up is None or self._fetch.missing:
@@ -226,9 +232,9 @@ class Follower:
         done, self._catch_up = self._catch_up, None
         head = done.head
         try:
-            rows = self._commit(
-                Position(head.epoch, head.seq, head.digest), self._batches(done), replace=done.replace, wall_ms=wall_ms
-            )
+            batches = unspooled(done, self._spool, self._root, self.stream)
+            target = Position(head.epoch, head.seq, head.digest)
+            rows = self._commit(target, batches, replace=done.replace, wall_ms=wall_ms)
         except ContractViolation as violation:
             self._counters[f"rejected_{violation.reason}"] += 1
             log.warning("segment.rejected", stream=str(self.stream), reason=violation.reason, detail=violation.detail)
@@ -240,20 +246,6 @@ class Follower:
         log.info("catch_up.applied", stream=str(self.stream), position=head.seq, rows=rows, segments=len(done.needed))
         self._spool.sweep(())
         self._arrive(now_ms, wall_ms)
-
-    def _batches(self, done: CatchUp) -> Iterator[Batch]:
-        """The rows of a catch-up, one segment in memory at a time, the tail last."""
-        for ref in done.needed:
-            payload = self._spool.get(ref.sha256)
-            if payload is None:
-                raise ContractViolation("segment_gone", f"{ref.first}-{ref.last} left the spool")
-            content_type = codec.ZSTD_TYPE if payload.startswith(ZSTD_MAGIC) else codec.JSON_TYPE
-            topic = segment_topic(self._root, self.stream, ref.first, ref.last)
-            segment = decode_segment(self._root, Message(topic, payload, True, content_type))
-            if segment.epoch != done.head.epoch:
-                raise ContractViolation("epoch", f"segment of {segment.epoch} under a head of {done.head.epoch}")
-            yield list(segment.rows), list(segment.deleted)
-        yield list(done.head.tail_rows), list(done.head.tail_deleted)
 
     def _commit(self, target: Position, batches: Iterable[Batch], *, replace: bool, wall_ms: int) -> int:
         assert target.epoch is not None

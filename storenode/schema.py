@@ -13,11 +13,12 @@ from functools import lru_cache
 import sqlite_utils
 
 from contract.contexts import CONTEXTS, PRICE, PRODUCT, Context
+from storenode import search
 
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
 
-VERSION = 1
+VERSION = 2
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
 
@@ -54,6 +55,7 @@ def create(connection: sqlite3.Connection) -> None:
         },
         pk="id",
     )  # fmt: skip
+    search.create(connection)
     db.create_view("current_prices", price_at_sql(NOW_S))
     db.create_view("catalog", CATALOG)
     db.create_view("freshness", FRESHNESS)
@@ -133,13 +135,21 @@ SELECT s.stream,
 FROM streams AS s LEFT JOIN daemon AS d ON d.id = 1"""
 
 
+def upgrade(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a replica of an earlier version to this one; the caller's transaction holds it."""
+    if version < 2:
+        search.create(connection)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
 @lru_cache
-def upsert_sql(context: Context) -> str:
-    """Write wire rows `(seq, *keys, *values)`; the scope is bound last."""
-    names = (*context.columns, "scope")
+def upsert_sql(context: Context, rows: int = 1) -> str:
+    """Write `rows` wire rows `(seq, *keys, *values)`, one behind the other; the scope is bound first."""
+    width = len(context.columns)
+    each = (f"({', '.join(f'?{2 + at + n}' for n in range(width))}, ?1)" for at in range(0, rows * width, width))
     updates = ", ".join(f"{n} = excluded.{n}" for n in ("seq", *context.value_names))
     return (
-        f"INSERT INTO {context.table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        f"INSERT INTO {context.table} ({', '.join(context.columns)}, scope) VALUES {', '.join(each)}"
         f" ON CONFLICT ({', '.join(context.key_names)}, scope) DO UPDATE SET {updates}"
     )
 

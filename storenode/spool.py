@@ -6,10 +6,23 @@ that nobody asks for, which the next sweep removes. Nothing here needs an fsync.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
+
+from contract import codec
+from contract.cloudevents import Message
+from contract.contexts import Row
+from contract.errors import ContractViolation
+from contract.messages import decode_segment
+from contract.streams import Stream, segment_topic
+from storenode.core.intake import CatchUp
+
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+Batch = tuple[Sequence[Row], Sequence[Row]]
+"""Rows, and tombstones `(seq, *keys)`."""
 
 
 class Spool(Protocol):
@@ -75,3 +88,18 @@ class MemorySpool:
 
     def sweep(self, keep: Collection[str]) -> None:
         self._payloads = {k: v for k, v in self._payloads.items() if k in keep}
+
+
+def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterator[Batch]:
+    """Read the rows of a catch-up, one segment in memory at a time, the tail last. Raises ContractViolation."""
+    for ref in done.needed:
+        payload = spool.get(ref.sha256)
+        if payload is None:
+            raise ContractViolation("segment_gone", f"{ref.first}-{ref.last} left the spool")
+        content_type = codec.ZSTD_TYPE if payload.startswith(ZSTD_MAGIC) else codec.JSON_TYPE
+        topic = segment_topic(root, stream, ref.first, ref.last)
+        segment = decode_segment(root, Message(topic, payload, True, content_type))
+        if segment.epoch != done.head.epoch:
+            raise ContractViolation("epoch", f"segment of {segment.epoch} under a head of {done.head.epoch}")
+        yield segment.rows, segment.deleted
+    yield done.head.tail_rows, done.head.tail_deleted

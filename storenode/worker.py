@@ -14,6 +14,8 @@ from contract.cloudevents import Message
 from contract.errors import ContractViolation
 from contract.streams import Stream, parse_topic
 from link.port import Connected, Disconnected, Event, Link, Received
+from link.process import give_back_memory
+from storenode.core.pace import Pace
 from storenode.follower import Follower
 from storenode.replica import Replica
 from storenode.spool import Spool
@@ -28,15 +30,24 @@ class Worker:
     """Follows a store's streams over one link."""
 
     def __init__(
-        self, root: str, replica: Replica, spools: Callable[[Stream], Spool], link: Link, streams: tuple[Stream, ...]
+        self,
+        root: str,
+        replica: Replica,
+        spools: Callable[[Stream], Spool],
+        link: Link,
+        streams: tuple[Stream, ...],
+        *,
+        max_kbps: int = 0,
     ) -> None:
         self._root = root
         self._replica = replica
         self.counters: Counter[str] = Counter()
         self.connected = False
+        pace = Pace(max_kbps)  # the line is one, whatever the streams
         self.followers: Mapping[Stream, Follower] = {
-            stream: Follower(stream, root, replica, spools(stream), link, self.counters) for stream in streams
+            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace) for stream in streams
         }
+        self._tidied = 0
         self._noted: dict[Stream, tuple[str, int, int]] = {}
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
@@ -60,6 +71,19 @@ class Worker:
         """Commit what is complete; called when no more events wait."""
         for follower in self.followers.values():
             follower.flush(wall_ms)
+
+    def use_pause(self) -> bool:
+        """Bring the search index on while no event waits, and give back memory; True while there is more to index."""
+        if not self._replica.is_search_ready():
+            rows = self._replica.feed_search()
+            if not self._replica.is_search_ready():
+                return True
+            log.info("search.fed", rows=rows)
+        if self._tidied != self.counters["catch_ups"]:
+            self._tidied = self.counters["catch_ups"]
+            self._replica.drop_caches()
+            give_back_memory()
+        return False
 
     def step(self, now_ms: int) -> None:
         """Do what time asks for, and write down what readers may see."""
