@@ -66,6 +66,7 @@ class Chain:
         self.broker: RealBroker | None = self._broker() if start_broker else None
         self.lines: dict[str, Line] = {}
         self.stores: dict[str, Process] = {}
+        self.extra: dict[str, str] = {}
         self.hq_run = Process([str(BIN / "hq"), "run"], self._hq_environ(), directory / "hq.log")
         self.hq("init")
 
@@ -88,7 +89,7 @@ class Chain:
         return os.environ | {"HQ_DB": str(self.directory / "hq.db"), "HQ_BROKER": f"mqtt://127.0.0.1:{self.port}"}
 
     def _store_environ(self, name: str) -> dict[str, str]:
-        return os.environ | {
+        return os.environ | self.extra | {
             "STORENODE_DB": str(self.replica(name)),
             "STORENODE_STORE_ID": name,
             "STORENODE_BROKER": self.lines[name].url,
@@ -125,8 +126,13 @@ class Chain:
         return found
 
     def import_prices(self, count: int, amount: str, *, first: int = 1) -> None:
+        self._import_prices("".join(f"{sku},{amount},EUR\n" for sku in range(first, first + count)))
+
+    def import_amounts(self, amounts_minor: dict[str, int]) -> None:
+        self._import_prices("".join(f"{sku},{n // 100}.{n % 100:02},EUR\n" for sku, n in amounts_minor.items()))
+
+    def _import_prices(self, rows: str) -> None:
         file = self.directory / "prices.csv"
-        rows = "".join(f"{sku},{amount},EUR\n" for sku in range(first, first + count))
         file.write_text("sku,amount,currency\n" + rows)
         self.hq("import", "price", str(file))
 

@@ -47,6 +47,36 @@ def test_a_new_store_and_one_that_missed_20_000_changes_catch_up_with_hq_switche
     assert json.loads(chain.store("new", "price", "20000", "--json").stdout)["amount_minor"] == 200
 
 
+def test_a_bootstrap_cut_in_the_middle_is_resumed_and_fetches_nothing_twice(chain: Chain) -> None:
+    """Cut once, killed once; what the spool holds by then is not fetched again."""
+    rng = random.Random(7)
+    chain.import_amounts({str(sku): rng.randrange(100, 100_000) for sku in range(90_000)})
+    chain.hq_run.start()
+    chain.wait_published()
+    chain.hq_run.stop()
+    retained_bytes = chain.master()["price/all"]["retained_bytes"]
+    chain.extra["STORENODE_MAX_KBPS"] = "2000"
+    store = chain.add_store("s")
+    spool = chain.replica("s").with_name("replica.db.spool") / "price" / "all"
+
+    def spooled() -> int:
+        return len([entry for entry in spool.glob("*") if len(entry.name) == 64])
+
+    until(lambda: spooled() >= 1, "a segment has arrived")
+    chain.lines["s"].cut()
+    had = spooled()
+    chain.lines["s"].heal()
+    until(lambda: spooled() > had, "another one has arrived")
+    store.stop(signal.SIGKILL)
+    assert chain.store("s", "status").returncode == 2, "it is not bootstrapped yet"
+    store.start()
+    chain.wait_equal("s")
+    largest_bytes = 131_072
+    lost_twice_bytes = 2 * largest_bytes
+    assert retained_bytes > 4 * largest_bytes
+    assert retained_bytes < chain.lines["s"].bytes_down < retained_bytes + lost_twice_bytes
+
+
 def test_a_cut_store_still_answers_and_says_that_it_is_not_fresh(chain: Chain) -> None:
     chain.hq_run.start()
     chain.import_prices(3, "1.00")

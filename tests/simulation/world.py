@@ -105,6 +105,12 @@ class Store(Node):
             self.worker.step(now_ms)
         except NotConnected:
             pass
+        self.worker.use_pause()
+
+    def check_search(self) -> None:
+        """The index is ready, and equals the rows by SQLite's own proof."""
+        assert self.replica.is_search_ready()
+        self.replica.connection.execute("INSERT INTO product_search(product_search, rank) VALUES('integrity-check', 1)")
 
     def crash(self) -> None:
         self.link.close()
@@ -166,6 +172,8 @@ class World:
         for _ in range(steps_max):
             self._turn()
             if self._converged():
+                for store in self.stores:
+                    store.check_search()
                 return
         states = {
             s.client_id: {str(t): (f.state, f.position.seq) for t, f in s.worker.followers.items()} for s in self.stores

@@ -71,3 +71,14 @@ def test_a_scope_may_be_followed_in_one_context_only() -> None:
 def test_scopes_that_cannot_be_followed_are_refused(entries: list[str], reason: str) -> None:
     with pytest.raises(ContractViolation, match=reason):
         checked_scopes(entries)
+
+
+@pytest.mark.parametrize(("given", "found"), [("0", 0), (0, 0), ("512", 512), (32, 32)])
+def test_a_cap_for_catch_ups_is_read(given: str | int, found: int) -> None:
+    assert load({}, None, {"max_kbps": given}).max_kbps == found  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("given", ["-1", "31", 31, True, 1.5, "fast", ""])
+def test_a_cap_that_is_none_is_refused(given: object) -> None:
+    with pytest.raises(BadSettings, match=r"--max-kbps: .* must be 0"):
+        load({}, None, {"max_kbps": given})  # type: ignore[dict-item]
