@@ -152,6 +152,31 @@ def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None
     click.echo(f"{found['sku']}  {amount}  ({found['kind']}, {found['scope']}){until}")
 
 
+@main.command()
+@click.argument("text", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="Products at most.")
+@json_option
+@click.pass_obj
+@reported
+def search(settings: SettingsOf, text: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Find products by words of their name, brand, description, category, or by sku and gtin; best matches first.
+
+    Words may be cut short (`org mil`) and accents left out. Exit code 0 also when nothing is found.
+    """
+    from storenode import readers
+
+    found = readers.search(settings().db, " ".join(text), limit)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for row in found:
+        price = "" if row["amount_minor"] is None else f"{row['amount_minor']:>9} {row['currency']}"
+        title = " ".join(str(row[name]) for name in ("brand", "name", "pack_size") if row[name])
+        click.echo(f"{row['sku']:<16}{price:>13}  {title}")
+    if not found:
+        click.echo("nothing found", err=True)
+
+
 @main.command(cls=Judging)
 @json_option
 @click.pass_obj

@@ -23,6 +23,10 @@ from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
 from storenode.replica import translated
 
 BUSY_TIMEOUT_S = 2.0
+SEARCH_WORDS_MAX = 16
+SEARCH_SPARE = 8
+"""Matches looked at for one product shown: those of a wider scope fall away behind a more specific one."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,29 @@ def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
         when = "now" if at_s is None else f"at {rfc3339(at_s * 1000)}"
         raise NotFound(f"no price for {sku} {when} in this replica", hint="is it fresh? storenode status")
     return dict(zip(names, found, strict=True))
+
+
+def search(path: Path, text: str, limit: int) -> list[dict[str, Any]]:
+    """Products in which every word of `text` begins a word, the best matches first, with their prices now.
+
+    Any text is harmless: words go into the index's query language quoted. A product that changed a moment ago may
+    still be found by what it was called.
+    """
+    words = text.replace("\0", " ").replace('"', " ").encode(errors="replace").decode().split()[:SEARCH_WORDS_MAX]
+    query = " ".join(f'"{word}"*' for word in words if any(c.isalnum() for c in word))
+    if not query:
+        return []
+    names = ("sku", "gtin", "name", "brand", "pack_size", "department", "category", "amount_minor", "currency")
+    with reading(path) as db:
+        found = db.execute(
+            f"SELECT {', '.join('c.' + name for name in names)}"
+            " FROM (SELECT rowid, rank FROM product_search(?) ORDER BY rank LIMIT ?) AS f"
+            " JOIN products AS p ON p.rowid = f.rowid"
+            " JOIN catalog AS c ON c.sku = p.sku"
+            f" WHERE p.rowid = ({schema.product_winner('p.sku')}) ORDER BY f.rank, c.sku LIMIT ?",
+            (query, limit * SEARCH_SPARE, limit),
+        ).fetchall()
+    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def status(path: Path) -> dict[str, Any]:

@@ -87,6 +87,13 @@ def _winner(sku: str, now: str) -> str:
   LIMIT 1"""
 
 
+def product_winner(sku: str) -> str:
+    """The rowid of the product row that counts for one sku: the most specific scope's."""
+    return f"""
+  SELECT entry.rowid FROM {PRODUCT.table} AS entry JOIN scopes AS place ON place.scope = entry.scope
+  WHERE entry.sku = {sku} ORDER BY place.rank DESC LIMIT 1"""
+
+
 def _starts(step: str) -> str:
     return f"json_extract({step}.value, '$[0]')"
 
@@ -118,9 +125,7 @@ SELECT p.sku, {_PRODUCT_FIELDS},
 FROM {PRODUCT.table} AS p
      LEFT JOIN {PRICE.table} AS r ON r.rowid = ({_winner("p.sku", NOW_S)})
      LEFT JOIN json_each(r.schedule) AS step ON {_covers("step", NOW_S)}
-WHERE p.rowid = (
-  SELECT entry.rowid FROM {PRODUCT.table} AS entry JOIN scopes AS place ON place.scope = entry.scope
-  WHERE entry.sku = p.sku ORDER BY place.rank DESC LIMIT 1)"""
+WHERE p.rowid = ({product_winner("p.sku")})"""
 
 # `live` is believed while HQ is heard; a catch-up may take longer than that, so it is believed while the daemon works.
 FRESHNESS = f"""
