@@ -32,7 +32,7 @@ def measure(grocery: Grocery, runs: int) -> list[Figure]:
             again.append(facts["seconds"])
     ratio = middle([limit / s for limit, s in zip(limits, first, strict=True)])
     rate = count / middle(again)
-    name = f"hq import, {count:,} products"
+    name = f"import of {count:,} products"
     return [
         Figure(name, count / middle(first), "rows/s", f"raw {count / middle(limits):,.0f} rows/s", ratio, 0.40, True),
         told(f"{name}: whole process", middle(whole), "s"),

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench import broker
 
-WIDTH = 110
+WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,14 @@ def show(figures: Sequence[Figure]) -> None:
     for f in figures:
         judged = ("", "")
         if f.target is not None:
-            judged = (f"{f.ratio:.2f}", f"{'at least' if f.at_least else 'at most'} {f.target:,g}")
-        table.add_row(f.name, f"{f.value:,.4g} {f.unit}", f.limit, *judged, "" if f.met else "missed")
+            judged = (_number(f.ratio), f"{'at least' if f.at_least else 'at most'} {f.target:,g}")
+        table.add_row(f.name, f"{_number(f.value)} {f.unit}", f.limit, *judged, "" if f.met else "missed")
     Console(highlight=False, width=WIDTH).print(table)
+
+
+def _number(value: float) -> str:
+    """Three places that matter, no exponents."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
 
 
 def machine() -> dict[str, str | int]:

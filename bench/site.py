@@ -153,7 +153,7 @@ class Store:
                 process.check()
                 if not reader and (found := _opened(self.replica)) is not None:
                     reader.append(stack.enter_context(contextlib.closing(found)))
-                return bool(reader) and is_live(reader[0], heads)
+                return bool(reader) and is_live(reader[0], heads, process.pid)
 
             wait_for(arrived, f"{self.directory.name} is live", POLL_S)
             return time.perf_counter() - process.began_s
@@ -170,8 +170,13 @@ class Store:
         shutil.copytree(other.directory, self.directory)
 
 
-def is_live(db: sqlite3.Connection, heads: Heads) -> bool:
-    """Whether a replica may be sold by: rows at HQ's head, search ready."""
+def is_live(db: sqlite3.Connection, heads: Heads, pid: int) -> bool:
+    """Whether a replica is kept by this daemon, connected, with rows at HQ's head and search ready.
+
+    A daemon before it may have left `live` behind, which is believed for half a minute.
+    """
+    if db.execute("SELECT pid, connected FROM daemon").fetchall() != [(pid, 1)]:
+        return False
     found = db.execute("SELECT stream, state, position FROM freshness").fetchall()
     rows_there = all(state == "live" and position >= heads.get(name, 0) for name, state, position in found)
     return bool(found) and rows_there and search_ready(db)
