@@ -18,7 +18,7 @@ from bench.report import Figure
 MILLION = 1_000_000
 
 Measure = Callable[[Grocery, bool], list[Figure]]
-"""Takes the catalogue and whether to be quick."""
+"""Takes the catalogue and whether to be quick; no figures: too long for that."""
 
 MEASURES: Mapping[str, Measure] = {
     "apply": lambda g, quick: apply.measure(g, 200_000 if quick else MILLION, 3),
@@ -42,8 +42,9 @@ def main(quick: bool, only: tuple[str, ...], path: Path) -> None:
         click.echo(f"{name} ...", nl=False, err=True)
         began = time.monotonic()
         try:
-            found += MEASURES[name](catalogue, quick)
-            outcome = "done"
+            taken = MEASURES[name](catalogue, quick)
+            found += taken
+            outcome = "done" if taken else "left out"
         except BenchFailed as error:
             failed, outcome = True, f"failed: {error}"
         click.echo(f" {outcome} in {time.monotonic() - began:.0f} s", err=True)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench import broker
 
-WIDTH = 120
+WIDTH = 132
 
 
 @dataclass(frozen=True, slots=True)
