@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
-from bench import apply, report
-from bench.feeds import grocery
+from bench import apply, away, boot, imports, report
+from bench.feeds import Grocery, grocery, multiplied
+from bench.process import BenchFailed
+from bench.report import Figure
+
+MILLION = 1_000_000
+
+Measure = Callable[[Grocery, bool], list[Figure]]
+"""Takes the catalogue and whether to be quick; no figures: too long for that."""
+
+MEASURES: Mapping[str, Measure] = {
+    "apply": lambda g, quick: apply.measure(g, 200_000 if quick else MILLION, 3),
+    "bootstrap": lambda g, quick: boot.measure(g, 3 if quick else 7, 0.50, peaks=False),
+    "bootstrap-1m": lambda g, quick: [] if quick else boot.measure(multiplied(g, MILLION), 1, 0.60, peaks=True),
+    "catch-up": lambda g, quick: away.measure(g, 50_000, 5_000, 3) if quick else away.measure(g, MILLION, 10_000, 7),
+    "import": lambda g, quick: imports.measure(g, 1 if quick else 5),
+    "idle": lambda g, quick: boot.idle(g, 15 if quick else 60),
+}
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer rows and runs; under two minutes.")
+@click.option("--only", multiple=True, type=click.Choice(list(MEASURES)), help="This measure; may be repeated.")
 @click.option("--json", "path", default="bench-results.json", type=click.Path(path_type=Path), help="Where to write.")
-def main(quick: bool, path: Path) -> None:
+def main(quick: bool, only: tuple[str, ...], path: Path) -> None:
     """Measure what the documents promise, each against a limit measured in the same run."""
-    found = apply.measure(grocery(), 200_000 if quick else 1_000_000, 3)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as after Ctrl-C, every process is ended
+    catalogue, found, failed = grocery(), [], False
+    for name in only or MEASURES:
+        click.echo(f"{name} ...", nl=False, err=True)
+        began = time.monotonic()
+        try:
+            taken = MEASURES[name](catalogue, quick)
+            found += taken
+            outcome = "done" if taken else "left out"
+        except BenchFailed as error:
+            failed, outcome = True, f"failed: {error}"
+        click.echo(f" {outcome} in {time.monotonic() - began:.0f} s", err=True)
+        report.write(path, found)
     report.show(found)
-    report.write(path, found)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

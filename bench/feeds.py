@@ -42,6 +42,19 @@ def grocery() -> Grocery:
     return Grocery(products, {str(row[0]): round(row[3] * 100) for row in found["products"]})
 
 
+def multiplied(grocery: Grocery, count: int) -> Grocery:
+    """`count` products with their prices: the catalogue over and over, each copy under skus of its own."""
+    size = len(grocery.products)
+    products, prices = [], {}
+    for index in range(count):
+        copy, place = divmod(index, size)
+        product = grocery.products[place]
+        sku = f"{product['sku']}-{copy}" if copy else product["sku"]
+        products.append(product | {"sku": sku})
+        prices[sku] = grocery.prices[product["sku"]]
+    return Grocery(products, prices)
+
+
 def changed_prices(prices: Prices, count: int, seed: int) -> Prices:
     """New amounts for `count` of the prices; every one differs from the old."""
     rng = random.Random(seed)
