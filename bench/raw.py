@@ -24,12 +24,6 @@ from storenode.replica import Replica
 ROWS_PER_TRANSACTION = 10_000
 INTERPRETER_STARTS = 5
 
-SEARCH = """
-CREATE VIRTUAL TABLE IF NOT EXISTS product_search USING fts5(
-    sku, name, description, brand, department, category,
-    content='products', content_rowid='rowid', tokenize="unicode61 remove_diacritics 2", prefix='2 3')
-"""
-
 Rows = Sequence[tuple[Any, ...]]
 
 
@@ -58,7 +52,6 @@ def bootstrap(rows: dict[Stream, list[Row]]) -> Limit:
     with tempfile.TemporaryDirectory(prefix="storenode-bench-") as directory:
         replica = Replica(Path(directory) / "replica.db", ("all",))
         with closing(replica.connection) as db:
-            db.execute(SEARCH)
             bound = {stream: [(*row, stream.scope) for row in part] for stream, part in rows.items()}
             began = time.perf_counter()
             for stream, part in bound.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from bench.site import is_live, search_ready
 from contract.streams import Stream
 from storenode.replica import Replica
 
-PRICES = Stream("price", "all")
+PRICES, PRODUCTS = Stream("price", "all"), Stream("product", "all")
 PID = 4711
 
 
@@ -23,10 +22,10 @@ def _replica(path: Path) -> Replica:
     return Replica(path / "replica.db", ("price/all",))
 
 
-def _arrive(replica: Replica, position: int) -> None:
+def _arrive(replica: Replica, position: int, stream: Stream = PRICES) -> None:
     now_ms = 4_000_000_000_000  # never stale
     replica.apply(
-        PRICES, epoch="0" * 12 + "-" + "1" * 8, position=position, digest="0" * 32, head_seq=position, batches=[],
+        stream, epoch="0" * 12 + "-" + "1" * 8, position=position, digest="0" * 32, head_seq=position, batches=[],
         replace=False, now_ms=now_ms,
     )  # fmt: skip
 
@@ -52,16 +51,14 @@ def test_a_store_that_was_never_bootstrapped_is_not_live_at_an_empty_head(tmp_pa
     assert not is_live(replica.connection, {"price/all": 0}, PID)
 
 
-def test_search_is_ready_when_its_read_model_says_so() -> None:
-    db = sqlite3.connect(":memory:")
-    found = [search_ready(db)]
-    db.execute("CREATE TABLE read_models (name TEXT, state TEXT)")
-    found.append(search_ready(db))
-    for state in ("building", "ready"):
-        db.execute("DELETE FROM read_models")
-        db.execute("INSERT INTO read_models VALUES ('product_search', ?)", (state,))
-        found.append(search_ready(db))
-    assert found == [True, False, False, True]
+def test_search_is_ready_when_the_index_has_every_row(tmp_path: Path) -> None:
+    replica = Replica(tmp_path / "replica.db", ("all",))
+    found = [search_ready(replica.connection)]
+    replica.feed_search()
+    found.append(search_ready(replica.connection))
+    _arrive(replica, 7, PRODUCTS)
+    found.append(search_ready(replica.connection))
+    assert found == [False, True, False]
 
 
 def test_a_measured_process_that_ends_by_itself_is_told_with_what_it_wrote(tmp_path: Path) -> None:
