@@ -26,6 +26,10 @@ NOW_S = "CAST(strftime('%s', 'now') AS INTEGER)"
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 
+GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE gtin IS NOT NULL"
+"""Products without one cost nothing."""
+
+
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables and views; the caller's transaction holds them."""
     db = sqlite_utils.Database(connection, execute_plugins=False)
@@ -38,7 +42,7 @@ def create(connection: sqlite3.Connection) -> None:
             pk=(*context.key_names, "scope"),
             not_null={"scope", *context.key_names, "seq"},
         )
-    db.table(PRODUCT.table).create_index(["gtin"])
+    connection.execute(GTIN_INDEX)
     db.table("scopes").create({"scope": str, "rank": int}, pk="scope")
     db.table("streams").create(
         {
@@ -144,6 +148,8 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
     """Bring a replica of an earlier version to this one; the caller's transaction holds it."""
     if version < 2:
         search.create(connection)
+        connection.execute(f"DROP INDEX IF EXISTS idx_{PRODUCT.table}_gtin")
+        connection.execute(GTIN_INDEX)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

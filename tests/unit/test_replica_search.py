@@ -150,6 +150,7 @@ def test_a_replica_made_before_there_was_an_index_gets_one(tmp_path: Path) -> No
     advance(old, 1, [product(1, "1", "Milk")])
     for table in ("product_search", "search_pending", "read_models"):
         old.connection.execute(f"DROP TABLE {table}")
+    old.connection.execute("DROP INDEX products_gtin")
     old.connection.execute("PRAGMA user_version = 1")
     old.connection.close()
     new = Replica(path, ("all",))
