@@ -10,6 +10,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -19,7 +20,7 @@ from contract.contexts import CONTEXTS, Key, Row
 from contract.digest import EMPTY
 from contract.streams import SCOPE_ALL, Stream, new_epoch
 from hq import schema, wake
-from hq.connection import connect, not_a_master, translated
+from hq.connection import BUSY_TIMEOUT_MS, connect, not_a_master, translated
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.records import Committed, EventRow, StreamRow, Tail
@@ -109,17 +110,57 @@ class Master:
             self._written = True
         return epoch
 
-    def checkpoint(self) -> None:
+    def prune_tombstones(self, stream: Stream, before_ms: int, limit: int) -> tuple[int, int]:
+        """
+        Remove up to `limit` of the oldest tombstones whose deletion is older than `before_ms`, lowest seq first.
+
+        They go strictly in order of seq, so none at or below the stream's new floor, the newest removed, remains.
+        The write lock is taken only if there is something to remove.
+
+        Returns:
+            How many were removed, and the stream's floor.
+
+        Raises:
+            MasterBusy: another process is writing; it is not waited for.
+        """
+        sql = schema.tombstones(stream.declared)
+        self._db.execute("PRAGMA busy_timeout = 0")
+        try:
+            if not self.query(sql.is_indexed):
+                with self._transaction("IMMEDIATE"):
+                    self._db.execute(sql.index)
+            found = self.query(sql.oldest, (str(stream), stream.scope, limit))
+            old = list(takewhile(lambda tombstone: tombstone[1] < before_ms, found))
+            if not old:
+                return 0, 0
+            with self._transaction("IMMEDIATE"):
+                # One of them may have come back to life meanwhile; what remains is still a tombstone, and as old.
+                done = self._db.execute(sql.remove, (stream.scope, old[-1][0])).rowcount
+                floor = "UPDATE streams SET floor = max(floor, ?) WHERE stream = ?"
+                self._db.execute(floor, (old[-1][0], str(stream)))
+            return done, old[-1][0]
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+    def version(self) -> int:
+        """A number that differs once another connection has committed; costs next to nothing."""
+        return int(self.query("PRAGMA data_version")[0][0])
+
+    def limit_memory(self, cache_bytes: int) -> None:
+        """Let this connection keep at most so much of the file in memory."""
+        self._db.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
+
+    def checkpoint(self, wait_ms: int = 0) -> None:
         """
         Move the write-ahead log into the file as far as readers let it; only `hq run` calls this.
 
-        It holds off writers meanwhile, and does nothing while one is at work: SQLite before 3.51.3 can damage
+        It holds off writers meanwhile, and does nothing if one is at work for longer than `wait_ms`: SQLite before 3.51.3 can damage
         the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
         """
         if self.path.with_name(self.path.name + "-wal").stat().st_size < CHECKPOINT_ABOVE_BYTES:
             return
         with translated(self.path), closing(connect(self.path, "rw")) as guard:
-            guard.execute("PRAGMA busy_timeout = 0")
+            guard.execute(f"PRAGMA busy_timeout = {wait_ms}")
             try:
                 guard.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:

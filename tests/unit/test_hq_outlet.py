@@ -37,14 +37,17 @@ def price(sku: int, amount: int) -> Change:
 def test_rows_that_exactly_fill_a_segment_leave_no_empty_one_behind(master: Master, tmp_path: Path) -> None:
     """The range goes on behind its last live row: sku 9 was in it and has moved on."""
     outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes(10, 100_000, 4, 4))
-    for changes in ([price(0, 1), price(1, 1)], [price(2, 1), price(3, 1), price(9, 1)], [price(9, 2)]):
+    moved = [price(9, 2), *(price(sku, 1) for sku in range(20, 35))]
+    for changes in ([price(0, 1), price(1, 1)], [price(2, 1), price(3, 1), price(9, 1)], moved):
         master.commit(PRICE, changes, 0)
         live = next(row for row in master.streams() if row.stream == PRICE)
         while outlet.next_live(live):
             pass
         while not outlet.seal(0, 8):
             pass
-    assert [(s.first, s.last, s.rows) for s in publication.segments(PRICE, outlet.epoch)] == [(1, 5, 4), (6, 6, 1)]
+    assert [(s.first, s.last, s.rows) for s in publication.segments(PRICE, outlet.epoch)] == [
+        (1, 5, 4), (6, 9, 4), (10, 13, 4), (14, 17, 4), (18, 21, 4)
+    ]  # fmt: skip
 
 
 def test_segments_and_head_together_hold_every_row_once(master: Master, tmp_path: Path) -> None:

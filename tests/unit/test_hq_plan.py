@@ -6,25 +6,25 @@ import random
 
 import pytest
 
-from hq.core.plan import Merge, Sealed, merges
+from hq.core.plan import Rewrite, Sealed, rewrites
 
 FULL = 32
 
 
 def test_small_neighbours_are_joined() -> None:
-    assert merges([Sealed(1, 10, 10, 10), Sealed(11, 20, 10, 10)], FULL) == [Merge(1, 20)]
+    assert rewrites([Sealed(1, 10, 10, 10), Sealed(11, 20, 10, 10)], FULL) == [Merge(1, 20)]
 
 
 def test_full_segments_are_left_alone() -> None:
-    assert merges([Sealed(1, 32, 32, 32), Sealed(33, 64, 32, 32)], FULL) == []
+    assert rewrites([Sealed(1, 32, 32, 32), Sealed(33, 64, 32, 32)], FULL) == []
 
 
 def test_segments_that_moved_on_are_joined_though_the_older_is_larger() -> None:
-    assert merges([Sealed(1, 40, 32, 14), Sealed(41, 50, 10, 2)], FULL) == [Merge(1, 50)]
+    assert rewrites([Sealed(1, 40, 32, 14), Sealed(41, 50, 10, 2)], FULL) == [Merge(1, 50)]
 
 
 def test_a_large_old_segment_is_not_rewritten_for_a_small_new_one() -> None:
-    assert merges([Sealed(1, 28, 28, 28), Sealed(29, 30, 2, 2)], FULL) == []
+    assert rewrites([Sealed(1, 28, 28, 28), Sealed(29, 30, 2, 2)], FULL) == []
 
 
 class History:
@@ -51,7 +51,7 @@ class History:
     def seal(self) -> None:
         first = self.segments[-1][1] + 1 if self.segments else 1
         self.segments.append((first, self.seq, self.live(first, self.seq)))
-        while plan := merges([Sealed(f, t, kept, self.live(f, t)) for f, t, kept in self.segments], FULL):
+        while plan := rewrites([Sealed(f, t, kept, self.live(f, t)) for f, t, kept in self.segments], FULL):
             for merge in plan:
                 rows = self.live(merge.first, merge.last)
                 inside = [i for i, s in enumerate(self.segments) if merge.first <= s[0] and s[1] <= merge.last]
