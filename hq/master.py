@@ -110,41 +110,46 @@ class Master:
             self._written = True
         return epoch
 
+    def oldest_tombstone_ms(self, stream: Stream) -> int | None:
+        """When the oldest deletion of which there is a tombstone happened. Raises MasterBusy instead of waiting."""
+        sql = schema.tombstones(stream.declared)
+        if not self.query(sql.is_indexed):
+            with self._impatient(), self._transaction("IMMEDIATE"):
+                self._db.execute(sql.index)
+        found = self.query(sql.oldest, (str(stream), stream.scope, 1))
+        return found[0][1] if found else None
+
     def prune_tombstones(self, stream: Stream, before_ms: int, limit: int) -> tuple[int, int]:
         """
         Remove up to `limit` of the oldest tombstones whose deletion is older than `before_ms`, lowest seq first.
 
         They go strictly in order of seq, so none at or below the stream's new floor, the newest removed, remains.
-        The write lock is taken only if there is something to remove.
 
         Returns:
-            How many were removed, and the stream's floor.
+            How many were removed, and the newest one's seq; 0, 0 if there was nothing to remove.
 
         Raises:
             MasterBusy: another process is writing; it is not waited for.
         """
         sql = schema.tombstones(stream.declared)
+        found = self.query(sql.oldest, (str(stream), stream.scope, limit))
+        old = list(takewhile(lambda tombstone: tombstone[1] < before_ms, found))
+        if not old:
+            return 0, 0
+        floor = old[-1][0]
+        with self._impatient(), self._transaction("IMMEDIATE"):
+            # One of them may have come back to life meanwhile; what remains is still a tombstone, and as old.
+            removed = self._db.execute(sql.remove, (stream.scope, floor)).rowcount
+            self._db.execute("UPDATE streams SET floor = max(floor, ?) WHERE stream = ?", (floor, str(stream)))
+        return removed, floor
+
+    @contextmanager
+    def _impatient(self) -> Iterator[None]:
         self._db.execute("PRAGMA busy_timeout = 0")
         try:
-            if not self.query(sql.is_indexed):
-                with self._transaction("IMMEDIATE"):
-                    self._db.execute(sql.index)
-            found = self.query(sql.oldest, (str(stream), stream.scope, limit))
-            old = list(takewhile(lambda tombstone: tombstone[1] < before_ms, found))
-            if not old:
-                return 0, 0
-            with self._transaction("IMMEDIATE"):
-                # One of them may have come back to life meanwhile; what remains is still a tombstone, and as old.
-                done = self._db.execute(sql.remove, (stream.scope, old[-1][0])).rowcount
-                floor = "UPDATE streams SET floor = max(floor, ?) WHERE stream = ?"
-                self._db.execute(floor, (old[-1][0], str(stream)))
-            return done, old[-1][0]
+            yield
         finally:
             self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-
-    def version(self) -> int:
-        """A number that differs once another connection has committed; costs next to nothing."""
-        return int(self.query("PRAGMA data_version")[0][0])
 
     def limit_memory(self, cache_bytes: int) -> None:
         """Let this connection keep at most so much of the file in memory."""

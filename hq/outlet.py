@@ -56,14 +56,7 @@ class Outlet:
     """Makes the messages of one stream; `hq.publisher` sends them and reports what was acknowledged."""
 
     def __init__(
-        self,
-        stream: Stream,
-        root: str,
-        master: Master,
-        publication: Publication,
-        epoch: str,
-        sizes: Sizes,
-        floor: int = 0,
+        self, stream: Stream, root: str, master: Master, publication: Publication, epoch: str, sizes: Sizes
     ) -> None:
         self.stream = stream
         self.epoch = epoch
@@ -84,9 +77,9 @@ class Outlet:
         self._sizes = sizes
         self._rows_per_segment = sizes.segment_rows
         self._view: Tail | None = None
-        self._floor = floor
-        self._floor_told = floor
-        self.floor_published = floor
+        self.floor = stored.floor if stored and stored.epoch == epoch else 0
+        self._floor_told = self._floor_noticed = self.floor
+        self._tainted: set[tuple[int, int]] = set()
         counts = master.count_by_range(stream, [(s.first, s.last) for s in refs])
         self._held = [_Held(ref, live) for ref, live in zip(refs, counts, strict=True)]
 
@@ -135,16 +128,11 @@ class Outlet:
         )
         return encode_live(self._root, empty)
 
-    def notice_floor(self, floor: int) -> None:
-        """Count anew where tombstones up to a risen floor went."""
-        if floor != self._floor:
-            self._recount(up_to=floor)
-            self._floor = floor
-
     def seal(self, now_ms: int, steps_max: int) -> bool:
         """Seal the tail and rewrite what has moved on; at most `steps_max` segments. True when nothing is left."""
         for _ in range(steps_max):
             view = self._master.tail(self.stream, self.sealed, self._rows_per_segment)
+            self._notice_floor(view.stream.floor)
             if view.more or not _fits(view, self._sizes.tail_bytes):
                 last = view.last_seq if view.more else view.stream.head_seq
                 self._record(self.sealed + 1, last, now_ms)
@@ -159,7 +147,8 @@ class Outlet:
         if view is None or view.stream.head_seq < self.live_sent:
             view = self._master.tail(self.stream, self.sealed, ROWS_MAX)
         row = view.stream
-        if view.more or row.epoch != self.epoch:
+        self._notice_floor(row.floor)
+        if self._tainted or view.more or row.epoch != self.epoch:
             return None
         refs = tuple(h.ref for h in self._held)
         head = Head(
@@ -178,9 +167,9 @@ class Outlet:
 
     def acked_head(self, seq: int, digest: str) -> None:
         """The broker has the last head made: that much is published."""
-        self.published, self.floor_published = seq, self._floor_told
+        self.published, self.floor = seq, self._floor_told
         self.head_sha256, self.head_sent = digest, None
-        self._publication.set_published(self.stream, Published(self.epoch, seq, digest))
+        self._publication.set_published(self.stream, Published(self.epoch, seq, digest, self.floor))
 
     def seed_again(self) -> None:
         """The broker lost retained messages: everything in force goes out again."""
@@ -196,8 +185,36 @@ class Outlet:
             [e.row for e in upserts], [e.row for e in events if e.op == "delete"], [e.changed for e in upserts],
         )  # fmt: skip
 
+    def _notice_floor(self, floor: int) -> None:
+        """
+        Tombstones up to a risen floor are gone from the master: mark the segments that may hold what they deleted.
+
+        To a store that fetches all segments, such a row would come back to life as soon as the segment that
+        holds the tombstone is made anew. So no head goes out before the marked ones have been rewritten.
+        """
+        if floor > self._floor_noticed:
+            self._floor_noticed = floor
+            self._view = None
+            self._recount(up_to=floor)
+            old = (h for h in self._held if h.ref.first <= floor and h.live < h.ref.rows)
+            self._tainted |= {(h.ref.first, h.ref.last) for h in old}
+
+    def _cleansing(self) -> Rewrite:
+        """The first marked segment, with its neighbour if that is marked too: so the two get new names."""
+        at = next(i for i, h in enumerate(self._held) if (h.ref.first, h.ref.last) in self._tainted)
+        first, last = self._held[at].ref.first, self._held[at].ref.last
+        if at + 1 < len(self._held):
+            neighbour = self._held[at + 1].ref
+            if first == last or (neighbour.first, neighbour.last) in self._tainted:
+                last = neighbour.last
+        return Rewrite(first, last)
+
     def _rewrite(self, tail_rows: int, now_ms: int) -> bool:
-        """Do the first rewrite of the plan; False when there is none."""
+        """Do the first rewrite that is due; False when there is none."""
+        if self._tainted:
+            cleansing = self._cleansing()
+            self._record(cleansing.first, cleansing.last, now_ms)
+            return True
         planned = self._planned(tail_rows)
         if not planned:
             return False
@@ -245,6 +262,7 @@ class Outlet:
             at = until + 1
         self._publication.add(self.stream, self.epoch, made, now_ms)
         kept = [h for h in self._held if h.ref.last < first or h.ref.first > last]
+        self._tainted = {span for span in self._tainted if span[1] < first or span[0] > last}
         self._held = sorted(kept + [_Held(ref, ref.rows) for ref, _ in made], key=lambda h: h.ref.first)
 
     def _end(self, at: int, last: int, seqs: list[int], limit: int) -> int:

@@ -26,11 +26,16 @@ PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the broker has of a stream; `head_sha256` tells its head's bytes."""
+    """
+    What the broker has of a stream; `head_sha256` tells its head's bytes.
+
+    `floor`: no segment in force holds an old version of what was deleted up to there.
+    """
 
     epoch: str
     seq: int
     head_sha256: str
+    floor: int = 0
 
 
 def publication_path(master: Path) -> Path:
@@ -62,20 +67,20 @@ class Publication:
             schema.table("payloads").create(
                 key | {"content_type": str, "attributes": str, "payload": bytes}, pk=tuple(key)
             )
-            schema.table("streams").create({"stream": str, "epoch": str, "seq": int, "head_sha256": str}, pk="stream")
+            schema.table("streams").create({"stream": str, "epoch": str, "seq": int, "head_sha256": str, "floor": int}, pk="stream")
             schema.table("run").create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
             self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def published(self, stream: Stream) -> Published | None:
         row = self.connection.execute(
-            "SELECT epoch, seq, head_sha256 FROM streams WHERE stream = ?", (str(stream),)
+            "SELECT epoch, seq, head_sha256, floor FROM streams WHERE stream = ?", (str(stream),)
         ).fetchone()
         return Published(*row) if row else None
 
     def set_published(self, stream: Stream, published: Published) -> None:
         self.connection.execute(
-            "INSERT OR REPLACE INTO streams(stream, epoch, seq, head_sha256) VALUES(?, ?, ?, ?)",
-            (str(stream), published.epoch, published.seq, published.head_sha256),
+            "INSERT OR REPLACE INTO streams(stream, epoch, seq, head_sha256, floor) VALUES(?, ?, ?, ?, ?)",
+            (str(stream), published.epoch, published.seq, published.head_sha256, published.floor),
         )
 
     def set_run(self, pid: int | None, *, connected: bool, now_ms: int) -> None:
@@ -115,10 +120,10 @@ class Publication:
                 ],
             )
 
-    def unsent(self, stream: Stream, epoch: str) -> list[tuple[int, int]]:
-        """Ranges of the segments in force that the broker has not acknowledged."""
+    def unsent(self, stream: Stream, epoch: str) -> list[tuple[int, int, str]]:
+        """Segments in force that the broker has not acknowledged: (first, last, sha256)."""
         return self.connection.execute(
-            "SELECT first, last FROM segments WHERE stream = ? AND epoch = ?"
+            "SELECT first, last, sha256 FROM segments WHERE stream = ? AND epoch = ?"
             " AND acked = 0 AND retired_at_ms IS NULL ORDER BY first",
             (str(stream), epoch),
         ).fetchall()
@@ -131,10 +136,11 @@ class Publication:
         ).fetchone()
         return Message(row[0], row[1], True, row[2], json.loads(row[3])) if row else None
 
-    def set_acked(self, stream: Stream, epoch: str, span: tuple[int, int]) -> None:
+    def set_acked(self, stream: Stream, epoch: str, segment: tuple[int, int, str]) -> None:
+        """The broker has these bytes; what was sealed under the same name meanwhile is still unsent."""
         self.connection.execute(
-            "UPDATE segments SET acked = 1 WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
-            (str(stream), epoch, *span),
+            "UPDATE segments SET acked = 1 WHERE stream = ? AND epoch = ? AND first = ? AND last = ? AND sha256 = ?",
+            (str(stream), epoch, *segment),
         )
 
     def forget_acks(self, stream: Stream) -> None:

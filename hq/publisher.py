@@ -45,8 +45,8 @@ class _Route:
     next_head_ms: int = 0
     next_heartbeat_ms: int = 0
     next_clearing_ms: int = 0
-    segments_sent: set[tuple[int, int]] | None = None
-    unsent: list[tuple[int, int]] | None = None
+    segments_sent: set[tuple[int, int, str]] | None = None
+    unsent: list[tuple[int, int, str]] | None = None
     sealed: bool = False
 
 
@@ -119,7 +119,7 @@ class Publisher:
     def _route(self, row: StreamRow, now_ms: int, wall_ms: int) -> _Route:
         route = self._routes.get(row.stream)
         if route is None or route.outlet.epoch != row.epoch:
-            outlet = Outlet(row.stream, self._root, self._master, self._publication, row.epoch, self._sizes, row.floor)
+            outlet = Outlet(row.stream, self._root, self._master, self._publication, row.epoch, self._sizes)
             self._publication.retire_epochs(row.stream, row.epoch, wall_ms)
             route = self._routes[row.stream] = _Route(outlet)
             if self.connected:
@@ -193,11 +193,10 @@ class Publisher:
 
     def _pump_head(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
         outlet = route.outlet
-        current = outlet.head_sha256 and outlet.published == row.head_seq and outlet.floor_published == row.floor
+        current = outlet.head_sha256 and outlet.published == row.head_seq and outlet.floor == row.floor
         if current or outlet.head_sent is not None or now_ms < route.next_head_ms:
             return False
         if not route.sealed:
-            outlet.notice_floor(row.floor)
             route.sealed = outlet.seal(wall_ms, SEAL_STEPS)
             route.unsent = None
         if self._pump_segments(row.stream, route):
@@ -222,23 +221,23 @@ class Publisher:
             route.unsent = self._publication.unsent(stream, outlet.epoch)
         if route.segments_sent is None:
             route.segments_sent = set()
-        for span in list(route.unsent):
+        for segment in list(route.unsent):
             if len(self._acks) >= WINDOW or len(route.segments_sent) >= SEGMENTS_WINDOW:
                 break
-            if span in route.segments_sent:
+            if segment in route.segments_sent:
                 continue
-            message = self._publication.message(stream, outlet.epoch, span)
+            message = self._publication.message(stream, outlet.epoch, segment[:2])
             if message is not None:
-                route.segments_sent.add(span)
-                self._send(message, lambda span=span: self._acked_segment(route, span))  # type: ignore[misc]
+                route.segments_sent.add(segment)
+                self._send(message, lambda s=segment: self._acked_segment(route, s))  # type: ignore[misc]
         return bool(route.unsent)
 
-    def _acked_segment(self, route: _Route, span: tuple[int, int]) -> None:
-        self._publication.set_acked(route.outlet.stream, route.outlet.epoch, span)
-        if route.unsent is not None and span in route.unsent:
-            route.unsent.remove(span)
+    def _acked_segment(self, route: _Route, segment: tuple[int, int, str]) -> None:
+        self._publication.set_acked(route.outlet.stream, route.outlet.epoch, segment)
+        if route.unsent is not None and segment in route.unsent:
+            route.unsent.remove(segment)
         if route.segments_sent is not None:
-            route.segments_sent.discard(span)
+            route.segments_sent.discard(segment)
 
     def _clear_retired(self, stream: Stream, wall_ms: int) -> None:
         """Clear the retained copies of replaced segments whose grace is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from contract.streams import Stream
 from hq.errors import MasterBusy
 from hq.master import Master
 
@@ -12,6 +13,10 @@ log = structlog.get_logger()
 PRUNE_EVERY_MS = 180_000
 FIRST_AFTER_MS = 2_000
 BUSY_RETRY_MS = 1_000
+OVERDUE_SHARE = 16
+"""It begins when the oldest is overdue by one part in so many of what it is kept, and takes all that are old enough:
+segments that may hold what was deleted are rewritten after it, which should not be every few minutes."""
+
 PRUNE_MAX = 1_000
 """Tombstones of one transaction: the write lock is held for a few milliseconds."""
 
@@ -27,6 +32,7 @@ class Retention:
         self._keep_ms = keep_ms
         self._every_ms = every_ms
         self._next_ms: int | None = None
+        self._begun: dict[Stream, bool] = {}
 
     def step(self, now_ms: int, wall_ms: int) -> bool:
         """Remove some, if it is time. True when more could be removed at once."""
@@ -36,12 +42,21 @@ class Retention:
             return False
         try:
             for row in self._master.streams():
-                removed, floor = self._master.prune_tombstones(row.stream, wall_ms - self._keep_ms, PRUNE_MAX)
-                if removed:
-                    log.info("tombstones.pruned", stream=str(row.stream), tombstones=removed, floor=floor)
+                if self._prune(row.stream, wall_ms - self._keep_ms):
                     return True
         except MasterBusy:
             self._next_ms = now_ms + BUSY_RETRY_MS
             return False
         self._next_ms = now_ms + self._every_ms
         return False
+
+    def _prune(self, stream: Stream, before_ms: int) -> bool:
+        begun = self._begun.get(stream, False)
+        oldest_ms = self._master.oldest_tombstone_ms(stream)
+        overdue_ms = 0 if begun else self._keep_ms // OVERDUE_SHARE
+        self._begun[stream] = oldest_ms is not None and oldest_ms < before_ms - overdue_ms
+        if not self._begun[stream]:
+            return False
+        removed, floor = self._master.prune_tombstones(stream, before_ms, PRUNE_MAX)
+        log.info("tombstones.pruned", stream=str(stream), tombstones=removed, floor=floor)
+        return True

@@ -12,7 +12,7 @@ FULL = 32
 
 
 def test_small_neighbours_are_joined() -> None:
-    assert rewrites([Sealed(1, 10, 10, 10), Sealed(11, 20, 10, 10)], FULL) == [Merge(1, 20)]
+    assert rewrites([Sealed(1, 10, 10, 10), Sealed(11, 20, 10, 10)], FULL) == [Rewrite(1, 20)]
 
 
 def test_full_segments_are_left_alone() -> None:
@@ -20,7 +20,7 @@ def test_full_segments_are_left_alone() -> None:
 
 
 def test_segments_that_moved_on_are_joined_though_the_older_is_larger() -> None:
-    assert rewrites([Sealed(1, 40, 32, 14), Sealed(41, 50, 10, 2)], FULL) == [Merge(1, 50)]
+    assert rewrites([Sealed(1, 40, 32, 14), Sealed(41, 50, 10, 2)], FULL) == [Rewrite(1, 50)]
 
 
 def test_a_large_old_segment_is_not_rewritten_for_a_small_new_one() -> None:
