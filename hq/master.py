@@ -10,7 +10,6 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -20,7 +19,7 @@ from contract.contexts import CONTEXTS, Key, Row
 from contract.digest import EMPTY
 from contract.streams import SCOPE_ALL, Stream, new_epoch
 from hq import schema, wake
-from hq.connection import BUSY_TIMEOUT_MS, connect, not_a_master, translated
+from hq.connection import connect, not_a_master, translated
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.records import Committed, EventRow, StreamRow, Tail
@@ -110,47 +109,6 @@ class Master:
             self._written = True
         return epoch
 
-    def oldest_tombstone_ms(self, stream: Stream) -> int | None:
-        """When the oldest deletion of which there is a tombstone happened. Raises MasterBusy instead of waiting."""
-        sql = schema.tombstones(stream.declared)
-        if not self.query(sql.is_indexed):
-            with self._impatient(), self._transaction("IMMEDIATE"):
-                self._db.execute(sql.index)
-        found = self.query(sql.oldest, (str(stream), stream.scope, 1))
-        return found[0][1] if found else None
-
-    def prune_tombstones(self, stream: Stream, before_ms: int, limit: int) -> tuple[int, int]:
-        """
-        Remove up to `limit` of the oldest tombstones whose deletion is older than `before_ms`, lowest seq first.
-
-        They go strictly in order of seq, so none at or below the stream's new floor, the newest removed, remains.
-
-        Returns:
-            How many were removed, and the newest one's seq; 0, 0 if there was nothing to remove.
-
-        Raises:
-            MasterBusy: another process is writing; it is not waited for.
-        """
-        sql = schema.tombstones(stream.declared)
-        found = self.query(sql.oldest, (str(stream), stream.scope, limit))
-        old = list(takewhile(lambda tombstone: tombstone[1] < before_ms, found))
-        if not old:
-            return 0, 0
-        floor = old[-1][0]
-        with self._impatient(), self._transaction("IMMEDIATE"):
-            # One of them may have come back to life meanwhile; what remains is still a tombstone, and as old.
-            removed = self._db.execute(sql.remove, (stream.scope, floor)).rowcount
-            self._db.execute("UPDATE streams SET floor = max(floor, ?) WHERE stream = ?", (floor, str(stream)))
-        return removed, floor
-
-    @contextmanager
-    def _impatient(self) -> Iterator[None]:
-        self._db.execute("PRAGMA busy_timeout = 0")
-        try:
-            yield
-        finally:
-            self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-
     def limit_memory(self, cache_bytes: int) -> None:
         """Let this connection keep at most so much of the file in memory."""
         self._db.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
@@ -159,8 +117,8 @@ class Master:
         """
         Move the write-ahead log into the file as far as readers let it; only `hq run` calls this.
 
-        It holds off writers meanwhile, and does nothing if one is at work for longer than `wait_ms`: SQLite before 3.51.3 can damage
-        the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
+        It holds off writers meanwhile, and does nothing if they leave no room within `wait_ms`: SQLite before 3.51.3
+        can damage the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
         """
         if self.path.with_name(self.path.name + "-wal").stat().st_size < CHECKPOINT_ABOVE_BYTES:
             return

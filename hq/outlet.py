@@ -123,9 +123,7 @@ class Outlet:
 
     def heartbeat(self, row: StreamRow, now_ms: int) -> Message:
         """An empty batch that says: this is my newest, and its digest."""
-        empty = Live(
-            self.stream, self.epoch, row.head_seq + 1, row.head_seq, row.digest, row.digest, True, now_ms
-        )
+        empty = Live(self.stream, self.epoch, row.head_seq + 1, row.head_seq, row.digest, row.digest, True, now_ms)
         return encode_live(self._root, empty)
 
     def seal(self, now_ms: int, steps_max: int) -> bool:
@@ -266,7 +264,7 @@ class Outlet:
         self._held = sorted(kept + [_Held(ref, ref.rows) for ref, _ in made], key=lambda h: h.ref.first)
 
     def _end(self, at: int, last: int, seqs: list[int], limit: int) -> int:
-        """Where a segment from `at` on ends: at most `limit` of `seqs`, and half as much again while its name is taken."""
+        """Where a segment from `at` on ends: at most `limit` of `seqs`; less while its name is taken."""
         if len(seqs) > limit:
             seqs, last = seqs[:limit], seqs[limit - 1]
         while last > at and self._is_taken(at, last):

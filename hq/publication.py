@@ -67,7 +67,9 @@ class Publication:
             schema.table("payloads").create(
                 key | {"content_type": str, "attributes": str, "payload": bytes}, pk=tuple(key)
             )
-            schema.table("streams").create({"stream": str, "epoch": str, "seq": int, "head_sha256": str, "floor": int}, pk="stream")
+            schema.table("streams").create(
+                {"stream": str, "epoch": str, "seq": int, "head_sha256": str, "floor": int}, pk="stream"
+            )
             schema.table("run").create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
             self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -130,7 +132,8 @@ class Publication:
 
     def message(self, stream: Stream, epoch: str, span: tuple[int, int]) -> Message | None:
         row = self.connection.execute(
-            "SELECT topic, payload, content_type, attributes FROM segments JOIN payloads USING (stream, epoch, first, last)"
+            "SELECT topic, payload, content_type, attributes"
+            " FROM segments JOIN payloads USING (stream, epoch, first, last)"
             " WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
             (str(stream), epoch, *span),
         ).fetchone()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+
 import structlog
 
 from contract.streams import Stream
+from hq import schema
+from hq.connection import BUSY_TIMEOUT_MS
 from hq.errors import MasterBusy
 from hq.master import Master
 
@@ -51,12 +57,56 @@ class Retention:
         return False
 
     def _prune(self, stream: Stream, before_ms: int) -> bool:
-        begun = self._begun.get(stream, False)
-        oldest_ms = self._master.oldest_tombstone_ms(stream)
-        overdue_ms = 0 if begun else self._keep_ms // OVERDUE_SHARE
+        oldest_ms = oldest_tombstone_ms(self._master, stream)
+        overdue_ms = 0 if self._begun.get(stream) else self._keep_ms // OVERDUE_SHARE
         self._begun[stream] = oldest_ms is not None and oldest_ms < before_ms - overdue_ms
         if not self._begun[stream]:
             return False
-        removed, floor = self._master.prune_tombstones(stream, before_ms, PRUNE_MAX)
+        removed, floor = prune_tombstones(self._master, stream, before_ms, PRUNE_MAX)
         log.info("tombstones.pruned", stream=str(stream), tombstones=removed, floor=floor)
         return True
+
+
+def oldest_tombstone_ms(master: Master, stream: Stream) -> int | None:
+    """When the oldest deletion of which there is a tombstone happened. Raises MasterBusy instead of waiting."""
+    sql = schema.tombstones(stream.declared)
+    if not master.query(sql.is_indexed):
+        with _impatient(master), master.writing():
+            master.query(sql.index)
+    found = master.query(sql.oldest, (str(stream), stream.scope, 1))
+    return found[0][1] if found else None
+
+
+def prune_tombstones(master: Master, stream: Stream, before_ms: int, limit: int) -> tuple[int, int]:
+    """
+    Remove up to `limit` of the oldest tombstones whose deletion is older than `before_ms`, lowest seq first.
+
+    They go strictly in order of seq, so none at or below the stream's new floor, the newest removed, remains.
+
+    Returns:
+        How many were removed, and the newest one's seq; 0, 0 if there was nothing to remove.
+
+    Raises:
+        MasterBusy: another process is writing; it is not waited for.
+    """
+    sql = schema.tombstones(stream.declared)
+    found = master.query(sql.oldest, (str(stream), stream.scope, limit))
+    old = list(takewhile(lambda tombstone: tombstone[1] < before_ms, found))
+    if not old:
+        return 0, 0
+    floor = old[-1][0]
+    with _impatient(master), master.writing():
+        # One of them may have come back to life meanwhile; what remains is still a tombstone, and as old.
+        master.query(sql.remove, (stream.scope, floor))
+        removed = master.query("SELECT changes()")[0][0]
+        master.query("UPDATE streams SET floor = max(floor, ?) WHERE stream = ?", (floor, str(stream)))
+    return removed, floor
+
+
+@contextmanager
+def _impatient(master: Master) -> Iterator[None]:
+    master.query("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        master.query(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")

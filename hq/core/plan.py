@@ -10,13 +10,16 @@ The quarter is for a store that comes back. It needs everything newer than its p
 reaches across the position, what the store has already and fetches again is at most a quarter of that. So a large
 old segment is never rewritten with the few new rows behind it, and a store that follows refetches next to nothing.
 
-Bounds, when nothing is left to do (F: rows of a full segment; tests/unit/test_hq_plan.py proves them):
+A segment is immutable under its name, its range. So one that is rewritten alone comes out as two halves, and what
+would need a name that is taken has to wait; both are the caller's business (hq.outlet).
 
-- retained rows stay below 1.5 times the live rows, and so do retained bytes as far as rows are alike;
-- a store at any position retrieves less than 1.5 * (1.25 * what it lacks + F) rows;
-- two neighbours of together at most F / 8 live rows are one, but for those of the newest rows;
-- rewriting copies at most 2 rows for each row that moved on, and F rows for each segment sealed: a stale segment
-  holds at most two live rows for each that left it, and each join takes one of the segments that sealing made.
+Bounds, when nothing is left to do (F: rows of a full segment; tests/unit/test_hq_plan.py tries to break them):
+
+- retained rows stay below 1.5 times the live rows, so retained bytes stay below twice what the live rows need
+  unless the rows that moved on were a third larger than those that stayed;
+- a store at any position retrieves at most 1.5 * (1.25 * what it lacks + F) rows;
+- rewriting copies at most 2 rows for each row that moved on (a stale segment holds at most two live rows for each
+  that left it) and F rows for each segment that sealing or halving made (each join takes one of them away).
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Replace the adjacent segments that cover `first..last`, or the only one, by one made from the master."""
+    """Replace the adjacent segments that cover `first..last` by one made from the master, or a single one by halves."""
 
     first: int
     last: int
