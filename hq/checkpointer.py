@@ -1,4 +1,4 @@
-"""The thread of `hq run` that moves the master's write-ahead log into the file, so that publishing never waits for it."""
+"""The thread of `hq run` that moves the master's write-ahead log into the file; publishing never waits for it."""
 
 from __future__ import annotations
 

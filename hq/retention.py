@@ -17,6 +17,9 @@ from hq.master import Master
 log = structlog.get_logger()
 
 PRUNE_EVERY_MS = 180_000
+PRUNE_EVERY_MS_MIN = 1_000
+"""What is kept for less than an hour is looked at more often."""
+
 FIRST_AFTER_MS = 2_000
 BUSY_RETRY_MS = 1_000
 OVERDUE_SHARE = 16
@@ -33,10 +36,10 @@ class Retention:
     A crash leaves what was removed removed and the floor raised with it; the rest goes next time.
     """
 
-    def __init__(self, master: Master, keep_ms: int, *, every_ms: int = PRUNE_EVERY_MS) -> None:
+    def __init__(self, master: Master, keep_ms: int, *, every_ms: int | None = None) -> None:
         self._master = master
         self._keep_ms = keep_ms
-        self._every_ms = every_ms
+        self._every_ms = every_ms or max(PRUNE_EVERY_MS_MIN, min(PRUNE_EVERY_MS, keep_ms // OVERDUE_SHARE))
         self._next_ms: int | None = None
         self._begun: dict[Stream, bool] = {}
 
