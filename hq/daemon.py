@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -60,6 +62,7 @@ class Daemon:
         )
         self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
         self._seen_ms = 0
+        self._worked = False
         self._seen_connected: bool | None = None
 
     def run(self) -> None:
@@ -105,7 +108,17 @@ class Daemon:
             notify_supervisor("WATCHDOG=1")
         if not again:
             again = self._retention.step(now_ms, wall_ms)
+            if self._worked and not again:
+                self._master.query("PRAGMA shrink_memory")
+                _give_back_memory()
+        self._worked = again
         return again or len(self._inbox) > 0
+
+
+def _give_back_memory() -> None:
+    """Return to the system what sealing has freed; glibc would keep it for this process."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def run(settings: Settings) -> None:
