@@ -13,6 +13,8 @@ from hq.master import Master, StreamRow
 
 EVENTS_PER_READ = 10_000
 
+_DELETED = "SELECT 1 FROM events WHERE stream = ? AND seq = ? AND op = 'delete'"
+
 _LOGGED = "SELECT stream, seq, at_ms, op, key, changed FROM events"
 
 
@@ -86,7 +88,7 @@ def _verify_events(master: Master, row: StreamRow, seqs: list[int]) -> list[str]
                 return [f"event {seq + 1} is missing from the log"]
             seq, key = event.seq, context.key_of(event.row)
             old = newest.get(key)
-            if event.prev_seq != (0 if old is None else old[0]):
+            if event.prev_seq not in _earlier(old, row.floor, len(context.columns)):
                 return [f"event {seq} names {event.prev_seq} as the entity's earlier version"]
             acc -= row_hash(old) if old is not None and len(old) == len(context.columns) else 0
             acc += row_hash(event.row) if event.op == "upsert" else 0
@@ -96,6 +98,17 @@ def _verify_events(master: Master, row: StreamRow, seqs: list[int]) -> list[str]
     problems = []
     if seq != row.head_seq or (to_hex(acc) if seq else EMPTY) != row.digest:
         problems.append(f"the log ends at {seq}, the stream says {row.head_seq}")
-    if sorted(int(str(r[0])) for r in newest.values()) != seqs:
+    pruned = [r for r in newest.values() if len(r) < len(context.columns) and int(str(r[0])) <= row.floor]
+    if sorted({int(str(r[0])) for r in newest.values()} - {int(str(r[0])) for r in pruned}) != seqs:
         problems.append("the newest events are not the master's rows")
+    if row.floor and not master.query(_DELETED, (str(row.stream), row.floor)):
+        problems.append(f"tombstones are said to be gone up to {row.floor}, which is no deletion")
     return problems
+
+
+def _earlier(old: Row | None, floor: int, width: int) -> tuple[int, ...]:
+    """What an event may name as its entity's earlier version: 0, too, once the tombstone may have been pruned."""
+    if old is None:
+        return (0,)
+    seq = int(str(old[0]))
+    return (seq, 0) if len(old) < width and seq <= floor else (seq,)

@@ -28,6 +28,7 @@ class Settings:
     heartbeat_s: float = 5.0
     head_interval_ms: int = 500
     segment_grace_s: int = 600
+    tombstone_days: float = 90.0
 
 
 def load(
@@ -104,6 +105,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "heartbeat_s": _number(0.1, 3600, float),
     "head_interval_ms": _number(10, 60_000, int),
     "segment_grace_s": _number(1, 604_800, int),
+    "tombstone_days": _number(0, 36_500, float),
 }
 
 if set(_PARSERS) != {f.name for f in fields(Settings)}:

@@ -12,6 +12,9 @@ from hq.errors import HqError, MasterBusy, MasterDamaged, MasterUnwritable
 
 BUSY_TIMEOUT_MS = 60_000
 
+LOG_BYTES_KEPT = 4_194_304
+"""What is left of the write-ahead log's file when it begins anew; less than what a checkpoint is due at."""
+
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Open `path` (`rw`: must exist; `rwc`: is made) with the settings that every writer of a master has."""
@@ -20,6 +23,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a commit that was reported survives a power cut
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # one process checkpoints: `hq run`
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
     connection.execute("PRAGMA cache_size = -65536")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection

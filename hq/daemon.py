@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
+from hq.checkpointer import Checkpointer
 from hq.master import Master
 from hq.publication import Publication, publication_path
 from hq.publisher import Publisher
+from hq.retention import Retention
 from hq.wake import Bell
 from link.inbox import Inbox
 from link.mqtt import MqttLink
@@ -27,6 +31,11 @@ IDLE_WAIT_S = 0.25
 """The slow fallback: how late a commit is noticed whose datagram got lost."""
 
 SEEN_EVERY_MS = 2_000
+DAY_MS = 86_400_000
+
+CACHE_BYTES = 8_388_608
+"""What this connection keeps of the master: it reads each row once or twice, and then the tail."""
+
 EVENTS_PER_TURN = 1_000
 
 
@@ -38,6 +47,8 @@ class Daemon:
         self._inbox = Inbox()
         self._stopping = False
         self._master = Master(settings.db)
+        self._master.limit_memory(CACHE_BYTES)
+        self._checkpointer = Checkpointer(settings.db)
         self._publication = Publication(publication_path(settings.db))
         self._link = MqttLink(settings.broker, f"hq-{settings.root.replace('/', '-')}", self._inbox.put)
         self._publisher = Publisher(
@@ -49,13 +60,16 @@ class Daemon:
             heartbeat_ms=int(settings.heartbeat_s * 1000),
             segment_grace_ms=int(settings.segment_grace_s * 1000),
         )
+        self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
         self._seen_ms = 0
+        self._worked = False
         self._seen_connected: bool | None = None
 
     def run(self) -> None:
         """Publish until SIGTERM or SIGINT."""
         on_stop(self._stop)
         self._link.start()
+        self._checkpointer.start()
         notify_supervisor("READY=1")
         log.info("publisher.started", pid=os.getpid())
         try:
@@ -65,6 +79,7 @@ class Daemon:
         finally:
             notify_supervisor("STOPPING=1")
             self._link.close()
+            self._checkpointer.stop()
             self._publication.set_run(None, connected=False, now_ms=time.time_ns() // 1_000_000)
             log.info("publisher.stopped")
 
@@ -91,8 +106,19 @@ class Daemon:
             self._seen_ms, self._seen_connected = now_ms, self._publisher.connected
             self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
             notify_supervisor("WATCHDOG=1")
-            self._master.checkpoint()
+        if not again:
+            again = self._retention.step(now_ms, wall_ms)
+            if self._worked and not again:
+                self._master.query("PRAGMA shrink_memory")
+                _give_back_memory()
+        self._worked = again
         return again or len(self._inbox) > 0
+
+
+def _give_back_memory() -> None:
+    """Return to the system what sealing has freed; glibc would keep it for this process."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def run(settings: Settings) -> None:

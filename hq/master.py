@@ -109,17 +109,21 @@ class Master:
             self._written = True
         return epoch
 
-    def checkpoint(self) -> None:
+    def limit_memory(self, cache_bytes: int) -> None:
+        """Let this connection keep at most so much of the file in memory."""
+        self._db.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
+
+    def checkpoint(self, wait_ms: int = 0) -> None:
         """
         Move the write-ahead log into the file as far as readers let it; only `hq run` calls this.
 
-        It holds off writers meanwhile, and does nothing while one is at work: SQLite before 3.51.3 can damage
-        the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
+        It holds off writers meanwhile, and does nothing if they leave no room within `wait_ms`: SQLite before 3.51.3
+        can damage the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
         """
         if self.path.with_name(self.path.name + "-wal").stat().st_size < CHECKPOINT_ABOVE_BYTES:
             return
         with translated(self.path), closing(connect(self.path, "rw")) as guard:
-            guard.execute("PRAGMA busy_timeout = 0")
+            guard.execute(f"PRAGMA busy_timeout = {wait_ms}")
             try:
                 guard.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:

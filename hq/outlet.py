@@ -8,7 +8,7 @@ segment it lists, so segments and tail together hold each entity's newest row.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import cast
 
@@ -21,7 +21,7 @@ from contract.digest import EMPTY
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
 from contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
 from contract.streams import Stream
-from hq.core.plan import Merge, Sealed, merges
+from hq.core.plan import Rewrite, Sealed, rewrites
 from hq.master import EventRow, Master, StreamRow, Tail
 from hq.publication import Publication, Published
 
@@ -76,6 +76,10 @@ class Outlet:
         self.head_sent: int | None = None
         self._sizes = sizes
         self._rows_per_segment = sizes.segment_rows
+        self._view: Tail | None = None
+        self.floor = stored.floor if stored and stored.epoch == epoch else 0
+        self._floor_told = self._floor_noticed = self.floor
+        self._tainted: set[tuple[int, int]] = set()
         counts = master.count_by_range(stream, [(s.first, s.last) for s in refs])
         self._held = [_Held(ref, live) for ref, live in zip(refs, counts, strict=True)]
 
@@ -119,26 +123,30 @@ class Outlet:
 
     def heartbeat(self, row: StreamRow, now_ms: int) -> Message:
         """An empty batch that says: this is my newest, and its digest."""
-        empty = Live(
-            self.stream, self.epoch, row.head_seq + 1, row.head_seq, row.digest, row.digest, True, now_ms
-        )
+        empty = Live(self.stream, self.epoch, row.head_seq + 1, row.head_seq, row.digest, row.digest, True, now_ms)
         return encode_live(self._root, empty)
 
     def seal(self, now_ms: int, steps_max: int) -> bool:
         """Seal the tail and rewrite what has moved on; at most `steps_max` segments. True when nothing is left."""
         for _ in range(steps_max):
             view = self._master.tail(self.stream, self.sealed, self._rows_per_segment)
-            if not view.more and _size_bytes(view) <= self._sizes.tail_bytes:
-                return self._merge(now_ms)
-            last = view.last_seq if view.more else view.stream.head_seq
-            self._record(self.sealed + 1, last, now_ms)
+            self._notice_floor(view.stream.floor)
+            if view.more or not _fits(view, self._sizes.tail_bytes):
+                last = view.last_seq if view.more else view.stream.head_seq
+                self._record(self.sealed + 1, last, now_ms)
+            elif not self._rewrite(len(view.rows) + len(view.deleted), now_ms):
+                self._view = view
+                return True
         return False
 
     def head(self, now_ms: int) -> tuple[Message, int] | None:
         """The head as of now and its seq; None while rows wait to be sealed or segments to be acknowledged."""
-        view = self._master.tail(self.stream, self.sealed, ROWS_MAX)
+        view, self._view = self._view, None
+        if view is None or view.stream.head_seq < self.live_sent:
+            view = self._master.tail(self.stream, self.sealed, ROWS_MAX)
         row = view.stream
-        if view.more or row.epoch != self.epoch:
+        self._notice_floor(row.floor)
+        if self._tainted or view.more or row.epoch != self.epoch:
             return None
         refs = tuple(h.ref for h in self._held)
         head = Head(
@@ -149,15 +157,17 @@ class Outlet:
         if len(message.payload) > MESSAGE_BYTES_MAX:
             log.error("head.oversized", stream=str(self.stream), size_bytes=len(message.payload), segments=len(refs))
             return None
+        self._floor_told = row.floor
         return message, row.head_seq
 
     def acked_live(self, seq: int) -> None:
         self.live_acked = max(self.live_acked, seq)
 
     def acked_head(self, seq: int, digest: str) -> None:
-        """The broker has the head: that much is published."""
-        self.published, self.head_sha256, self.head_sent = seq, digest, None
-        self._publication.set_published(self.stream, Published(self.epoch, seq, digest))
+        """The broker has the last head made: that much is published."""
+        self.published, self.floor = seq, self._floor_told
+        self.head_sha256, self.head_sent = digest, None
+        self._publication.set_published(self.stream, Published(self.epoch, seq, digest, self.floor))
 
     def seed_again(self) -> None:
         """The broker lost retained messages: everything in force goes out again."""
@@ -173,31 +183,71 @@ class Outlet:
             [e.row for e in upserts], [e.row for e in events if e.op == "delete"], [e.changed for e in upserts],
         )  # fmt: skip
 
-    def _merge(self, now_ms: int) -> bool:
-        if not self._planned():
-            return True
-        self._recount()  # an event that was counted twice, or a row that moved while it was sealed, must not fool us
-        wanted = self._planned()
-        for merge in wanted[:2]:
-            self._record(merge.first, merge.last, now_ms)
-        return len(wanted) <= 2
+    def _notice_floor(self, floor: int) -> None:
+        """
+        Tombstones up to a risen floor are gone from the master: mark the segments that may hold what they deleted.
 
-    def _planned(self) -> list[Merge]:
+        To a store that fetches all segments, such a row would come back to life as soon as the segment that
+        holds the tombstone is made anew. So no head goes out before the marked ones have been rewritten.
+        """
+        if floor > self._floor_noticed:
+            self._floor_noticed = floor
+            self._view = None
+            self._recount(up_to=floor)
+            old = (h for h in self._held if h.ref.first <= floor and h.live < h.ref.rows)
+            self._tainted |= {(h.ref.first, h.ref.last) for h in old}
+
+    def _cleansing(self) -> Rewrite:
+        """The first marked segment, with its neighbour if that is marked too: so the two get new names."""
+        at = next(i for i, h in enumerate(self._held) if (h.ref.first, h.ref.last) in self._tainted)
+        first, last = self._held[at].ref.first, self._held[at].ref.last
+        if at + 1 < len(self._held):
+            neighbour = self._held[at + 1].ref
+            if first == last or (neighbour.first, neighbour.last) in self._tainted:
+                last = neighbour.last
+        return Rewrite(first, last)
+
+    def _rewrite(self, tail_rows: int, now_ms: int) -> bool:
+        """Do the first rewrite that is due; False when there is none."""
+        if self._tainted:
+            cleansing = self._cleansing()
+            self._record(cleansing.first, cleansing.last, now_ms)
+            return True
+        planned = self._planned(tail_rows)
+        if not planned:
+            return False
+        # Counts err to one side: an event counted twice, a row that moved while it was sealed, make them too low.
+        self._recount(planned[0].first, planned[-1].last)
+        planned = self._planned(tail_rows)
+        for rewrite in planned[:1]:
+            self._record(rewrite.first, rewrite.last, now_ms)
+        return bool(planned)
+
+    def _planned(self, tail_rows: int) -> list[Rewrite]:
+        """The plan without what would need a name that is taken: it waits until that is cleared."""
         state = [Sealed(h.ref.first, h.ref.last, h.ref.rows, h.live) for h in self._held]
-        return merges(state, self._rows_per_segment)
+        plan = rewrites(state, self._rows_per_segment, tail_rows)
+        in_force = {(s.first, s.last) for s in state}
+        return [
+            r for r in plan
+            if (r.first < r.last if (r.first, r.last) in in_force else not self._is_taken(r.first, r.last))
+        ]  # fmt: skip
+
+    def _is_taken(self, first: int, last: int) -> bool:
+        return self._publication.is_taken(self.stream, self.epoch, (first, last))
 
     def _record(self, first: int, last: int, now_ms: int) -> None:
-        """Seal `first..last` into one segment, or into several where one would be too large."""
+        """Seal `first..last` into one segment, or into several where one would be too large or its name is taken."""
+        self._view = None  # a head is younger than every segment it lists
         made: list[tuple[SegmentRef, Message]] = []
         at = first
         while at <= last:
             limit = self._rows_per_segment
             rows, deleted = self._master.rows_between(self.stream, at, last, limit + 1)
-            until = last
-            if len(rows) + len(deleted) > limit:
-                until = sorted(cast(int, r[0]) for r in (*rows, *deleted))[limit - 1]
-                rows = [r for r in rows if cast(int, r[0]) <= until]
-                deleted = [r for r in deleted if cast(int, r[0]) <= until]
+            seqs = sorted(cast(int, r[0]) for r in (*rows, *deleted))
+            until = self._end(at, last, seqs, limit)
+            rows = [r for r in rows if cast(int, r[0]) <= until]
+            deleted = [r for r in deleted if cast(int, r[0]) <= until]
             count = len(rows) + len(deleted)
             message = encode_segment(self._root, Segment(self.stream, self.epoch, at, until, rows, deleted), now_ms)
             size = len(message.payload)
@@ -205,14 +255,28 @@ class Outlet:
                 self._rows_per_segment = max(1, limit // 2)
                 continue
             if count == limit:
-                fitting = count * self._sizes.segment_bytes // max(size, 1)
-                bounds = self._sizes.segment_rows // 50 + 1, self._sizes.segment_rows_max
-                self._rows_per_segment = max(bounds[0], min(bounds[1], fitting))
+                self._adapt(count, size)
             made.append((SegmentRef(at, until, count, size, sha256(message.payload).hexdigest()), message))
             at = until + 1
         self._publication.add(self.stream, self.epoch, made, now_ms)
         kept = [h for h in self._held if h.ref.last < first or h.ref.first > last]
+        self._tainted = {span for span in self._tainted if span[1] < first or span[0] > last}
         self._held = sorted(kept + [_Held(ref, ref.rows) for ref, _ in made], key=lambda h: h.ref.first)
+
+    def _end(self, at: int, last: int, seqs: list[int], limit: int) -> int:
+        """Where a segment from `at` on ends: at most `limit` of `seqs`; less while its name is taken."""
+        if len(seqs) > limit:
+            seqs, last = seqs[:limit], seqs[limit - 1]
+        while last > at and self._is_taken(at, last):
+            seqs = seqs[: len(seqs) // 2]
+            last = seqs[-1] if seqs else (at + last) // 2
+        return last
+
+    def _adapt(self, count: int, size_bytes: int) -> None:
+        """Let the next full segment come out at the size that is aimed for."""
+        fitting = count * self._sizes.segment_bytes // max(size_bytes, 1)
+        bounds = self._sizes.segment_rows // 50 + 1, self._sizes.segment_rows_max
+        self._rows_per_segment = max(bounds[0], min(bounds[1], fitting))
 
     def _moved(self, prev_seq: int) -> None:
         """An entity left the segment that holds its earlier row."""
@@ -220,11 +284,15 @@ class Outlet:
         if prev_seq and index >= 0 and self._held[index].ref.last >= prev_seq:
             self._held[index].live -= 1
 
-    def _recount(self) -> None:
-        counts = self._master.count_by_range(self.stream, [(h.ref.first, h.ref.last) for h in self._held])
-        self._held = [replace(h, live=live) for h, live in zip(self._held, counts, strict=True)]
+    def _recount(self, since: int = 1, up_to: int | None = None) -> None:
+        """Count anew the segments that touch `since..up_to`."""
+        stale = [h for h in self._held if h.ref.last >= since and (up_to is None or h.ref.first <= up_to)]
+        counts = self._master.count_by_range(self.stream, [(h.ref.first, h.ref.last) for h in stale])
+        for held, live in zip(stale, counts, strict=True):
+            held.live = live
 
 
-def _size_bytes(tail: Tail) -> int:
-    """What a tail would take in a head, near enough to decide about sealing."""
-    return len(pack(msgspec.json.encode([tail.rows, tail.deleted]))[0])
+def _fits(tail: Tail, size_bytes: int) -> bool:
+    """Whether a tail takes at most `size_bytes` in a head, near enough to decide about sealing."""
+    body = msgspec.json.encode([tail.rows, tail.deleted])
+    return len(body) <= size_bytes or len(pack(body)[0]) <= size_bytes

@@ -19,16 +19,23 @@ from contract.cloudevents import Message
 from contract.messages import SegmentRef
 from contract.streams import Stream
 
+VERSION = 2
+
 PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the broker has of a stream; `head_sha256` tells its head's bytes."""
+    """
+    What the broker has of a stream; `head_sha256` tells its head's bytes.
+
+    `floor`: no segment in force holds an old version of what was deleted up to there.
+    """
 
     epoch: str
     seq: int
     head_sha256: str
+    floor: int = 0
 
 
 def publication_path(master: Path) -> Path:
@@ -41,29 +48,41 @@ class Publication:
     def __init__(self, path: Path | str) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.executescript(PRAGMAS)
+        if self.connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            self._create()
+
+    def _create(self) -> None:
+        """Make the tables; one of an earlier version is dropped with what it holds, HQ seals and seeds it anew."""
         schema = Database(self.connection, execute_plugins=False)
-        if not schema.table("segments").exists():
+        with self.connection:
+            self.connection.execute("BEGIN IMMEDIATE")
+            for name in ("segments", "payloads", "streams", "run"):
+                self.connection.execute(f"DROP TABLE IF EXISTS {name}")
+            key = {"stream": str, "epoch": str, "first": int, "last": int}
             schema.table("segments").create(
-                {
-                    "stream": str, "epoch": str, "first": int, "last": int, "rows": int, "size_bytes": int,
-                    "sha256": str, "topic": str, "content_type": str, "attributes": str, "payload": bytes,
-                    "acked": int, "retired_at_ms": int,
-                },
-                pk=("stream", "epoch", "first", "last"),
-            )  # fmt: skip
-            schema.table("streams").create({"stream": str, "epoch": str, "seq": int, "head_sha256": str}, pk="stream")
+                key | {"rows": int, "size_bytes": int, "sha256": str, "topic": str, "acked": int, "retired_at_ms": int},
+                pk=tuple(key),
+            )
+            # Apart, so that to list and to acknowledge segments reads and writes no payload.
+            schema.table("payloads").create(
+                key | {"content_type": str, "attributes": str, "payload": bytes}, pk=tuple(key)
+            )
+            schema.table("streams").create(
+                {"stream": str, "epoch": str, "seq": int, "head_sha256": str, "floor": int}, pk="stream"
+            )
             schema.table("run").create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
+            self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def published(self, stream: Stream) -> Published | None:
         row = self.connection.execute(
-            "SELECT epoch, seq, head_sha256 FROM streams WHERE stream = ?", (str(stream),)
+            "SELECT epoch, seq, head_sha256, floor FROM streams WHERE stream = ?", (str(stream),)
         ).fetchone()
         return Published(*row) if row else None
 
     def set_published(self, stream: Stream, published: Published) -> None:
         self.connection.execute(
-            "INSERT OR REPLACE INTO streams(stream, epoch, seq, head_sha256) VALUES(?, ?, ?, ?)",
-            (str(stream), published.epoch, published.seq, published.head_sha256),
+            "INSERT OR REPLACE INTO streams(stream, epoch, seq, head_sha256, floor) VALUES(?, ?, ?, ?, ?)",
+            (str(stream), published.epoch, published.seq, published.head_sha256, published.floor),
         )
 
     def set_run(self, pid: int | None, *, connected: bool, now_ms: int) -> None:
@@ -87,37 +106,44 @@ class Publication:
                 " AND retired_at_ms IS NULL AND first >= ? AND last <= ?",
                 (now_ms, str(stream), epoch, made[0][0].first, made[-1][0].last),
             )
+            spans = [(str(stream), epoch, ref.first, ref.last) for ref, _ in made]
             self.connection.executemany(
-                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
+                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
                 [
-                    (
-                        str(stream), epoch, ref.first, ref.last, ref.rows, ref.size_bytes, ref.sha256, message.topic,
-                        message.content_type, json.dumps(dict(message.attributes)), message.payload,
-                    )
-                    for ref, message in made
+                    (*span, ref.rows, ref.size_bytes, ref.sha256, message.topic)
+                    for span, (ref, message) in zip(spans, made, strict=True)
                 ],
-            )  # fmt: skip
+            )
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO payloads VALUES(?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (*span, message.content_type, json.dumps(dict(message.attributes)), message.payload)
+                    for span, (_, message) in zip(spans, made, strict=True)
+                ],
+            )
 
-    def unsent(self, stream: Stream, epoch: str) -> list[tuple[int, int]]:
-        """Ranges of the segments in force that the broker has not acknowledged."""
+    def unsent(self, stream: Stream, epoch: str) -> list[tuple[int, int, str]]:
+        """Segments in force that the broker has not acknowledged: (first, last, sha256)."""
         return self.connection.execute(
-            "SELECT first, last FROM segments WHERE stream = ? AND epoch = ?"
+            "SELECT first, last, sha256 FROM segments WHERE stream = ? AND epoch = ?"
             " AND acked = 0 AND retired_at_ms IS NULL ORDER BY first",
             (str(stream), epoch),
         ).fetchall()
 
     def message(self, stream: Stream, epoch: str, span: tuple[int, int]) -> Message | None:
         row = self.connection.execute(
-            "SELECT topic, payload, content_type, attributes FROM segments"
+            "SELECT topic, payload, content_type, attributes"
+            " FROM segments JOIN payloads USING (stream, epoch, first, last)"
             " WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
             (str(stream), epoch, *span),
         ).fetchone()
         return Message(row[0], row[1], True, row[2], json.loads(row[3])) if row else None
 
-    def set_acked(self, stream: Stream, epoch: str, span: tuple[int, int]) -> None:
+    def set_acked(self, stream: Stream, epoch: str, segment: tuple[int, int, str]) -> None:
+        """The broker has these bytes; what was sealed under the same name meanwhile is still unsent."""
         self.connection.execute(
-            "UPDATE segments SET acked = 1 WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
-            (str(stream), epoch, *span),
+            "UPDATE segments SET acked = 1 WHERE stream = ? AND epoch = ? AND first = ? AND last = ? AND sha256 = ?",
+            (str(stream), epoch, *segment),
         )
 
     def forget_acks(self, stream: Stream) -> None:
@@ -128,6 +154,7 @@ class Publication:
     def forget(self, stream: Stream) -> None:
         """Forget everything of a stream; it is sealed and seeded anew."""
         self.connection.execute("DELETE FROM segments WHERE stream = ?", (str(stream),))
+        self.connection.execute("DELETE FROM payloads WHERE stream = ?", (str(stream),))
         self.connection.execute("DELETE FROM streams WHERE stream = ?", (str(stream),))
 
     def retire_epochs(self, stream: Stream, epoch: str, now_ms: int) -> None:
@@ -146,10 +173,27 @@ class Publication:
 
     def remove(self, stream: Stream, epoch: str, span: tuple[int, int]) -> None:
         """Forget a retired segment; one of the same range that was sealed meanwhile stays."""
-        self.connection.execute(
-            "DELETE FROM segments WHERE stream = ? AND epoch = ? AND first = ? AND last = ?"
-            " AND retired_at_ms IS NOT NULL",
-            (str(stream), epoch, *span),
+        with self.connection:
+            self.connection.execute("BEGIN IMMEDIATE")
+            done = self.connection.execute(
+                "DELETE FROM segments WHERE stream = ? AND epoch = ? AND first = ? AND last = ?"
+                " AND retired_at_ms IS NOT NULL",
+                (str(stream), epoch, *span),
+            )
+            if done.rowcount:
+                self.connection.execute(
+                    "DELETE FROM payloads WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
+                    (str(stream), epoch, *span),
+                )
+
+    def is_taken(self, stream: Stream, epoch: str, span: tuple[int, int]) -> bool:
+        """Whether a segment of this range is in force or retired, its retained copy not cleared yet."""
+        return (
+            self.connection.execute(
+                "SELECT 1 FROM segments WHERE stream = ? AND epoch = ? AND first = ? AND last = ?",
+                (str(stream), epoch, *span),
+            ).fetchone()
+            is not None
         )
 
     def in_force(self, stream: Stream, topic: str) -> bool:

@@ -26,10 +26,14 @@ log = structlog.get_logger()
 WINDOW = 64
 """Messages sent and not acknowledged, at most."""
 
+SEGMENTS_WINDOW = 24
+"""Of these, a stream's segments: a live batch never waits behind more."""
+
 AUDIT_MS = 2_000
 """How long the broker may take to show the head it keeps, after a connect."""
 
-SEAL_STEPS = 8
+SEAL_STEPS = 1
+"""Segments sealed or rewritten in one step; live batches go first between them."""
 
 
 @dataclass(slots=True)
@@ -40,7 +44,10 @@ class _Route:
     audit_until_ms: int | None = None
     next_head_ms: int = 0
     next_heartbeat_ms: int = 0
-    segments_sent: set[tuple[int, int]] | None = None
+    next_clearing_ms: int = 0
+    segments_sent: set[tuple[int, int, str]] | None = None
+    unsent: list[tuple[int, int, str]] | None = None
+    sealed: bool = False
 
 
 class Publisher:
@@ -69,6 +76,7 @@ class Publisher:
         self._sizes = sizes or Sizes()
         self._routes: dict[Stream, _Route] = {}
         self._acks: dict[int, Callable[[], None]] = {}
+        self._turn = 0
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
         """Take one link event."""
@@ -85,6 +93,7 @@ class Publisher:
                 for route in self._routes.values():
                     route.outlet.rewind()
                     route.segments_sent = None
+                    route.sealed = False
             case Published(token):
                 done = self._acks.pop(token, None)
                 if done is not None:
@@ -95,13 +104,17 @@ class Publisher:
                 pass
 
     def step(self, now_ms: int, wall_ms: int) -> bool:
-        """Send what is due. True when more could be done at once."""
-        again = False
-        for row in self._master.streams():
-            route = self._route(row, now_ms, wall_ms)
-            if self.connected:
-                again = self._pump(row, route, now_ms, wall_ms) or again
-        return again
+        """Send what is due: every stream's live batches, then the rest. True when more could be done at once."""
+        rows = [(row, self._route(row, now_ms, wall_ms)) for row in self._master.streams()]
+        if not self.connected:
+            return False
+        live = [(row, route) for row, route in rows if self._pump_live(row, route, now_ms)]
+        turn = self._turn % max(1, len(live))
+        for row, route in (*live[turn:], *live[:turn]):
+            if self._pump_rest(row, route, now_ms, wall_ms):
+                self._turn += 1  # the other streams' turn, after whatever is live by then
+                return True
+        return False
 
     def _route(self, row: StreamRow, now_ms: int, wall_ms: int) -> _Route:
         route = self._routes.get(row.stream)
@@ -148,9 +161,11 @@ class Publisher:
         log.warning("broker.seeded", stream=str(stream))
         route.audit_until_ms = None
         route.next_head_ms = 0
+        route.unsent = None
         route.outlet.seed_again()
 
-    def _pump(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
+    def _pump_live(self, row: StreamRow, route: _Route, now_ms: int) -> bool:
+        """Send live batches as far as the window goes; True when all are sent."""
         outlet = route.outlet
         outlet.skip_backlog(row)
         while len(self._acks) < WINDOW:
@@ -160,11 +175,14 @@ class Publisher:
             message, seq = batch
             self._send(message, lambda seq=seq: outlet.acked_live(seq))  # type: ignore[misc]
             route.next_heartbeat_ms = now_ms + self._heartbeat_ms
-        if outlet.live_sent < row.head_seq:
-            return False
+        return outlet.live_sent >= row.head_seq
+
+    def _pump_rest(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
         if now_ms >= route.next_heartbeat_ms:
-            self._send(outlet.heartbeat(row, wall_ms), lambda: None)
+            self._send(route.outlet.heartbeat(row, wall_ms), lambda: None)
             route.next_heartbeat_ms = now_ms + self._heartbeat_ms
+        if now_ms >= route.next_clearing_ms:
+            route.next_clearing_ms = now_ms + self._heartbeat_ms
             self._clear_retired(row.stream, wall_ms)
         if route.audit_until_ms is not None:
             if now_ms < route.audit_until_ms:
@@ -175,13 +193,17 @@ class Publisher:
 
     def _pump_head(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
         outlet = route.outlet
-        current = outlet.head_sha256 and outlet.published == row.head_seq
+        current = outlet.head_sha256 and outlet.published == row.head_seq and outlet.floor == row.floor
         if current or outlet.head_sent is not None or now_ms < route.next_head_ms:
             return False
-        if not outlet.seal(wall_ms, SEAL_STEPS):
-            return True
+        if not route.sealed:
+            route.sealed = outlet.seal(wall_ms, SEAL_STEPS)
+            route.unsent = None
         if self._pump_segments(row.stream, route):
-            return False
+            return not route.sealed
+        if not route.sealed:
+            return True
+        route.sealed = False
         made = outlet.head(wall_ms)
         if made is None:
             return True
@@ -195,22 +217,27 @@ class Publisher:
     def _pump_segments(self, stream: Stream, route: _Route) -> bool:
         """Send the segments that the broker lacks; True while any is unacknowledged."""
         outlet = route.outlet
-        unsent = self._publication.unsent(stream, outlet.epoch)
+        if route.unsent is None:
+            route.unsent = self._publication.unsent(stream, outlet.epoch)
         if route.segments_sent is None:
             route.segments_sent = set()
-        for span in unsent:
-            if span in route.segments_sent or len(self._acks) >= WINDOW:
+        for segment in list(route.unsent):
+            if len(self._acks) >= WINDOW or len(route.segments_sent) >= SEGMENTS_WINDOW:
+                break
+            if segment in route.segments_sent:
                 continue
-            message = self._publication.message(stream, outlet.epoch, span)
+            message = self._publication.message(stream, outlet.epoch, segment[:2])
             if message is not None:
-                route.segments_sent.add(span)
-                self._send(message, lambda span=span: self._acked_segment(route, span))  # type: ignore[misc]
-        return bool(unsent)
+                route.segments_sent.add(segment)
+                self._send(message, lambda s=segment: self._acked_segment(route, s))  # type: ignore[misc]
+        return bool(route.unsent)
 
-    def _acked_segment(self, route: _Route, span: tuple[int, int]) -> None:
-        self._publication.set_acked(route.outlet.stream, route.outlet.epoch, span)
+    def _acked_segment(self, route: _Route, segment: tuple[int, int, str]) -> None:
+        self._publication.set_acked(route.outlet.stream, route.outlet.epoch, segment)
+        if route.unsent is not None and segment in route.unsent:
+            route.unsent.remove(segment)
         if route.segments_sent is not None:
-            route.segments_sent.discard(span)
+            route.segments_sent.discard(segment)
 
     def _clear_retired(self, stream: Stream, wall_ms: int) -> None:
         """Clear the retained copies of replaced segments whose grace is over."""

@@ -55,6 +55,7 @@ def create(connection: sqlite3.Connection) -> None:
             strict=True,
         )
         table.create_index(["scope", "seq"], unique=True)
+        connection.execute(tombstones(context).index)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -88,6 +89,31 @@ def statements(context: Context) -> Statements:
             f" VALUES ({', '.join('?' * width)})"
             f" ON CONFLICT (scope, {keys}) DO UPDATE SET {updates}"
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TombstoneStatements:
+    """The SQL of one context's tombstones. A partial index finds them; older masters get it when it is first needed."""
+
+    index: str
+    is_indexed: str
+    oldest: str
+    remove: str
+
+
+@lru_cache
+def tombstones(context: Context) -> TombstoneStatements:
+    table, index = f"master_{context.name}", f"idx_master_{context.name}_tombstones"
+    return TombstoneStatements(
+        index=f"CREATE INDEX IF NOT EXISTS [{index}] ON [{table}] (scope, seq) WHERE deleted = 1",
+        is_indexed=f"SELECT 1 FROM sqlite_master WHERE name = '{index}'",
+        oldest=(
+            f"SELECT m.seq, e.at_ms FROM [{table}] AS m INDEXED BY [{index}]"
+            " JOIN events AS e ON e.stream = ? AND e.seq = m.seq"
+            " WHERE m.scope = ? AND m.deleted = 1 ORDER BY m.seq LIMIT ?"
+        ),
+        remove=f"DELETE FROM [{table}] WHERE scope = ? AND deleted = 1 AND seq <= ?",
     )
 
 

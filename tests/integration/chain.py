@@ -31,13 +31,13 @@ class Process:
     """One of our commands, running as a daemon; its log is kept in a file."""
 
     def __init__(self, arguments: list[str], environ: dict[str, str], log: Path) -> None:
-        self._arguments, self._environ, self.log = arguments, environ, log
+        self._arguments, self.environ, self.log = arguments, environ, log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._arguments, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._arguments, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def stop(self, number: int = signal.SIGTERM) -> int:

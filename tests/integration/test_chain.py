@@ -254,3 +254,21 @@ def test_sigterm_stops_cleanly_and_leaves_a_file_that_another_user_can_read(chai
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, user=user.get("user"), group=user.get("group"),
     )  # fmt: skip
     assert till.communicate(timeout=20) == ("10\n", "")
+
+
+def test_a_store_that_was_away_for_longer_than_deletions_are_kept_rebuilds_by_itself(chain: Chain) -> None:
+    chain.hq_run.environ["HQ_TOMBSTONE_DAYS"] = "0.00001"
+    chain.hq_run.start()
+    chain.import_prices(2_000, "1.00")
+    chain.add_store("away")
+    chain.wait_equal("away")
+    chain.lines["away"].cut()
+    chain.hq("publish", "price", "sku=7", "kind=regular", "--delete")
+    chain.hq("publish", "price", "sku=8", "amount=5.00", "currency=EUR")
+    until(lambda: "tombstones.pruned" in chain.hq_run.log.read_text(), "the tombstone has gone")
+    chain.wait_published()
+    chain.lines["away"].heal()
+    until(lambda: "rebuild.started" in (chain.directory / "away.log").read_text(), "the store rebuilds")
+    chain.wait_equal("away")
+    assert chain.store("away", "get", "price", "7").returncode != 0
+    chain.hq("verify")

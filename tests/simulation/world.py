@@ -17,6 +17,7 @@ from hq.master import Master
 from hq.outlet import Sizes
 from hq.publication import Publication
 from hq.publisher import Publisher
+from hq.retention import Retention
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event, NotConnected
 from storenode.replica import Replica
@@ -26,6 +27,9 @@ from storenode.worker import Worker
 PRODUCT, PRICE = Stream("product", "all"), Stream("price", "all")
 STREAMS = (PRODUCT, PRICE)
 STORES = 5
+TOMBSTONES_KEPT_MS = 2_000
+"""Short enough that a store which is cut off for some turns must rebuild."""
+
 EPOCH_MS = 1_760_000_000_000
 SMALL = Sizes(tail_bytes=200, segment_bytes=400, segment_rows=6, segment_rows_max=12)
 
@@ -69,6 +73,7 @@ class Hq(Node):
             "t", self.master, self.publication, self.link,
             head_interval_ms=300, heartbeat_ms=2_000, segment_grace_ms=5_000, sizes=SMALL,
         )  # fmt: skip
+        self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
@@ -78,6 +83,7 @@ class Hq(Node):
             for _ in range(50):
                 if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
                     break
+            self.retention.step(now_ms, EPOCH_MS + now_ms)
         except NotConnected:
             pass
 

@@ -13,7 +13,7 @@ from contract.streams import Stream, is_epoch
 from hq import audit
 from hq.core.changes import Change
 from hq.errors import AlreadyRunning, HqError, MasterDamaged, MasterMissing
-from hq.master import Committed, Master
+from hq.master import CHECKPOINT_ABOVE_BYTES, Committed, Master
 from hq.wake import Bell, is_awake, notify
 
 PRODUCTS = Stream("product", "all")
@@ -242,3 +242,13 @@ def test_a_checkpoint_waits_for_no_writer_and_moves_the_log_when_there_is_none(
         assert master.path.stat().st_size == before
     master.checkpoint()
     assert master.path.stat().st_size > before
+
+
+def test_the_write_ahead_log_is_small_again_after_a_checkpoint(master: Master) -> None:
+    """Otherwise its size would ask for a checkpoint, which holds writers off, twice a second for ever."""
+    log = master.path.with_name(master.path.name + "-wal")
+    master.commit(PRODUCTS, [Change((str(sku),), product("x" * 2_000)) for sku in range(4_000)], 0)
+    assert log.stat().st_size > CHECKPOINT_ABOVE_BYTES
+    master.checkpoint()
+    master.commit(PRODUCTS, [Change(("0",), None)], 0)
+    assert log.stat().st_size < CHECKPOINT_ABOVE_BYTES

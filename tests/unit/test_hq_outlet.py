@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,14 +38,17 @@ def price(sku: int, amount: int) -> Change:
 def test_rows_that_exactly_fill_a_segment_leave_no_empty_one_behind(master: Master, tmp_path: Path) -> None:
     """The range goes on behind its last live row: sku 9 was in it and has moved on."""
     outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes(10, 100_000, 4, 4))
-    for changes in ([price(0, 1), price(1, 1)], [price(2, 1), price(3, 1), price(9, 1)], [price(9, 2)]):
+    moved = [price(9, 2), *(price(sku, 1) for sku in range(20, 35))]
+    for changes in ([price(0, 1), price(1, 1)], [price(2, 1), price(3, 1), price(9, 1)], moved):
         master.commit(PRICE, changes, 0)
         live = next(row for row in master.streams() if row.stream == PRICE)
         while outlet.next_live(live):
             pass
         while not outlet.seal(0, 8):
             pass
-    assert [(s.first, s.last, s.rows) for s in publication.segments(PRICE, outlet.epoch)] == [(1, 5, 4), (6, 6, 1)]
+    assert [(s.first, s.last, s.rows) for s in publication.segments(PRICE, outlet.epoch)] == [
+        (1, 5, 4), (6, 9, 4), (10, 13, 4), (14, 17, 4), (18, 21, 4)
+    ]  # fmt: skip
 
 
 def test_segments_and_head_together_hold_every_row_once(master: Master, tmp_path: Path) -> None:
@@ -78,3 +82,24 @@ def test_a_publication_with_a_hole_is_sealed_anew(master: Master, tmp_path: Path
     while not again.seal(0, 8):
         pass
     assert [(s.first, s.last) for s in publication.segments(PRICE, again.epoch)] == [(1, 4), (5, 8), (9, 12)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_segment_is_immutable_under_its_name_until_that_is_cleared(master: Master, tmp_path: Path, seed: int) -> None:
+    """Nothing is cleared here, so no name may ever stand for other bytes, however often its rows move on."""
+    rng = random.Random(seed)
+    outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes(100, 600, 8, 16))
+    bytes_of: dict[tuple[int, int], str] = {}
+    for _ in range(150):
+        skus = range(rng.randrange(60), 60) if rng.random() < 0.1 else (rng.randrange(60) for _ in range(6))
+        master.commit(PRICE, [price(sku, rng.randrange(999)) for sku in skus], 0)
+        row = next(row for row in master.streams() if row.stream == PRICE)
+        while outlet.next_live(row):
+            pass
+        while not outlet.seal(0, 1):
+            pass
+        for ref in publication.segments(PRICE, outlet.epoch):
+            if ref.first < ref.last:
+                assert bytes_of.setdefault((ref.first, ref.last), ref.sha256) == ref.sha256
+    retained = sum(ref.rows for ref in publication.segments(PRICE, outlet.epoch))
+    assert retained <= 2 * 60 + 16
