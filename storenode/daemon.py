@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 IDLE_WAIT_S = 0.5
+JOBS_WAIT_MS = 5_000
+"""The schedule starts once the store is live, or by then."""
+
 HEARTBEAT_EVERY_MS = 2_000
 EVENTS_PER_TURN = 500
 WAL_BYTES_TARGET = 16 * 1024 * 1024
@@ -54,7 +57,8 @@ class Daemon:
         self._worker = Worker(
             settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
         )
-        self._jobs = Jobs(self._submit)
+        self._jobs: Jobs | None = None
+        self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
         self._started_ms = time.time_ns() // 1_000_000
         self._heartbeat_ms = 0
         self._heartbeat_connected: bool | None = None
@@ -64,14 +68,14 @@ class Daemon:
         on_stop(self._stop)
         self._beat(0, self._started_ms, pid=os.getpid())
         self._link.start()
-        self._jobs.start()
         notify_supervisor("READY=1")
         log.info("store.started", store_id=self._settings.store_id, pid=os.getpid())
         more = False
         while not self._stopping:
             more = self._turn(0.0 if more else IDLE_WAIT_S)
         notify_supervisor("STOPPING=1")
-        self._jobs.stop()
+        if self._jobs is not None:
+            self._jobs.stop()
         self._link.close()
         self._worker.connected = False
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
@@ -107,6 +111,9 @@ class Daemon:
         self._obey()
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
+        if self._jobs is None and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
+            self._jobs = Jobs(self._submit)
+            self._jobs.start()
         return len(self._inbox) > 0 or self._worker.use_pause()
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from contract.streams import Stream
 from storenode.errors import StorenodeError
@@ -45,6 +44,9 @@ class Jobs:
     """Runs the schedule; all times UTC."""
 
     def __init__(self, submit: Callable[[Command], None]) -> None:
+        # Imported here: it takes longer than connecting, and a schedule is not what a starting store waits for.
+        from apscheduler.schedulers.background import BackgroundScheduler
+
         # A late job runs once instead of never (misfire), a missed series once instead of often (coalesce).
         self._scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}

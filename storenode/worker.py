@@ -16,7 +16,7 @@ from contract.streams import Stream, parse_topic
 from link.port import Connected, Disconnected, Event, Link, Received
 from link.process import give_back_memory
 from storenode.core.pace import Pace
-from storenode.follower import Follower
+from storenode.follower import Follower, Phase
 from storenode.replica import Replica
 from storenode.spool import Spool
 
@@ -49,6 +49,12 @@ class Worker:
         }
         self._tidied = 0
         self._noted: dict[Stream, tuple[str, int, int]] = {}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every stream is live and the search index has every row."""
+        live = all(follower.phase is Phase.LIVE for follower in self.followers.values())
+        return live and self._replica.is_search_ready()
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
         """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""
