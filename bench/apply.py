@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.feeds import Grocery
@@ -26,7 +26,10 @@ from storenode.replica import Replica
 
 RAW_ROWS_PER_TRANSACTION = 10_000
 PRODUCTS_PER_SEGMENT, PRICES_PER_SEGMENT = 3_000, 15_000
-SMALL = 50_000
+SMALL, CHANGE_SET = 50_000, 10_000
+SPREAD = "10,000 rows all over it change"
+"""Told, not judged: the larger replica has a page to write for nearly each row, the small one for each tenth."""
+
 
 READER = """
 import json, sqlite3, sys, time
@@ -57,7 +60,7 @@ def measure(grocery: Grocery, count: int, runs: int) -> list[Figure]:
         ),
         _size("product", sealed, count, 35),
         _size("price", priced, count, 15),
-        _growth(rows, runs),
+        *_growth(rows, runs),
         *_lookups(sealed, count),
     ]  # fmt: skip
 
@@ -99,31 +102,51 @@ def _apply(replica: Replica, sealed: Sequence[Message], position: int) -> None:
     )  # fmt: skip
 
 
-def _growth(rows: Sequence[Row], runs: int) -> Figure:
-    """The rate of one more change set into a full replica, against one into a small one."""
-    ratios = []
-    part = len(rows) // 20
+def _growth(rows: Sequence[Row], runs: int) -> list[Figure]:
+    """The rates of further change sets into a full replica, against the same into one of SMALL rows."""
+    kinds: dict[str, Callable[[Sequence[Row]], list[Row]]] = {
+        "one row in 20 changes": lambda held: _changed(held[::20]),
+        "10,000 new rows": lambda held: [(*row[:1], f"new-{row[1]}", *row[2:]) for row in held[:CHANGE_SET]],
+        SPREAD: lambda held: _changed(held[:: len(held) // CHANGE_SET]),
+    }
+    ratios: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(runs):
-        seconds = []
-        for held in (SMALL, len(rows)):
-            with _Replica() as replica:
-                _apply(replica, segments(PRODUCTS, rows[:held], PRODUCTS_PER_SEGMENT), held)
-                replica.checkpoint()
-                spread = rows[: held : held // part]
-                changed = [(held + 1 + n, *row[1:3], "new", *row[4:]) for n, row in enumerate(spread)]
-                again: list[tuple[list[Row], list[Row]]] = [
-                    (changed[start : start + PRODUCTS_PER_SEGMENT], [])
-                    for start in range(0, len(changed), PRODUCTS_PER_SEGMENT)
-                ]
-                began = time.perf_counter()
-                replica.apply(
-                    PRODUCTS, epoch=EPOCH, position=held + len(changed), digest="0" * 32,
-                    head_seq=held + len(changed), batches=again, replace=False, now_ms=0,
-                )  # fmt: skip
-                seconds.append((time.perf_counter() - began) / len(changed))
-        ratios.append(seconds[0] / seconds[1])
-    name = f"growth: apply into {len(rows):,} rows"
-    return Figure(name, middle(ratios), "x", f"into {SMALL:,} rows", middle(ratios), 0.70, True)
+        small, full = (_rates(rows[:held], kinds) for held in (SMALL, len(rows)))
+        for name in kinds:
+            ratios[name].append(full[name] / small[name])
+    return [
+        Figure(
+            f"growth to {len(rows):,}: {name}", middle(each), "x", f"into {SMALL:,} rows", middle(each),
+            None if name == SPREAD else 0.70, True,
+        )
+        for name, each in ratios.items()
+    ]  # fmt: skip
+
+
+def _changed(rows: Sequence[Row]) -> list[Row]:
+    return [(*row[:3], "new", *row[4:]) for row in rows]
+
+
+def _rates(held: Sequence[Row], kinds: Mapping[str, Callable[[Sequence[Row]], list[Row]]]) -> dict[str, float]:
+    """Rows a second of each kind of change set, one after the other, into a replica that holds `held`."""
+    found = {}
+    with _Replica() as replica:
+        at = len(held)
+        _apply(replica, segments(PRODUCTS, held, PRODUCTS_PER_SEGMENT), at)
+        for name, make in kinds.items():
+            replica.checkpoint(truncate=True)
+            changed = [(at + 1 + n, *row[1:]) for n, row in enumerate(make(held))]
+            batches: list[tuple[Sequence[Row], Sequence[Row]]] = [
+                (changed[n : n + PRODUCTS_PER_SEGMENT], []) for n in range(0, len(changed), PRODUCTS_PER_SEGMENT)
+            ]
+            at += len(changed)
+            began = time.perf_counter()
+            replica.apply(
+                PRODUCTS, epoch=EPOCH, position=at, digest="0" * 32, head_seq=at, batches=batches, replace=False,
+                now_ms=0,
+            )  # fmt: skip
+            found[name] = len(changed) / (time.perf_counter() - began)
+    return found
 
 
 def _lookups(sealed: Sequence[Message], count: int) -> list[Figure]:
