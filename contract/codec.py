@@ -16,6 +16,8 @@ JSON_TYPE = "application/json"
 ZSTD_TYPE = "application/zstd"
 """MQTT content type (CloudEvents `datacontenttype`) of a zstd frame that holds the JSON."""
 
+BEGINNING_BYTES = 64
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -90,8 +92,16 @@ def _refuse_duplicates(found: msgspec.Struct, body: bytes) -> None:
     for name in found.__struct_fields__:
         raw = getattr(found, name)
         if isinstance(raw, msgspec.Raw) and len(raw) > 2:
-            rest = rest.replace(bytes(raw), b"0", 1)
+            rest = _without(rest, bytes(raw))
     strict_json(rest)
+
+
+def _without(body: bytes, part: bytes) -> bytes:
+    """Put a 0 in a part's place; found by its beginning, which is much faster than by the whole of it."""
+    at = body.find(part[:BEGINNING_BYTES])
+    while at >= 0 and not body.startswith(part, at):
+        at = body.find(part[:BEGINNING_BYTES], at + 1)
+    return body if at < 0 else body[:at] + b"0" + body[at + len(part) :]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -237,8 +237,8 @@ class Replica:
         skus = [cast(str, r[1]) for r in (*rows, *deleted)] if context is PRODUCT else []
         if skus:
             self._search.put_aside(scope, skus)
-        # In the order of the key's index; of two versions of one entity the newer stays behind the older.
-        by_key = sorted(rows, key=itemgetter(slice(1, 1 + len(context.keys))))
+        # In the order of the key's index, of which its first part is enough; an entity's versions stay in order of seq.
+        by_key = sorted(rows, key=itemgetter(1))
         whole = len(by_key) - len(by_key) % ROWS_PER_STATEMENT
         for start, stop, size in ((0, whole, ROWS_PER_STATEMENT), (whole, len(by_key), 1)):
             groups = (by_key[at : at + size] for at in range(start, stop, size))
