@@ -19,6 +19,8 @@ from storenode.core.following import checked_scopes, followed_streams, scope_ran
 from storenode.errors import BadSettings
 
 ENVIRONMENT_PREFIX = "STORENODE_"
+OUTBOX_MAX_BYTES = 268_435_456
+OUTBOX_BYTES_MIN = 65_536
 
 
 def _host_name() -> str:
@@ -39,6 +41,16 @@ class Settings:
     broker: BrokerUrl = field(default_factory=lambda: BrokerUrl.parse("mqtt://localhost:1883"))
     root: str = "storenode"
     scopes: tuple[str, ...] = (SCOPE_ALL,)
+    outbox: Path | None = None
+    outbox_max_bytes: int = OUTBOX_MAX_BYTES
+
+    @property
+    def outbox_path(self) -> Path:
+        """The outbox: as set, or else beside the replica: `outbox.db`, or `NAME.outbox.db` beside `NAME.db`."""
+        if self.outbox is not None:
+            return self.outbox
+        name = "outbox.db" if self.db.stem == "replica" else f"{self.db.stem}.outbox.db"
+        return self.db.with_name(name)
 
     def streams(self) -> tuple[Stream, ...]:
         """The streams that this store follows."""
@@ -112,10 +124,21 @@ def _scopes(value: Any) -> tuple[str, ...]:
     return checked_scopes([part.strip() for part in parts])
 
 
+def _bytes(value: Any) -> int:
+    try:
+        if not isinstance(value, int | str) or isinstance(value, bool) or int(value) < OUTBOX_BYTES_MIN:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{value!r} must be a whole number of bytes, at least {OUTBOX_BYTES_MIN}") from None
+    return int(value)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(_text(value)),
     "store_id": lambda value: checked_name(_text(value), "store id"),
     "broker": lambda value: BrokerUrl.parse(_text(value)),
     "root": lambda value: checked_root(_text(value)),
     "scopes": _scopes,
+    "outbox": lambda value: Path(_text(value)),
+    "outbox_max_bytes": _bytes,
 }
