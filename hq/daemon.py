@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hq.collector import Collector
+from hq.inbox import StoreInbox, inbox_path
 from hq.master import Master
 from hq.publication import Publication, publication_path
 from hq.publisher import Publisher
@@ -49,6 +51,7 @@ class Daemon:
             heartbeat_ms=int(settings.heartbeat_s * 1000),
             segment_grace_ms=int(settings.segment_grace_s * 1000),
         )
+        self._collector = Collector(settings.root, StoreInbox(inbox_path(settings.db)), self._link)
         self._seen_ms = 0
         self._seen_connected: bool | None = None
 
@@ -83,7 +86,9 @@ class Daemon:
                 event = self._inbox.pop()
                 if event is None:
                     break
-                self._publisher.handle(event, now_ms, wall_ms)
+                if not self._collector.handle(event, now_ms, wall_ms):
+                    self._publisher.handle(event, now_ms, wall_ms)
+            self._collector.flush(now_ms, wall_ms)
             again = self._publisher.step(now_ms, wall_ms)
         except NotConnected:
             again = False  # the Disconnected event is already on its way
