@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -30,6 +31,8 @@ TURN_BYTES_MAX = 16 * 1024 * 1024
 RETRY_MS = 5_000
 """How long nothing is taken in after the disk refused; stores send again."""
 
+GREETED_PER_TURN = 200
+
 Outbox = tuple[str, str]
 """A store and the epoch of one of its outboxes."""
 
@@ -47,6 +50,7 @@ class Collector:
         self._rejected: dict[Outbox, Rejection] = {}
         self._bytes = 0
         self._retry_ms = 0
+        self._to_greet: list[Outbox] = []
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> bool:
         """Take one link event. True if it is nobody else's."""
@@ -54,6 +58,8 @@ class Collector:
             case Connected():
                 self._connected = True
                 self._link.subscribe([store_topic(self._root, "+", kind) for kind in ("outbox", "status")])
+                with suppress(HqError):  # what ails the inbox shows, and is told, at the next commit
+                    self._to_greet = self._inbox.newest_outboxes()
             case Disconnected():
                 self._connected = False
             case Received(message) if message.topic.startswith(self._prefix):
@@ -67,6 +73,7 @@ class Collector:
 
     def flush(self, now_ms: int, wall_ms: int) -> None:
         """Commit what has come, then acknowledge it; called when no more events wait."""
+        self._greet(wall_ms)
         if not (self._batches or self._statuses or self._rejected):
             return
         batches, self._batches, self._bytes = self._batches, [], 0
@@ -158,8 +165,14 @@ class Collector:
             return Ack(*name, 0, (), False, rejected)
         refused = self._inbox.refused(*name, acked, ACK_REFUSED_MAX + 1)
         if len(refused) > ACK_REFUSED_MAX:
-            through = refused.pop().seq - 1
+            through = refused.pop().seq - 1  # the rest comes with the next batch
         return Ack(*name, max(through, acked), tuple(refused), resend, rejected)
+
+    def _greet(self, wall_ms: int) -> None:
+        """After a connect, ask the known outboxes to send again at once: they may have given HQ up for a while."""
+        if self._connected and self._to_greet:
+            some, self._to_greet = self._to_greet[:GREETED_PER_TURN], self._to_greet[GREETED_PER_TURN:]
+            self._acknowledge([Ack(*name, 0, (), resend=True) for name in some], wall_ms)
 
     def _acknowledge(self, acks: list[Ack], wall_ms: int) -> None:
         """One acknowledgement an outbox; one that gets lost is asked for by a repeat."""

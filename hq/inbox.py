@@ -99,6 +99,13 @@ class StoreInbox:
             ).fetchone()
         return int(found[0]) if found else 0
 
+    def newest_outboxes(self) -> list[tuple[str, str]]:
+        """Each store with the epoch of the outbox that was heard of last."""
+        with translated(self.path):
+            return self.connection.execute(
+                "SELECT store, epoch FROM (SELECT store, epoch, max(seen_at_ms) FROM outboxes GROUP BY store)"
+            ).fetchall()
+
     def put(self, batch: Batch, after: int, now_ms: int) -> None:
         """Keep what of a batch lies behind `after`; within `transaction`."""
         db, name = self.connection, (batch.store, batch.outbox)

@@ -18,7 +18,7 @@ IN_FLIGHT_MAX = 4
 """Batches sent and not acknowledged."""
 
 ACK_TIMEOUT_MS = 5_000
-ACK_TIMEOUT_MS_MAX = 60_000
+ACK_TIMEOUT_MS_MAX = 30_000
 RESEND_MS = 1_000
 """HQ answers every batch behind a hole; they ask for one resend, not for one each."""
 
@@ -67,7 +67,7 @@ class Window:
                 found = rejected.first
             self.be_careful(rejected.last)
             self.go_back(now_ms)
-        elif ack.resend and ack.seq == self.acked and now_ms - self._went_back_ms >= RESEND_MS:
+        elif ack.resend and ack.seq <= self.acked and now_ms - self._went_back_ms >= RESEND_MS:
             self.go_back(now_ms)
         return found
 

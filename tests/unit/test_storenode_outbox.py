@@ -197,7 +197,8 @@ def test_emit_is_accepted_with_no_network_and_no_daemon_and_status_shows_it(tmp_
 
 
 def test_threads_of_one_program_append_each_on_a_connection_of_its_own(tmp_path: Path) -> None:
-    path, seqs = tmp_path / "outbox.db", []
+    path = tmp_path / "outbox.db"
+    seqs: list[int] = []
 
     def work() -> None:
         with Outbox(path) as outbox:
