@@ -26,7 +26,7 @@ from link.port import Connected, Disconnected, Event, Link, NotConnected, Receiv
 log = structlog.get_logger()
 
 TURN_BYTES_MAX = 16 * 1024 * 1024
-"""Payloads taken in before they are committed, at the latest."""
+"""Payloads and what is in them, taken in before they are committed, at the latest."""
 
 RETRY_MS = 5_000
 """How long nothing is taken in after the disk refused; stores send again."""
@@ -100,8 +100,9 @@ class Collector:
                 seen_at_ms = min(status.at_ms, wall_ms) if message.retain else wall_ms
                 self._statuses[status.store] = (status, seen_at_ms)
             elif kind == "outbox":
-                self._batches.append(decode_batch(self._root, message))
-                self._bytes += len(message.payload)
+                batch = decode_batch(self._root, message)
+                self._batches.append(batch)
+                self._bytes += len(message.payload) + sum(len(e.data) for e in batch.entries)
         except ContractViolation as violation:
             self.counters[f"rejected_{violation.reason}"] += 1
             log.warning(

@@ -114,6 +114,9 @@ def make(path: Path) -> None:
             epoch = new_epoch(time.time_ns() // 1_000_000, secrets.randbits(32))
             db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
         part.chmod(FILE_MODE)
+        if os.geteuid() == 0:  # root's first `storenode emit` must not lock the daemon out
+            place = path.parent.stat()
+            os.chown(part, place.st_uid, place.st_gid)
         with suppress(FileExistsError):
             path.hardlink_to(part)
     finally:

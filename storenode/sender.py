@@ -28,6 +28,7 @@ LOOK_EVERY_MS = 1_000
 """How late an entry is noticed whose bell was not heard."""
 
 RETRY_MS = 30_000
+ACKS_WAITING_MAX = 1_000
 BUSY_TIMEOUT_S = 0.5
 CHECKPOINT_ABOVE_BYTES = 1_048_576
 
@@ -117,7 +118,9 @@ class Sender:
 
     def _receive(self, message: Message) -> None:
         try:
-            self._acks.append(decode_ack(self._root, message))
+            ack = decode_ack(self._root, message)
+            if len(self._acks) < ACKS_WAITING_MAX:
+                self._acks.append(ack)
         except ContractViolation as violation:
             self.counters[f"rejected_{violation.reason}"] += 1
             log.warning("ack.rejected", reason=violation.reason, detail=violation.detail[:200])

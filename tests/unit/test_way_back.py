@@ -325,6 +325,23 @@ def test_a_full_disk_at_hq_acknowledges_nothing_and_heals(pair: Pair) -> None:
     assert (len(pair.got()), pair.shop.standing[:2]) == (30, (0, 30))
 
 
+def test_what_hq_acknowledges_is_on_its_disk(pair: Pair) -> None:
+    assert pair.hq is not None
+    assert pair.hq.inbox.connection.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+    assert pair.hq.inbox.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_damaged_outbox_is_told_and_tried_again_and_stops_nothing(pair: Pair) -> None:
+    pair.shop.emit(1)
+    sound = pair.shop.path.read_bytes()
+    pair.shop.path.write_bytes(b"garbage " * 4_096)
+    pair.run(10, step_ms=1_000)
+    assert (pair.got(), pair.shop.sender.status) == ([], None)
+    pair.shop.path.write_bytes(sound)
+    pair.run(60, step_ms=1_000)
+    assert pair.got() == [("s", 1, "1")]
+
+
 def test_the_last_word_of_a_store_and_its_will(pair: Pair) -> None:
     assert pair.hq is not None
     pair.run(3)
