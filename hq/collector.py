@@ -50,6 +50,7 @@ class Collector:
         self._rejected: dict[Outbox, Rejection] = {}
         self._bytes = 0
         self._retry_ms = 0
+        self._ailing = False
         self._to_greet: list[Outbox] = []
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> bool:
@@ -58,8 +59,7 @@ class Collector:
             case Connected():
                 self._connected = True
                 self._link.subscribe([store_topic(self._root, "+", kind) for kind in ("outbox", "status")])
-                with suppress(HqError):  # what ails the inbox shows, and is told, at the next commit
-                    self._to_greet = self._inbox.newest_outboxes()
+                self._ask_all_again()
             case Disconnected():
                 self._connected = False
             case Received(message) if message.topic.startswith(self._prefix):
@@ -73,6 +73,8 @@ class Collector:
 
     def flush(self, now_ms: int, wall_ms: int) -> None:
         """Commit what has come, then acknowledge it; called when no more events wait."""
+        if self._ailing and now_ms >= self._retry_ms:
+            self._ask_all_again()
         self._greet(wall_ms)
         if not (self._batches or self._statuses or self._rejected):
             return
@@ -85,7 +87,7 @@ class Collector:
             acks = self._commit(batches, statuses, rejected, wall_ms)
         except HqError as error:
             log.error("inbox.failed", path=str(self._inbox.path), error=str(error))
-            self._retry_ms = now_ms + RETRY_MS
+            self._retry_ms, self._ailing = now_ms + RETRY_MS, True
             return
         self._acknowledge(acks, wall_ms)
 
@@ -169,8 +171,13 @@ class Collector:
             through = refused.pop().seq - 1  # the rest comes with the next batch
         return Ack(*name, max(through, acked), tuple(refused), resend, rejected)
 
+    def _ask_all_again(self) -> None:
+        """After a connect, and after the disk refused: stores may have given HQ up for a while."""
+        self._ailing = False
+        with suppress(HqError):  # what ails the inbox shows, and is told, at the next commit
+            self._to_greet = self._inbox.newest_outboxes()
+
     def _greet(self, wall_ms: int) -> None:
-        """After a connect, ask the known outboxes to send again at once: they may have given HQ up for a while."""
         if self._connected and self._to_greet:
             some, self._to_greet = self._to_greet[:GREETED_PER_TURN], self._to_greet[GREETED_PER_TURN:]
             self._acknowledge([Ack(*name, 0, (), resend=True) for name in some], wall_ms)

@@ -157,8 +157,11 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
             )
         ) as db,
     ):
-        check_inbox(db, path)
         db.execute("BEGIN")
+        if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            yield None  # `hq run` has only just made the file
+            return
+        check_inbox(db, path)
         yield db
 
 

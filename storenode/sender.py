@@ -27,7 +27,7 @@ log = structlog.get_logger()
 LOOK_EVERY_MS = 1_000
 """How late an entry is noticed whose bell was not heard."""
 
-RETRY_MS = 30_000
+RETRY_MS = 5_000
 ACKS_WAITING_MAX = 1_000
 BUSY_TIMEOUT_S = 0.5
 CHECKPOINT_ABOVE_BYTES = 1_048_576
