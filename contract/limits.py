@@ -30,3 +30,20 @@ STEPS_MAX = 64
 FETCH_FILTERS_PER_SUBSCRIBE = 8
 FETCH_WINDOW = 40
 """Segment topics outstanding at once (AWS IoT allows 50 subscriptions a connection)."""
+
+ENTRY_BYTES_MAX = 65_536
+"""The data of one outbox entry, as compact JSON."""
+
+ENTRY_TYPE_CHARS_MAX = 64
+ENTRY_DEPTH_MAX = 32
+"""Arrays and objects inside one another in an entry's data."""
+
+BATCH_ENTRIES_MAX = 1_000
+"""Entries of one outbox batch, with those that are withheld."""
+
+BATCH_BYTES_TARGET = 65_536
+"""What a store puts into one outbox batch, before compression; a single entry may be a little more."""
+
+ACK_REFUSED_MAX = 1_000
+STATUS_STREAMS_MAX = 256
+"""Streams of one store's status."""

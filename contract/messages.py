@@ -241,6 +241,13 @@ def bytes_to_sign(
     return "\n".join(lines).encode()
 
 
+def check_version(version: str) -> None:
+    """Raise ContractViolation unless this side reads messages of that version."""
+    major, dot, minor = version.partition(".")
+    if major != VERSION.partition(".")[0] or not dot or not (minor.isascii() and minor.isdecimal()):
+        raise ContractViolation("version", f"version {version!r}; this side speaks {VERSION}", field="version")
+
+
 def _common(stream: Stream, epoch: str) -> dict[str, Any]:
     return {
         "version": VERSION,
@@ -267,9 +274,7 @@ def _checked_topic(root: str, message: Message, kind: str) -> tuple[Stream, tupl
 
 def _body(decoder: msgspec.json.Decoder[B], message: Message, stream: Stream) -> B:
     body = codec.decode(decoder, codec.unpack(message.payload, message.content_type))
-    major, dot, minor = body.version.partition(".")
-    if major != VERSION.partition(".")[0] or not dot or not (minor.isascii() and minor.isdecimal()):
-        raise ContractViolation("version", f"version {body.version!r}; this side speaks {VERSION}", field="version")
+    check_version(body.version)
     if body.stream != str(stream):
         raise ContractViolation("wrong_stream", f"{body.stream!r} under the topic of {stream}", field="stream")
     if not is_epoch(body.epoch):

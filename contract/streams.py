@@ -14,6 +14,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _ROOT = re.compile(r"[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32}){0,2}")
 _EPOCH = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")
 KINDS = ("live", "head", "segment")
+STORE_KINDS = ("outbox", "ack", "status")
 
 
 def checked_name(name: str, what: str) -> str:
@@ -82,8 +83,17 @@ def segment_topic(root: str, stream: Stream, first: int, last: int) -> str:
     return f"{root}/segment/{stream}/{first}-{last}"
 
 
-def status_topic(root: str, store_id: str) -> str:
-    return f"{root}/store/{store_id}/status"
+def store_topic(root: str, store_id: str, kind: str) -> str:
+    """The topic of one store's `outbox`, `ack` or `status`; `+` for the store stands for all of them."""
+    return f"{root}/store/{store_id}/{kind}"
+
+
+def parse_store_topic(root: str, topic: str) -> tuple[str, str]:
+    """Take a topic of the way back apart: (kind, store id)."""
+    parts = topic.removeprefix(root + "/").split("/") if topic.startswith(root + "/") else []
+    if len(parts) != 3 or parts[0] != "store" or parts[2] not in STORE_KINDS:
+        raise ContractViolation("bad_topic", f"{topic[:120]!r} is no topic of the way back")
+    return parts[2], checked_name(parts[1], "store id")
 
 
 def parse_topic(root: str, topic: str) -> tuple[str, Stream, tuple[int, int] | None]:

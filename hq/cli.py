@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from hq.commands import facts, feeds, publish
+from hq.commands import facts, feeds, publish, way_back
 from hq.commands.frame import HqGroup, configured
 from hq.commands.frame import settings as read_settings
 
@@ -31,7 +31,10 @@ def run() -> None:
     daemon.run(read_settings())
 
 
-for command in (publish.init, publish.publish, feeds.import_feed, facts.status, facts.log, facts.verify):
+for command in (
+    publish.init, publish.publish, feeds.import_feed, facts.status, facts.log, facts.verify,
+    way_back.inbox, way_back.stores,
+):  # fmt: skip
     main.add_command(command)
 
 if __name__ == "__main__":

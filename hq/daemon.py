@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
 from hq.checkpointer import Checkpointer
+from hq.collector import Collector
+from hq.inbox import StoreInbox, inbox_path
 from hq.master import Master
 from hq.publication import Publication, publication_path
 from hq.publisher import Publisher
@@ -20,7 +20,7 @@ from hq.wake import Bell
 from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
-from link.process import configure_logs, notify_supervisor, on_stop
+from link.process import configure_logs, give_back_memory, notify_supervisor, on_stop
 
 if TYPE_CHECKING:
     from hq.config import Settings
@@ -61,6 +61,7 @@ class Daemon:
             segment_grace_ms=int(settings.segment_grace_s * 1000),
         )
         self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
+        self._collector = Collector(settings.root, StoreInbox(inbox_path(settings.db)), self._link)
         self._seen_ms = 0
         self._worked = False
         self._seen_connected: bool | None = None
@@ -98,7 +99,9 @@ class Daemon:
                 event = self._inbox.pop()
                 if event is None:
                     break
-                self._publisher.handle(event, now_ms, wall_ms)
+                if not self._collector.handle(event, now_ms, wall_ms):
+                    self._publisher.handle(event, now_ms, wall_ms)
+            self._collector.flush(now_ms, wall_ms)
             again = self._publisher.step(now_ms, wall_ms)
         except NotConnected:
             again = False  # the Disconnected event is already on its way
@@ -110,15 +113,9 @@ class Daemon:
             again = self._retention.step(now_ms, wall_ms)
             if self._worked and not again:
                 self._master.query("PRAGMA shrink_memory")
-                _give_back_memory()
+                give_back_memory()
         self._worked = again
         return again or len(self._inbox) > 0
-
-
-def _give_back_memory() -> None:
-    """Return to the system what sealing has freed; glibc would keep it for this process."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def run(settings: Settings) -> None:

@@ -10,6 +10,8 @@ HqError
 ├── MasterMissing      refuse: no master at this path
 ├── MasterBusy         retry: another command holds the master for too long
 ├── MasterUnwritable   halt: disk full, no permission, IO error
+├── InboxUnwritable    retry: the inbox's disk is full, or not to be written; nothing is acknowledged meanwhile
+├── InboxDamaged       halt: not an inbox, or a damaged one
 └── MasterDamaged      halt: not a master, or a damaged one
 """
 
@@ -84,6 +86,14 @@ class MasterBusy(HqError):
 
 
 class MasterUnwritable(HqError):
+    pass
+
+
+class InboxUnwritable(HqError):
+    pass
+
+
+class InboxDamaged(HqError):
     pass
 
 

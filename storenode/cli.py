@@ -8,57 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import click
 
 from contract.contexts import CONTEXTS
-from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL
-from link.errors import LinkError
-from storenode.config import Settings, load
+from storenode.commands import way_back
+from storenode.commands.frame import Judging, SettingsOf, json_option, reported
+from storenode.config import load
 from storenode.core import health
-from storenode.errors import BadArgument, StorenodeError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-class CannotJudge(click.UsageError):
-    exit_code = health.UNKNOWN
-
-
-class Judging(click.Command):
-    """A command whose exit code is a verdict on the replica: wrong usage must not look like one."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            raise CannotJudge(error.format_message(), error.ctx) from error
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
-
-
-def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn our errors into one clear line and a hint."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (StorenodeError, LinkError, ContractViolation) as error:
-            click.echo(f"error: {error}", err=True)
-            if getattr(error, "hint", ""):
-                click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)
-            judging = isinstance(click.get_current_context().command, Judging)
-            raise SystemExit(health.UNKNOWN if judging else 1) from error
-
-    return wrapped
+from storenode.errors import BadArgument
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,9 +35,6 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 def main(context: click.Context, /, config: Path | None, **options: str | None) -> None:
     """Keep a store's replica of the catalog, and ask it."""
     context.obj = lambda: load(os.environ, config, options)
-
-
-SettingsOf = Callable[[], Settings]
 
 
 @main.command()
@@ -99,7 +58,7 @@ def status(settings: SettingsOf, as_json: bool) -> None:
     """
     from storenode import readers
 
-    found = readers.status(settings().db)
+    found = readers.status(settings().db) | {"outbox": way_back.outbox_status(settings().outbox_path)}
     state = health.overall(found["streams"])
     if as_json:
         click.echo(json.dumps({"store_id": found.pop("store_id"), "state": state, **found}))
@@ -236,7 +195,13 @@ def _show(found: dict[str, Any], state: str) -> None:
             s["digest"][:12],
         )  # fmt: skip
     console.print(table)
+    waiting = found["outbox"]["pending"]
+    if waiting or found["outbox"]["refused"]:
+        console.print(f"outbox: {waiting} entries wait for HQ, {found['outbox']['refused']} set aside")
 
+
+main.add_command(way_back.emit)
+main.add_command(way_back.outbox)
 
 if __name__ == "__main__":
     main()

@@ -21,6 +21,8 @@ from storenode.errors import BadSettings
 ENVIRONMENT_PREFIX = "STORENODE_"
 KBPS_MIN = 32
 """Below this a catch-up would give up on each segment."""
+OUTBOX_MAX_BYTES = 268_435_456
+OUTBOX_BYTES_MIN = 65_536
 
 
 def _host_name() -> str:
@@ -43,6 +45,16 @@ class Settings:
     root: str = "storenode"
     scopes: tuple[str, ...] = (SCOPE_ALL,)
     max_kbps: int = 0
+    outbox: Path | None = None
+    outbox_max_bytes: int = OUTBOX_MAX_BYTES
+
+    @property
+    def outbox_path(self) -> Path:
+        """The outbox: as set, or else beside the replica: `outbox.db`, or `NAME.outbox.db` beside `NAME.db`."""
+        if self.outbox is not None:
+            return self.outbox
+        name = "outbox.db" if self.db.stem == "replica" else f"{self.db.stem}.outbox.db"
+        return self.db.with_name(name)
 
     def streams(self) -> tuple[Stream, ...]:
         """The streams that this store follows."""
@@ -122,6 +134,15 @@ def _kbps(value: Any) -> int:
     return int(value)
 
 
+def _bytes(value: Any) -> int:
+    try:
+        if not isinstance(value, int | str) or isinstance(value, bool) or int(value) < OUTBOX_BYTES_MIN:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{value!r} must be a whole number of bytes, at least {OUTBOX_BYTES_MIN}") from None
+    return int(value)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(_text(value)),
     "store_id": lambda value: checked_name(_text(value), "store id"),
@@ -129,4 +150,6 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "root": lambda value: checked_root(_text(value)),
     "scopes": _scopes,
     "max_kbps": _kbps,
+    "outbox": lambda value: Path(_text(value)),
+    "outbox_max_bytes": _bytes,
 }

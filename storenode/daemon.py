@@ -19,13 +19,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from contract.streams import Stream
+from link.bell import Bell
 from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
+from storenode.announcer import Announcer, last_will
 from storenode.errors import AlreadyRunning, StorenodeError
 from storenode.jobs import Checkpoint, Command, Jobs, Verified, Verify, scan_aside
+from storenode.outbox import outbox_bell
 from storenode.replica import Replica
+from storenode.sender import Sender
 from storenode.spool import FileSpool
 from storenode.worker import Worker
 
@@ -40,6 +44,7 @@ JOBS_WAIT_MS = 5_000
 
 HEARTBEAT_EVERY_MS = 2_000
 EVENTS_PER_TURN = 500
+SENDER_STEPS = 20
 WAL_BYTES_TARGET = 16 * 1024 * 1024
 
 
@@ -53,10 +58,16 @@ class Daemon:
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         streams = settings.streams()
         self._replica = Replica(settings.db, settings.scopes)
-        self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put)
+        will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
+        self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
         self._worker = Worker(
             settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
         )
+        self._bell = _outbox_bell(settings)
+        self._sender = Sender(
+            settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
+        )
+        self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
         self._jobs: Jobs | None = None
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
         self._started_ms = time.time_ns() // 1_000_000
@@ -76,6 +87,7 @@ class Daemon:
         notify_supervisor("STOPPING=1")
         if self._jobs is not None:
             self._jobs.stop()
+        self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
         self._worker.connected = False
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
@@ -95,17 +107,21 @@ class Daemon:
         self._inbox.wake()
 
     def _turn(self, wait_s: float) -> bool:
-        select.select([self._inbox.fileno()], [], [], wait_s)
+        select.select([self._inbox.fileno(), self._bell.fileno()], [], [], wait_s)
         self._inbox.clear_wake()
+        rung = self._bell.drain()
         now_ms, wall_ms = time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000
         try:
             for _ in range(EVENTS_PER_TURN):
                 event = self._inbox.pop()
                 if event is None or self._stopping:
                     break
-                self._worker.handle(event, now_ms, wall_ms)
+                self._announcer.handle(event, now_ms)
+                if not self._sender.handle(event, now_ms):
+                    self._worker.handle(event, now_ms, wall_ms)
             self._worker.flush(wall_ms)
             self._worker.step(now_ms)
+            self._way_back(now_ms, wall_ms, rung=rung)
         except NotConnected:
             pass  # the Disconnected event is already on its way
         self._obey()
@@ -115,6 +131,13 @@ class Daemon:
             self._jobs = Jobs(self._submit)
             self._jobs.start()
         return len(self._inbox) > 0 or self._worker.use_pause()
+
+    def _way_back(self, now_ms: int, wall_ms: int, *, rung: bool) -> None:
+        for _ in range(SENDER_STEPS):
+            if not self._sender.step(now_ms, wall_ms, rung=rung):
+                break
+        states = tuple(follower.state for follower in self._worker.followers.values())
+        self._announcer.step(states, self._sender.status, now_ms, wall_ms)
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:
         self._heartbeat_ms, self._heartbeat_connected = now_ms, self._worker.connected
@@ -131,7 +154,7 @@ class Daemon:
         notify_supervisor("WATCHDOG=1")
 
     def _counters(self) -> dict[str, int]:
-        return dict(self._worker.counters) | {"dropped": self._inbox.dropped}
+        return dict(self._worker.counters + self._sender.counters) | {"dropped": self._inbox.dropped}
 
     def _obey(self) -> None:
         """Carry out what jobs asked for."""
@@ -149,6 +172,17 @@ class Daemon:
                     self._replica.set_verified(
                         command.stream, ok=command.ok, at_ms=time.time_ns() // 1_000_000
                     )
+
+
+def _outbox_bell(settings: Settings) -> Bell:
+    """Bound by one daemon an outbox: two that send from one would lose entries of it."""
+    try:
+        return Bell(outbox_bell(settings.outbox_path))
+    except OSError as error:
+        raise AlreadyRunning(
+            f"another `storenode run` has the outbox {settings.outbox_path}",
+            hint="give this one a path of its own: outbox / STORENODE_OUTBOX",
+        ) from error
 
 
 def run(settings: Settings) -> None:

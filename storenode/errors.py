@@ -8,6 +8,10 @@
     ├── ReplicaBusy       retry: the file is locked by somebody else
     ├── ReplicaUnwritable retry: disk full, no permission, IO error
     ├── ReplicaDamaged    halt: not a replica, or a damaged one
+    ├── OutboxFull        refuse: the outbox's cap is reached, or its disk is full; nothing in it is lost
+    ├── OutboxBusy        retry: the outbox is locked by somebody else
+    ├── OutboxUnwritable  retry: no permission, IO error
+    ├── OutboxDamaged     halt: not an outbox, or a damaged one
     └── NotFound          refuse: no such row
 """
 
@@ -47,6 +51,22 @@ class ReplicaUnwritable(StorenodeError):
 
 
 class ReplicaDamaged(StorenodeError):
+    pass
+
+
+class OutboxFull(StorenodeError):
+    pass
+
+
+class OutboxBusy(StorenodeError):
+    pass
+
+
+class OutboxUnwritable(StorenodeError):
+    pass
+
+
+class OutboxDamaged(StorenodeError):
     pass
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from contract.contexts import CONTEXTS, Column, Context, Row
 from contract.digest import to_hex
 from contract.messages import Head, Live, Segment, SegmentRef
+from contract.status import STATES, OutboxStatus, Status, StreamStatus
 from contract.streams import Stream
+from contract.upstream import Ack, Batch, Entry, Refusal, Rejection
 
 EPOCHS = st.builds("{:012x}-{:08x}".format, st.integers(0, 2**48 - 1), st.integers(0, 2**32 - 1))
 DIGESTS = st.integers(0, 2**128 - 1).map(to_hex)
@@ -117,4 +119,47 @@ def heads(draw: st.DrawFn) -> Head:
     return Head(
         stream, draw(EPOCHS), seq, draw(DIGESTS), draw(st.integers(0, 2**40)), draw(st.integers(0, seq)),
         draw(TIMES_MS), tuple(refs), rows, deleted,
+    )  # fmt: skip
+
+
+STORE_IDS = st.sampled_from(["store-042", "s", "0" * 32])
+SEQS = st.integers(1, 2**40)
+REASONS = st.sampled_from(["oversized", "bad_json", "x"])
+DATA = st.sampled_from(
+    ["null", "1.10", '"é"', "[]", '{"till":3,"lines":[[1,-2],{"sku":"4011"}]}', "-9223372036854775808"]
+)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    first = draw(SEQS)
+    withheld = draw(st.lists(st.booleans(), min_size=1, max_size=6))
+    seqs = list(enumerate(withheld, start=first))
+    kinds = st.sampled_from(["sale.total", "x", "Stock_Count-2"])
+    return Batch(
+        draw(STORE_IDS), draw(EPOCHS), first, first + len(withheld) - 1, draw(st.integers(0, first - 1)),
+        tuple(Entry(seq, draw(kinds), draw(TIMES_MS), draw(DATA)) for seq, gone in seqs if not gone),
+        tuple(Refusal(seq, draw(REASONS)) for seq, gone in seqs if gone),
+    )  # fmt: skip
+
+
+@st.composite
+def acks(draw: st.DrawFn) -> Ack:
+    seq = draw(st.integers(0, 2**40))
+    refused = draw(st.lists(st.integers(1, seq), max_size=4)) if seq else []
+    first = draw(SEQS)
+    rejected = Rejection(first, first + draw(st.integers(0, 9)), draw(REASONS)) if draw(st.booleans()) else None
+    refusals = tuple(Refusal(s, draw(REASONS)) for s in refused)
+    return Ack(draw(STORE_IDS), draw(EPOCHS), seq, refusals, draw(st.booleans()), rejected)
+
+
+@st.composite
+def statuses(draw: st.DrawFn) -> Status:
+    states = st.sampled_from(STATES)
+    verdicts = st.none() | st.booleans()
+    one = st.builds(StreamStatus, states, st.none() | EPOCHS, st.integers(0, 2**40), DIGESTS, verdicts)
+    outbox = st.builds(OutboxStatus, EPOCHS, *(st.integers(0, 2**40),) * 3)
+    return Status(
+        draw(STORE_IDS), draw(states), draw(TIMES_MS), draw(st.dictionaries(STREAMS.map(str), one, max_size=3)),
+        draw(st.none() | outbox), draw(st.dictionaries(st.sampled_from(["storenode", "sqlite"]), st.just("1"))),
     )  # fmt: skip

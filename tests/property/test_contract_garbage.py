@@ -12,19 +12,24 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract import codec, messages, schedule
+from contract import codec, messages, schedule, status, upstream
 from contract.cloudevents import Message
+from contract.entries import checked_json
 from contract.errors import ContractViolation
-from contract.streams import Stream, parse_topic
-from tests.property.contract_rows import heads, lives, segments
+from contract.streams import Stream, parse_store_topic, parse_topic
+from tests.property.contract_rows import acks, batches, heads, lives, segments, statuses
 
 Decoder = Callable[[str, Message], Any]
 DECODERS: tuple[Decoder, ...] = (messages.decode_live, messages.decode_segment, messages.decode_head)
+UPSTREAM: tuple[Decoder, ...] = (upstream.decode_batch, upstream.decode_ack, status.decode_status)
 CONTENT_TYPES = st.sampled_from([codec.JSON_TYPE, codec.ZSTD_TYPE, None, "text/plain"])
 MESSAGES = st.one_of(
     lives().map(lambda live: messages.encode_live("t", live)),
     segments().map(lambda segment: messages.encode_segment("t", segment, 1)),
     heads().map(lambda head: messages.encode_head("t", head)),
+    batches().map(lambda batch: upstream.encode_batch("t", batch, 1)),
+    acks().map(lambda ack: upstream.encode_ack("t", ack, 1)),
+    statuses().map(lambda found: status.encode_status("t", found)),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -38,14 +43,17 @@ many = settings(
 
 def read_or_refuse(message: Message) -> None:
     """Read it with each decoder; anything raised but ContractViolation is a failure of the test."""
-    for decode in DECODERS:
+    for decode in (*DECODERS, *UPSTREAM):
         try:
             found = decode("t", message)
         except ContractViolation as violation:
             assert violation.reason
             assert len(violation.detail) < 1_000, "a refusal never repeats a whole payload"
         else:
-            assert found.stream == parse_topic("t", message.topic)[1]
+            if decode in UPSTREAM:
+                assert found.store == parse_store_topic("t", message.topic)[1]
+            else:
+                assert found.stream == parse_topic("t", message.topic)[1]
 
 
 @many
@@ -64,6 +72,36 @@ def test_a_segment_is_read_as_it_was_written(segment: messages.Segment) -> None:
 @given(heads())
 def test_a_head_is_read_as_it_was_written(head: messages.Head) -> None:
     assert messages.decode_head("t", messages.encode_head("t", head)) == head
+
+
+@many
+@given(batches())
+def test_an_outbox_batch_is_read_as_it_was_written(batch: upstream.Batch) -> None:
+    assert upstream.decode_batch("t", upstream.encode_batch("t", batch, 1)) == batch
+
+
+@many
+@given(acks())
+def test_an_ack_is_read_as_it_was_written(ack: upstream.Ack) -> None:
+    assert upstream.decode_ack("t", upstream.encode_ack("t", ack, 1)) == ack
+
+
+@many
+@given(statuses())
+def test_a_status_is_read_as_it_was_written(found: status.Status) -> None:
+    assert status.decode_status("t", status.encode_status("t", found)) == found
+
+
+@many
+@given(JSON.map(json.dumps) | st.text(max_size=60))
+def test_any_text_as_an_entrys_data_is_kept_or_refused(text: str) -> None:
+    """What is kept is what it was, and is kept again as it is."""
+    try:
+        kept = checked_json(text)
+    except ContractViolation:
+        return
+    assert json.loads(kept) == json.loads(text)
+    assert checked_json(kept) == kept
 
 
 @many

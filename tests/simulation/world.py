@@ -5,6 +5,7 @@ The oracle is `Model`: a dict per stream, folded here and nowhere else, with one
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from contract.contexts import Key, Row
 from contract.streams import Stream
+from hq.collector import Collector
 from hq.core.changes import Change
+from hq.inbox import StoreInbox
 from hq.master import Master
 from hq.outlet import Sizes
 from hq.publication import Publication
@@ -20,7 +23,9 @@ from hq.publisher import Publisher
 from hq.retention import Retention
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event, NotConnected
+from storenode.outbox import Outbox
 from storenode.replica import Replica
+from storenode.sender import Sender
 from storenode.spool import MemorySpool
 from storenode.worker import Worker
 
@@ -74,12 +79,17 @@ class Hq(Node):
             head_interval_ms=300, heartbeat_ms=2_000, segment_grace_ms=5_000, sizes=SMALL,
         )  # fmt: skip
         self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
+        self.inbox = StoreInbox(directory / "hq.inbox.db")
+        self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
+        self.collector = Collector("t", self.inbox, self.link)
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
         try:
             for event in waiting:
-                self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
+                if not self.collector.handle(event, now_ms, EPOCH_MS + now_ms):
+                    self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
+            self.collector.flush(now_ms, EPOCH_MS + now_ms)
             for _ in range(50):
                 if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
                     break
@@ -91,6 +101,7 @@ class Hq(Node):
         self.link.close()
         self.master.close()
         self.publication.connection.close()
+        self.inbox.connection.close()
 
 
 class Store(Node):
@@ -99,6 +110,9 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         self.replica = Replica(self.path, ("all",))
         self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
+        self.name = name
+        self.outbox = directory / f"{name}.outbox.db"
+        self.sender = Sender("t", name, self.outbox, 10**8, self.link)
         self.reader = sqlite3.connect(self.path)
         self.seen: dict[Stream, int] = {}
 
@@ -106,9 +120,11 @@ class Store(Node):
         waiting, self.events[:] = list(self.events), []
         try:
             for event in waiting:
-                self.worker.handle(event, now_ms, EPOCH_MS + now_ms)
+                if not self.sender.handle(event, now_ms):
+                    self.worker.handle(event, now_ms, EPOCH_MS + now_ms)
             self.worker.flush(EPOCH_MS + now_ms)
             self.worker.step(now_ms)
+            self.sender.step(now_ms, EPOCH_MS + now_ms)
         except NotConnected:
             pass
         self.worker.use_pause()
@@ -121,6 +137,7 @@ class Store(Node):
     def crash(self) -> None:
         self.link.close()
         self.reader.close()
+        self.sender.close()
         self.replica.connection.close()
 
     def position(self, stream: Stream) -> int:
@@ -150,6 +167,9 @@ class World:
         self.hq: Hq | None = Hq(self.broker, directory, 0)
         self.desk = Master(directory / "hq.db", lambda: seed)
         self.stores = [Store(self.broker, directory, f"store-{i}", 0) for i in range(STORES)]
+        self.emitted: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
+        self.collected: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
+        self.cursor = 0
 
     def close(self) -> None:
         self.desk.close()
@@ -163,6 +183,8 @@ class World:
             self._fault()
             if self.rng.random() < 0.5:
                 self._commit()
+            if self.rng.random() < 0.2:
+                self._emit(self.rng.choice(self.stores))
             self._turn()
 
     def calm(self, steps_max: int) -> None:
@@ -184,11 +206,13 @@ class World:
         states = {
             s.client_id: {str(t): (f.state, f.position.seq) for t, f in s.worker.followers.items()} for s in self.stores
         }
-        raise AssertionError(f"not converged: {states}, HQ {[(r.stream, r.head_seq) for r in self.desk.streams()]}")
+        behind = {n: (len(self.collected[n]), len(e)) for n, e in self.emitted.items() if self.collected[n] != e}
+        heads = [(r.stream, r.head_seq) for r in self.desk.streams()]
+        raise AssertionError(f"not converged: {states}, HQ {heads}, of the outboxes {behind}")
 
     def _converged(self) -> bool:
         heads = {r.stream: r.head_seq for r in self.desk.streams()}
-        return all(
+        return self.collected == self.emitted and all(
             store.position(t) == heads[t] and store.worker.followers[t].state == "live"
             for store in self.stores
             for t in STREAMS
@@ -202,6 +226,7 @@ class World:
         for store in self.stores:
             store.turn(self.now_ms)
             self._check(store)
+        self._consume()
 
     def _check(self, store: Store) -> None:
         """The invariant: the rows are exactly what HQ had at the position, which ends a change set."""
@@ -211,6 +236,26 @@ class World:
                 store.seen[stream] = position
                 assert position in self.model.history[stream], f"{stream} stands inside a change set at {position}"
                 assert store.rows(stream) == self.model.history[stream][position], f"{stream} at {position}"
+
+    def _emit(self, store: Store) -> None:
+        """Store software tells HQ something, whatever the line, HQ and the daemon do: a number of its own each time."""
+        with Outbox(store.outbox) as outbox:
+            for _ in range(self.rng.choice((1, 1, 3, 9))):
+                number = len(self.emitted[store.name])
+                outbox.append("t", {"number": number, "pad": "x" * self.rng.choice((0, 0, 30_000))}, EPOCH_MS)
+                self.emitted[store.name].append(number)
+
+    def _consume(self) -> None:
+        """A downstream job with a cursor: of each store a beginning of what it emitted, in order, nothing twice."""
+        if self.hq is None:
+            return
+        rows = self.hq.inbox.connection.execute(
+            "SELECT position, store, data FROM entries WHERE position > ? ORDER BY position", (self.cursor,)
+        ).fetchall()
+        for self.cursor, name, text in rows:
+            self.collected[name].append(json.loads(text)["number"])
+            done = self.collected[name]
+            assert done == self.emitted[name][: len(done)], f"{name}: {done[-10:]}"
 
     def _commit(self) -> None:
         stream = self.rng.choice(STREAMS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import codec, limits, messages
+from contract import codec, limits, messages, status, upstream
 from contract.cloudevents import Message
 from contract.contexts import CONTEXTS
 from contract.messages import Head, Live, Segment
@@ -18,7 +18,9 @@ from contract.messages import Head, Live, Segment
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "contract" / "README.md"
 TEXT = PATH.read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```mqtt\n(.*?)```", TEXT, re.DOTALL)
+SHOWN = re.findall(r"```mqtt\n(.*?)```", TEXT, re.DOTALL)
+EXAMPLES = [example for example in SHOWN if "/store/" not in example.partition("\n")[0]]
+WAY_BACK = [example for example in SHOWN if example not in EXAMPLES]
 
 
 def shown(example: str) -> Message:
@@ -37,7 +39,13 @@ def shown(example: str) -> Message:
 def reencoded(message: Message) -> Message:
     """Read a message, and write what was read."""
     at_ms = json.loads(message.payload).get("at_ms", 1767225840000)
-    match message.topic.split("/")[1]:
+    match message.attributes["type"].split(".")[2]:
+        case "outbox":
+            return upstream.encode_batch("storenode", upstream.decode_batch("storenode", message), 1767225900000)
+        case "ack":
+            return upstream.encode_ack("storenode", upstream.decode_ack("storenode", message), 1767225900000)
+        case "status":
+            return status.encode_status("storenode", status.decode_status("storenode", message))
         case "live":
             return messages.encode_live("storenode", messages.decode_live("storenode", message))
         case "segment":
@@ -58,9 +66,10 @@ def decoded() -> tuple[list[Live], Segment, Head]:
 def test_the_text_has_an_example_of_every_kind() -> None:
     kinds = [shown(example).topic.split("/")[1] for example in EXAMPLES]
     assert kinds == ["live", "live", "live", "segment", "head"]
+    assert [shown(example).topic.rpartition("/")[2] for example in WAY_BACK] == ["outbox", "ack", "status"]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: str(e).split("id: ")[1].split("\n")[0])
+@pytest.mark.parametrize("example", SHOWN, ids=lambda e: str(e).split("id: ")[1].split("\n")[0])
 def test_a_shown_message_is_what_the_code_writes(example: str) -> None:
     message = shown(example)
     again = reencoded(message)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from contract import codec, messages
+from contract import codec, messages, status, upstream
 from contract.cloudevents import Message
-from contract.streams import parse_topic
+from contract.streams import STORE_KINDS, parse_topic
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("v*/*.json"))
@@ -27,11 +27,19 @@ def loaded(path: Path) -> tuple[Message, dict[str, Any]]:
 
 def root_of(message: Message) -> str:
     kind = message.attributes["type"].split(".")[2]
-    return message.topic.partition(f"/{kind}/")[0]
+    middle = "/store/" if kind in STORE_KINDS else f"/{kind}/"
+    return message.topic.partition(middle)[0]
 
 
 def read_and_written(message: Message) -> Message:
     root = root_of(message)
+    match message.attributes["type"].split(".")[2]:
+        case "outbox":
+            return upstream.encode_batch(root, upstream.decode_batch(root, message), 1767225900000)
+        case "ack":
+            return upstream.encode_ack(root, upstream.decode_ack(root, message), 1767225900000)
+        case "status":
+            return status.encode_status(root, status.decode_status(root, message))
     at_ms = 1767225900000
     match parse_topic(root, message.topic)[0]:
         case "live":

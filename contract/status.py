@@ -1,0 +1,107 @@
+"""What a store says of itself, retained on its status topic. Normative text: contract/README.md, section 10."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+
+from contract.cloudevents import Message
+from contract.errors import ContractViolation
+from contract.limits import STATUS_STREAMS_MAX
+from contract.messages import Hash, Seq, Text
+from contract.streams import Stream
+from contract.upstream import StoreBody, check_epoch, store_body, store_message
+
+OFFLINE = "offline"
+STATES = ("live", "catching_up", OFFLINE, "bootstrapping", "rebuilding", "diverged")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """Where a store stands in one stream; epoch None: never bootstrapped."""
+
+    state: str
+    epoch: str | None
+    position: int
+    digest: str
+    verified_ok: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """An outbox as its store sees it; `refused`: entries set aside."""
+
+    epoch: str
+    pending: int
+    acked_seq: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a store stands; as a last will only `state` offline, and nothing else."""
+
+    store: str
+    state: str
+    at_ms: int
+    streams: Mapping[str, StreamStatus] = field(default_factory=dict)
+    outbox: OutboxStatus | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class _StreamBody(msgspec.Struct, kw_only=True):
+    state: Text
+    epoch: Text | None
+    position: Seq
+    digest: Hash
+    verified_ok: bool | None
+
+
+class _OutboxBody(msgspec.Struct, kw_only=True):
+    epoch: Text
+    pending: Seq
+    acked_seq: Seq
+    refused: Seq
+
+
+class _StatusBody(StoreBody, kw_only=True):
+    state: Text
+    at_ms: Seq
+    streams: Annotated[dict[Text, _StreamBody], msgspec.Meta(max_length=STATUS_STREAMS_MAX)] = msgspec.field(
+        default_factory=dict
+    )
+    outbox: _OutboxBody | None = None
+    versions: Annotated[dict[Text, Text], msgspec.Meta(max_length=8)] = msgspec.field(default_factory=dict)
+
+
+def encode_status(root: str, status: Status) -> Message:
+    body: dict[str, Any] = {"state": status.state, "at_ms": status.at_ms}
+    if status.streams or status.outbox or status.versions:
+        body |= {"streams": status.streams, "outbox": status.outbox, "versions": status.versions}
+    ident = f"status/{status.at_ms}/{status.state}"
+    return store_message(root, "status", status.store, body, ident, status.at_ms, retain=True)
+
+
+def decode_status(root: str, message: Message) -> Status:
+    """Read one status; untrusted. Raises ContractViolation."""
+    body = store_body(_STATUS, root, message, "status")
+    states = [body.state, *(s.state for s in body.streams.values())]
+    if any(state not in STATES for state in states):
+        raise ContractViolation("wrong_type", f"a state that is none of {', '.join(STATES)}", field="state")
+    streams = {}
+    for name, s in body.streams.items():
+        Stream.parse(name)
+        if s.epoch is not None:
+            check_epoch(s.epoch)
+        streams[name] = StreamStatus(s.state, s.epoch, s.position, s.digest, s.verified_ok)
+    outbox = None
+    if body.outbox is not None:
+        check_epoch(body.outbox.epoch)
+        outbox = OutboxStatus(*(getattr(body.outbox, name) for name in body.outbox.__struct_fields__))
+    return Status(body.store, body.state, body.at_ms, streams, outbox, body.versions)
+
+
+_STATUS = msgspec.json.Decoder(_StatusBody)

@@ -1,0 +1,1 @@
+"""The commands of `storenode` that are not the replica's."""

@@ -1,0 +1,128 @@
+"""The outbox's file: how it is made and opened, what it is made of, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.streams import new_epoch
+from storenode.errors import OutboxBusy, OutboxDamaged, OutboxFull, OutboxUnwritable, StorenodeError
+
+APPLICATION_ID = 0x53744F62
+"""Marks an SQLite file as an outbox ("StOb")."""
+
+VERSION = 1
+FILE_MODE, DIRECTORY_MODE = 0o660, 0o2770
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, at_ms INTEGER NOT NULL, data TEXT NOT NULL, withheld TEXT
+);
+CREATE INDEX withheld ON entries (seq) WHERE withheld IS NOT NULL;
+CREATE TABLE refused (
+    epoch TEXT NOT NULL, seq INTEGER NOT NULL, type TEXT NOT NULL, at_ms INTEGER NOT NULL, data TEXT NOT NULL,
+    reason TEXT NOT NULL, PRIMARY KEY (epoch, seq)
+);
+CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, acked_seq INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an outbox stands. Pending are the entries behind `acked_seq`; `refused` counts those set aside."""
+
+    epoch: str
+    acked_seq: int
+    last_seq: int
+    oldest_at_ms: int | None
+    refused: int
+
+    @property
+    def pending(self) -> int:
+        return self.last_seq - self.acked_seq
+
+
+def standing_of(db: sqlite3.Connection) -> Standing:
+    """Read in one statement, so of one moment."""
+    return Standing(
+        *db.execute(
+            "SELECT epoch, acked_seq,"
+            " max(acked_seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0)),"
+            " (SELECT at_ms FROM entries ORDER BY seq LIMIT 1), (SELECT count(*) FROM refused)"
+            " + (SELECT count(*) FROM entries WHERE withheld IS NOT NULL) FROM outbox"
+        ).fetchone()
+    )
+
+
+def check_outbox(db: sqlite3.Connection, path: Path) -> None:
+    """Raise OutboxDamaged unless the file is an outbox of this version."""
+    ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+    if (ident, version) != (APPLICATION_ID, VERSION):
+        raise OutboxDamaged(f"{path} is not an outbox of this version", hint="check outbox / STORENODE_OUTBOX")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _in_our_words(path, error) from error
+    except OSError as error:
+        problem = f"{path}: {error.strerror or error}"
+        raise OutboxUnwritable(problem, hint="check the directory's owner and mode") from error
+
+
+def _in_our_words(path: Path, error: sqlite3.DatabaseError) -> StorenodeError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return OutboxFull(f"no space for {path}", hint="free space on its disk, then type this again")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return OutboxDamaged(f"{path} is not a sound outbox: {error}", hint="keep a copy, then move it away")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return OutboxBusy(f"{path} is held by another program", hint="type this again")
+    return OutboxUnwritable(f"{path}: {error}", hint="check free space, owner and mode of file and directory")
+
+
+def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    """Open it with the settings that every writer of an outbox has."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=busy_timeout_s)
+    db.execute("PRAGMA synchronous=FULL")  # what was accepted survives a power cut
+    db.execute("PRAGMA wal_autocheckpoint=0")
+    return db
+
+
+def make(path: Path) -> None:
+    """Make the file whole beside its place, then link it in: two makers never meet in it."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(DIRECTORY_MODE)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with closing(sqlite3.connect(part, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            epoch = new_epoch(time.time_ns() // 1_000_000, secrets.randbits(32))
+            db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
+        part.chmod(FILE_MODE)
+        if os.geteuid() == 0:  # root's first `storenode emit` must not lock the daemon out
+            place = path.parent.stat()
+            os.chown(part, place.st_uid, place.st_gid)
+        with suppress(FileExistsError):
+            path.hardlink_to(part)
+    finally:
+        part.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
