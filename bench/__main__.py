@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench import apply, away, boot, imports, report
+from bench import apply, away, boot, fleet, imports, latency, report
 from bench.feeds import Grocery, grocery, multiplied
 from bench.process import BenchFailed
 from bench.report import Figure
@@ -25,6 +25,12 @@ MEASURES: Mapping[str, Measure] = {
     "bootstrap": lambda g, quick: boot.measure(g, 3 if quick else 7, 0.50, peaks=False),
     "bootstrap-1m": lambda g, quick: [] if quick else boot.measure(multiplied(g, MILLION), 1, 0.60, peaks=True),
     "catch-up": lambda g, quick: away.measure(g, 50_000, 5_000, 3) if quick else away.measure(g, MILLION, 10_000, 7),
+    "steady": lambda g, quick: latency.measure_steady(g, 8 if quick else 30),
+    "sustained": lambda g, quick: (
+        latency.measure_sustained(g, 4, (10_000, 15_000)) if quick else latency.measure_sustained(g, 8)
+    ),
+    "fleet": lambda g, quick: fleet.measure_fleet(g, 60 if quick else 300, 1 if quick else 3),
+    "hq-cost": lambda g, quick: fleet.measure_hq_cost(g, 100 if quick else 300, 1 if quick else 3),
     "import": lambda g, quick: imports.measure(g, 1 if quick else 5),
     "idle": lambda g, quick: boot.idle(g, 15 if quick else 60),
 }

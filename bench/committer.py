@@ -1,0 +1,41 @@
+"""A desk at its pace: `python -m bench.committer MASTER SKUS SETS_PER_S SECONDS CHANGES_EACH`.
+
+Commits change sets of prices, each durable, at fixed times, and prints for each one HQ's newest seq and the monotonic
+nanoseconds at which its commit had returned. A set that is late does not move those behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from bench.feeds import CURRENCY
+from contract.streams import Stream
+from hq.core.changes import Change
+from hq.master import Master
+
+STREAM = Stream("price", "all")
+
+
+def main(master_path: Path, skus: Path, sets_per_s: float, seconds: float, changes_each: int) -> None:
+    names: list[str] = json.loads(skus.read_text(encoding="ascii"))
+    told = []
+    with Master(master_path) as master:
+        master.streams()
+        began_s = time.monotonic()
+        for index in range(int(sets_per_s * seconds)):
+            time.sleep(max(0.0, began_s + index / sets_per_s - time.monotonic()))
+            start = index * changes_each
+            some = [names[(start + n) % len(names)] for n in range(changes_each)]
+            # No earlier change of the same sku has this amount: every change is one.
+            schedule = f"[[1764000000,null,{10_000_000 + index}]]"
+            done = master.commit(STREAM, [Change((sku, "regular"), (CURRENCY, schedule)) for sku in some], 1)
+            told.append((done.head_seq, time.monotonic_ns()))
+    for head_seq, at_ns in told:
+        print(head_seq, at_ns)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))

@@ -1,0 +1,144 @@
+"""Many stores: all catching up at once from the broker alone, and what they cost HQ while they listen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from bench.feeds import Grocery
+from bench.light import Client, Loop
+from bench.packets import Publish
+from bench.process import BenchFailed, Process, environment
+from bench.report import Figure, at_most, middle, told
+from bench.site import Site
+from contract.streams import Stream
+from hq.core.changes import Change
+from hq.master import Master
+
+PRICES = Stream("price", "all")
+SET, SETS, SETS_PER_S = 50, 200, 100
+WAIT_S = 150.0
+SYS_INTERVAL_S = 1
+"""How often the broker says what it has dropped; see bench.broker."""
+
+
+def measure_fleet(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
+    """Light stores against plain subscribers of the same client code, in turn, with HQ switched off."""
+    with Site() as site:
+        site.start_hq()
+        site.import_all(grocery)
+        site.wait_published()
+        site.stop_hq()
+        bytes_each = _kept_bytes(site.broker.port)
+        light, plain = [], []
+        before = _dropped(site.broker.port)
+        for _ in range(runs):
+            with _Clients(site, "plain", stores, "--bytes-each", str(bytes_each)) as clients:
+                plain.append(clients.outcome["seconds"])
+            with _Clients(site, "light", stores) as clients:
+                light.append(clients.outcome["seconds"])
+                if clients.outcome["rejected"]:
+                    raise BenchFailed(f"{clients.outcome['rejected']} segments were not what the head promised")
+        time.sleep(2 * SYS_INTERVAL_S)
+        dropped = _dropped(site.broker.port) - before
+    ratio = middle([a / b for a, b in zip(light, plain, strict=True)])
+    mb_per_s = stores * bytes_each / middle(plain) / 1e6
+    limit = f"plain subscribers {middle(plain):.2f} s"
+    return [
+        Figure(f"fleet: {stores} stores catch up at once", middle(light), "s", limit, ratio, 2.0, False),
+        at_most("fleet: messages dropped by the broker", dropped, "messages", 0),
+        told("fleet: the broker's rate to plain subscribers", mb_per_s, "MB/s", f"{bytes_each / 1e6:.2f} MB each"),
+    ]
+
+
+def measure_hq_cost(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
+    """CPU time of `hq run` for 10,000 changes while one and while many stores listen, in turn."""
+    with Site() as site:
+        hq = site.start_hq()
+        site.import_all(grocery)
+        site.wait_published()
+        skus = list(grocery.prices)
+        one: list[float] = []
+        many: list[float] = []
+        for run in range(runs):
+            for count, taken in ((1, one), (stores, many)):
+                with _Clients(site, "light", count, "--stay"):
+                    taken.append(_cpu_of_changes(site, hq, skus, 2 * run + (count > 1)))
+    ratio = middle([b / a for a, b in zip(one, many, strict=True)])
+    name = f"HQ's CPU for {SET * SETS:,} changes, {stores} stores listening"
+    return [Figure(name, middle(many), "s", f"1 store: {middle(one):.2f} s", ratio, 1.1, False)]
+
+
+def _cpu_of_changes(site: Site, hq: Process, skus: list[str], turn: int) -> float:
+    before = hq.usage().cpu_s
+    with Master(site.master_path) as master:
+        began_s = time.monotonic()
+        for index in range(SETS):
+            time.sleep(max(0.0, began_s + index / SETS_PER_S - time.monotonic()))
+            schedule = f"[[1764000000,null,{20_000_000 + turn}]]"
+            some = skus[index * SET : (index + 1) * SET]
+            done = master.commit(PRICES, [Change((sku, "regular"), ("EUR", schedule)) for sku in some], 1)
+            if done.events != SET:
+                raise BenchFailed(f"{done.events} of {SET} prices changed")
+    site.wait_published()
+    return hq.usage().cpu_s - before
+
+
+class _Clients:
+    """`bench.light` as a process: many clients that have caught up when the block begins."""
+
+    def __init__(self, site: Site, kind: str, count: int, *options: str) -> None:
+        self.outcome: Mapping[str, Any] = {}
+        whom = ["--port", str(site.broker.port), "--count", str(count)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.light", kind, *whom, *options],
+            env=environment({}), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait(WAIT_S)
+            raise BenchFailed(f"the light clients ended with exit code {self._process.returncode}")
+        self.outcome = json.loads(line)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def _kept_bytes(port: int) -> int:
+    """Payload bytes of everything that the broker keeps of segments and heads."""
+    return sum(len(payload) for payload in _kept(port, ["storenode/segment/#", "storenode/head/#"], "storenode/head/"))
+
+
+def _dropped(port: int) -> int:
+    """How many messages the broker says that it has dropped since its start; 0 of one that does not say."""
+    topic = "$SYS/broker/publish/messages/dropped"
+    return max((int(payload) for payload in _kept(port, [topic], topic)), default=0)
+
+
+def _kept(port: int, filters: list[str], last: str) -> list[bytes]:
+    """Retained messages of some filters, until none has come for a second after one whose topic begins with `last`."""
+    loop, found, heard = Loop(), [], [time.monotonic(), 0.0]
+
+    def take(message: Publish) -> None:
+        found.append(bytes(message.payload))
+        heard[:] = [time.monotonic(), heard[1] + message.topic.startswith(last)]
+
+    client = Client(loop, port, "bench-kept", take)
+    try:
+        client.start()
+        loop.run(lambda: client.connected, 10.0, "connected")
+        client.subscribe(filters)
+        heard[0] = time.monotonic()
+        loop.run(lambda: time.monotonic() - heard[0] > (1.0 if heard[1] else 3.0), 30.0, "all that is kept")
+    finally:
+        loop.close()
+    return found
