@@ -57,20 +57,25 @@ def csv_rows(content: bytes, name: str, context: Context, mapping: Mapping[str, 
     header_line = text.lstrip("\r\n").split("\n", 1)[0]
     delimiter = max(DELIMITERS, key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    names: list[str] = []
+    names: list[str] | None = None
     line = 1
-    try:
-        for cells in reader:
-            if not whole:
-                _check_whole(name, line, names or cells, cells)
-            if cells and not names:
-                names = _header(cells, name, line, context, mapping)
-            elif cells:
-                yield FeedRow(line, _row(cells, names, name, line))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise BadFeed(name, line, "", f"is not CSV: {error}", hint="quote the value, and double its quotes") from None
-    if not names:
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise BadFeed(
+                name, line, "", f"is not CSV: {error}", hint="quote the value, and double its quotes"
+            ) from None
+        if cells is None:
+            break
+        if not whole:
+            _check_whole(name, line, names or cells, cells)
+        if cells and names is None:
+            names = _header(cells, name, line, context, mapping)
+        elif cells:
+            yield FeedRow(line, _row(cells, names or [], name, line))
+        line = reader.line_num + 1
+    if names is None:
         raise BadFeed(name, 0, "", "is empty: it lacks even a header line", hint=_fields_hint(context))
 
 

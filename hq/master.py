@@ -150,8 +150,8 @@ class Master:
         """Every live row of a stream, by key."""
         context = stream.declared
         width = 1 + len(context.keys)
-        found = self.query(schema.statements(context).live, (stream.scope,))
-        return {cast(Key, row[1:width]): row for row in found}
+        found = self.query(schema.statements(context).every, (stream.scope,))
+        return {cast(Key, row[1:width]): row[:-1] for row in found if not row[-1]}
 
     def events_after(self, stream: Stream, seq: int, limit: int) -> list[EventRow]:
         """Up to `limit` events with a seq above `seq`, in order."""

@@ -62,11 +62,10 @@ def create(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """The SQL of one context. A stored row is `(seq, *keys, *values, deleted)`; a live one lacks the last."""
+    """The SQL of one context. A stored row is `(seq, *keys, *values, deleted)`."""
 
     one: str
     every: str
-    live: str
     between: str
     count: str
     write: str
@@ -83,7 +82,6 @@ def statements(context: Context) -> Statements:
     return Statements(
         one=select + "".join(f" AND [{name}] = ?" for name in context.key_names),
         every=select,
-        live=f"SELECT seq, {keys}, {values} FROM {table} WHERE scope = ? AND NOT deleted",
         between=f"{select} AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
         count=f"SELECT count(*) FROM {table} WHERE scope = ? AND seq BETWEEN ? AND ?",
         write=(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from contract.contexts import Context, Key, Row
 from hq.core import edits
 from hq.core.changes import Change
-from hq.core.plain import PlainPrice, PlainText
 from hq.core.pricing import Wanted, arrange, overlap
 from hq.errors import BadFeed, BadField
 
@@ -50,12 +49,9 @@ def diff(
     """
     reading = _Reading(context, name, now)
     result = reading.result
-    grouped = reading.by_key(rows, current)
+    grouped = reading.by_key(rows)
     for key, group in grouped.items():
         before = current.get(key)
-        if before is not None and reading.is_same(group, before):
-            result.unchanged += 1
-            continue
         old = None if before is None else context.values_of(before)
         new = reading.merged(group, old)
         if new == old:
@@ -82,41 +78,27 @@ class _Reading:
         self._name = name
         self._now = now
         self._priced = edits.is_priced(context)
-        self._plain_texts: dict[tuple[str, ...], PlainText] = {}
-        if self._priced:
-            self._plain_price = PlainPrice(context, now)
 
-    def by_key(self, rows: Iterable[FeedRow], current: Mapping[Key, Row]) -> dict[Key, list[FeedRow]]:
+    def by_key(self, rows: Iterable[FeedRow]) -> dict[Key, list[FeedRow]]:
         """The rows of each entity; a price line may have several, one for each step."""
         grouped: dict[Key, list[FeedRow]] = {}
-        named = [(column.name, column.default) for column in self._context.keys]
         for row in rows:
-            fields = row.fields
-            key = cast(Key, tuple([fields.get(name) or default for name, default in named]))
-            if key not in current:  # a key that is there was checked when it came in
-                key = self._key_of(row)
-            group = grouped.get(key)
-            if group is None:
-                grouped[key] = [row]
-                continue
-            if not self._priced:
+            self.result.rows += 1
+            try:
+                key = edits.key_of(self._context, row.fields)
+            except BadField as error:
+                raise self._placed(row, error) from None
+            group = grouped.setdefault(key, [])
+            if group and not self._priced:
                 problem = f"{key[0]!r} stands in line {group[0].line} already"
                 raise BadFeed(self._name, row.line, self._context.key_names[0], problem)
             group.append(row)
-        self.result.rows = sum(map(len, grouped.values()))
         return grouped
-
-    def _key_of(self, row: FeedRow) -> Key:
-        try:
-            return edits.key_of(self._context, row.fields)
-        except BadField as error:
-            raise self._placed(row, error) from None
 
     def merged(self, group: Sequence[FeedRow], old: Row | None) -> Row | None:
         """The entity's values after all its rows; `old` if they name only prices that are over."""
         if not self._priced:
-            fields = group[0].fields
-            return self._plain(fields).values(fields, old) or self._applied(group[0], None, old)
+            return self._applied(group[0], None, old)
         wanted = [self._wanted(row, old) for row in group]
         if len(group) > 1:
             self._check_starts(group, wanted)
@@ -125,20 +107,6 @@ class _Reading:
         for index, each in arrange(wanted, self._now):
             values = self._applied(group[index], each, values)
         return values
-
-    def is_same(self, group: Sequence[FeedRow], before: Row) -> bool:
-        """Whether a row is seen at once to change nothing of the wire row `before`."""
-        if self._priced:
-            return len(group) == 1 and self._plain_price.is_same(group[0].fields, before)
-        return self._plain(group[0].fields).is_same(group[0].fields, before)
-
-    def _plain(self, fields: edits.Fields) -> PlainText:
-        """Made once for each set of fields that rows have."""
-        names = tuple(fields)
-        found = self._plain_texts.get(names)
-        if found is None:
-            found = self._plain_texts[names] = PlainText(self._context, names)
-        return found
 
     def _check_starts(self, group: Sequence[FeedRow], wanted: Sequence[Wanted]) -> None:
         lines: dict[int | None, int] = {}
