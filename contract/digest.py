@@ -24,13 +24,8 @@ def canonical(row: Row) -> bytes:
     return _encode(row)
 
 
-def text_hash(canonical_text: bytes) -> int:
-    """The hash of a row that is canonical bytes already."""
-    return int.from_bytes(blake2b(canonical_text, digest_size=16).digest(), "big")
-
-
 def row_hash(row: Row) -> int:
-    return text_hash(_encode(row))
+    return int.from_bytes(blake2b(_encode(row), digest_size=16).digest(), "big")
 
 
 def total(rows: Iterable[Row]) -> int:

@@ -28,9 +28,6 @@ __all__ = ["Committed", "EventRow", "Master", "StreamRow", "Tail"]
 
 ROWS_READ_MAX = 2**62
 
-ROWS_PER_LOOKUP = 8
-"""Rows that a pass over a stream reads in the time that looking up one by its key takes."""
-
 CHECKPOINT_ABOVE_BYTES = 8_388_608
 """Size of the write-ahead log at which it is moved into the file."""
 
@@ -96,7 +93,7 @@ class Master:
             with self.writing():
                 return self.commit(stream, changes, now_ms)
         tip = self._tip(stream, now_ms)
-        before = self._before(stream, tip, changes)
+        before = self._before(stream, changes)
         made = sequence(stream.declared, tip, changes, before, now_ms)
         if made.events:
             check_as_a_store_would(stream, made)
@@ -240,17 +237,10 @@ class Master:
                     db.execute("ROLLBACK")
                 raise
 
-    def _before(self, stream: Stream, tip: Tip, changes: Sequence[Change]) -> dict[Key, Stored]:
-        """What there is of the entities that change; many are read in one pass over the stream."""
-        context, sql, scope, db = stream.declared, schema.statements(stream.declared), stream.scope, self._db
-        if not tip.head_seq:
-            return {}
-        if len(changes) * ROWS_PER_LOOKUP < tip.count:
-            found = ((key, db.execute(sql.one, (scope, *key)).fetchone()) for key, _ in changes)
-            return {key: schema.stored(context, row) for key, row in found if row}
-        wanted, width = {key for key, _ in changes}, 1 + len(context.keys)
-        rows = ((cast(Key, row[1:width]), row) for row in db.execute(sql.every, (scope,)))
-        return {key: schema.stored(context, row) for key, row in rows if key in wanted}
+    def _before(self, stream: Stream, changes: Sequence[Change]) -> dict[Key, Stored]:
+        context, sql, scope, db = stream.declared, schema.statements(stream.declared).one, stream.scope, self._db
+        found = ((key, db.execute(sql, (scope, *key)).fetchone()) for key, _ in changes)
+        return {key: schema.stored(context, row) for key, row in found if row}
 
     def _tip(self, stream: Stream, now_ms: int) -> Tip:
         row = self.stream(stream)

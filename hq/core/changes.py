@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import compress, repeat
-from operator import is_not, ne
 from typing import NamedTuple, cast
 
 import msgspec
 
 from contract.contexts import Context, Key, Row
-from contract.digest import canonical, from_hex, row_hash, text_hash, to_hex
+from contract.digest import from_hex, row_hash, to_hex
 from contract.errors import ContractViolation
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX
 from contract.rows import decode_rows
@@ -92,12 +89,11 @@ def sequence(
             continue
         seq += 1
         new = Stored((seq, *key, *(values or ())), values is None)
-        text = canonical(new.row)  # what is logged is what is hashed
         if old is not None and not old.deleted:
             acc -= row_hash(old.row)
             count -= 1
         if values is not None:
-            acc += text_hash(text)
+            acc += row_hash(new.row)
             count += 1
         after[key] = new
         events.append(
@@ -106,9 +102,9 @@ def sequence(
                 at_ms,
                 "delete" if values is None else "upsert",
                 _encode(key).decode(),
-                _listed(_changed(names, live, values)),
+                _encode(_changed(names, live, values)).decode(),
                 cast(int, old.row[0]) if old else 0,
-                text.decode(),
+                _encode(new.row).decode(),
                 to_hex(acc),
                 0,
             )
@@ -118,18 +114,13 @@ def sequence(
     return ChangeSet(events, list(after.values()), seq, to_hex(acc), count)
 
 
-def _changed(names: tuple[str, ...], old: Row | None, new: Row | None) -> tuple[str, ...]:
+def _changed(names: tuple[str, ...], old: Row | None, new: Row | None) -> list[str]:
     """Names of the columns that differ; those that are set, for a new entity; none for a delete."""
     if new is None:
-        return ()
-    differs = map(ne, old, new) if old is not None else map(is_not, new, repeat(None))
-    return tuple(compress(names, differs))
-
-
-@lru_cache(maxsize=1_024)
-def _listed(names: tuple[str, ...]) -> str:
-    """JSON of a list of names; an import has few different ones."""
-    return _encode(names).decode()
+        return []
+    if old is None:
+        return [name for name, value in zip(names, new, strict=True) if value is not None]
+    return [name for name, a, b in zip(names, old, new, strict=True) if a != b]
 
 
 def check_as_a_store_would(stream: Stream, made: ChangeSet) -> None:
