@@ -154,8 +154,8 @@ class Master:
         """Every live row of a stream, by key."""
         context = stream.declared
         width = 1 + len(context.keys)
-        found = self.query(schema.statements(context).every, (stream.scope,))
-        return {cast(Key, row[1:width]): row[:-1] for row in found if not row[-1]}
+        found = self.query(schema.statements(context).live, (stream.scope,))
+        return {cast(Key, row[1:width]): row for row in found}
 
     def events_after(self, stream: Stream, seq: int, limit: int) -> list[EventRow]:
         """Up to `limit` events with a seq above `seq`, in order."""
@@ -250,10 +250,8 @@ class Master:
         return {key: schema.stored(context, row) for key, row in found if row}
 
     def _deleted(self, stream: Stream) -> dict[Key, Stored]:
-        context = stream.declared
-        found = self._db.execute(f"{schema.statements(context).every} AND deleted = 1", (stream.scope,))
-        rows = (schema.stored(context, row) for row in found)
-        return {context.key_of(stored.row): stored for stored in rows}
+        found = self._db.execute(schema.statements(stream.declared).deleted, (stream.scope,))
+        return {stream.declared.key_of(row): Stored(row, True) for row in found}
 
     def _tip(self, stream: Stream, now_ms: int) -> Tip:
         row = self.stream(stream)

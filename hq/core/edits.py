@@ -6,7 +6,7 @@ Fields are text as people type it; None or empty clears a field. Values are what
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -155,7 +155,7 @@ def _value(column: Column, text: str | None, old: Value) -> Value:
     return checked(column, text)
 
 
-def are_texts(column: Column, texts: Sequence[str]) -> bool:
+def are_texts(column: Column, texts: Collection[str]) -> bool:
     """Whether `checked` would take each of these as it is: one look at all of them, for a column of kind `text`."""
     joined = "".join(texts)
     if max(map(len, texts), default=0) > column.chars_max or (column.chars_max < 100 and not joined.isprintable()):

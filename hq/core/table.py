@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from contract import schedule
 from contract.contexts import Column, Context, Key, Row
@@ -21,7 +21,7 @@ from hq.core.money import minor_units
 from hq.core.pricing import Wanted, reprice
 from hq.errors import BadField
 
-Texts = Sequence[str | None]
+ENDS = ("starts_at", "ends_at")
 
 
 class FeedRow(NamedTuple):
@@ -62,85 +62,89 @@ def compared(context: Context, table: Table, current: Mapping[Key, Row], now: in
     Returns:
         None where a row needs a look of its own: it is bad, names an entity twice or has a dated price.
     """
-    if not table.rows:
-        return None
     try:
-        columns = dict(zip(table.names, zip(*table.rows, strict=True), strict=True))
-        keys = list(zip(*(_key_column(c, columns.get(c.name), len(table)) for c in context.keys), strict=True))
-        if len(set(keys)) != len(keys):
-            return None
-        if edits.is_priced(context):
-            return _prices(context, columns, keys, current, now)
-        return _values(context, columns, keys, current)
+        found = _prices(context, table, current, now) if edits.is_priced(context) else _values(context, table, current)
     except (_NeedsALook, ContractViolation, BadField, ValueError):
         return None
+    return found if len(set(found.keys)) == len(found.keys) else None
 
 
 class _NeedsALook(Exception):
     """Only the row-by-row path can tell what this is, and where."""
 
 
-def _values(
-    context: Context, columns: Mapping[str, Sequence[str]], keys: list[Key], current: Mapping[Key, Row]
-) -> Compared:
-    """Compare what the feed names of each row with what is stored, as one tuple with another."""
-    named = {
-        index: _value_column(column, columns[column.name], (row[index] for row in current.values()))
-        for index, column in enumerate(context.values, start=1 + len(context.keys))
-        if column.name in columns
-    }
+def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compared:
+    """Compare rows as they stand with what is stored; check only the rows that differ, by whole columns."""
     width = 1 + len(context.keys)
-    if not named or any(column.required and column.name not in columns for column in context.values):
+    named = [index for index, name in enumerate(context.columns) if index >= width and name in table.names]
+    if not named or any(column.required and column.name not in table.names for column in context.values):
         raise _NeedsALook
-    everything = (named.get(index, repeat(None)) for index in range(width, width + len(context.values)))
-    stored_cells = itemgetter(1, *named)
+    same, rows = _parted(context, table, current, named)
+    columns = _columns(table.names, rows)
+    keys = _keys(context, columns, len(rows))
+    values = [_value_column(context.values[index - width], columns[context.columns[index]]) for index in named]
+    place = {index: place for place, index in enumerate(named)}
+    in_order = itemgetter(*(place.get(index, -1) for index in range(width, len(context.columns))), -1)
     changes, new = [], 0
-    wide = zip(*everything, strict=False)
-    cells_of = zip((key[0] for key in keys), *named.values(), strict=True)
-    for key, cells, values in zip(keys, cells_of, wide, strict=False):
+    for key, cells in zip(keys, zip(*values, strict=True), strict=True):
         old = current.get(key)
         if old is None:
-            changes.append(Change(key, values))
-            new += 1
-        elif stored_cells(old) != cells:
-            kept = list(old)
-            for index, cell in zip(named, cells[1:], strict=True):
-                kept[index] = cell
-            changes.append(Change(key, tuple(kept[width:])))
-    return Compared(keys, changes, new)
-
-
-def _prices(
-    context: Context, columns: Mapping[str, Sequence[str]], keys: list[Key], current: Mapping[Key, Row], now: int
-) -> Compared:
-    """Undated prices, one for each price line, in the currency it has already: a few schedules stand for all."""
-    named = [column.name for column in context.values if column.kind != "schedule"]
-    if named != ["currency"] or not {"amount", "currency"} <= columns.keys():
-        raise _NeedsALook
-    if any(any(_stripped(columns.get(name, ()))) for name in ("starts_at", "ends_at")):
-        raise _NeedsALook
-    minor_of, rescheduled = cache(minor_units), cache(_rescheduled)
-    at = {column.kind: index for index, column in enumerate(context.values, start=1 + len(context.keys))}
-    currencies = _value_column(context.values[at["currency"] - 1 - len(context.keys)], columns["currency"], ())
-    changes, new = [], 0
-    for key, amount, currency in zip(keys, _required(_stripped(columns["amount"])), currencies, strict=True):
-        minor = minor_of(amount, cast(str, currency))
-        old = current.get(key)
-        if old is None:
-            changes.append(Change(key, _priced(context, currency, rescheduled("", minor, now))))
+            changes.append(Change(key, in_order((*cells, None))[:-1]))
             new += 1
             continue
-        if old[at["currency"]] != currency:
+        kept = list(old)
+        for index, cell in zip(named, cells, strict=True):
+            kept[index] = cell
+        if (after := tuple(kept)) != old:
+            changes.append(Change(key, after[width:]))
+    return Compared(same + keys, changes, new)
+
+
+def _parted(
+    context: Context, table: Table, current: Mapping[Key, Row], named: Sequence[int]
+) -> tuple[list[Key], Sequence[Sequence[str]]]:
+    """The keys of the rows that are stored just so, and the other rows. What is stored was checked when it came in."""
+    if not current or not set(context.key_names) <= set(table.names):
+        return [], table.rows
+    columns = _columns(table.names, table.rows)
+    stored_cells = itemgetter(1, *named)
+    keys = list(zip(*(columns[name] for name in context.key_names), strict=True))
+    given = (
+        [cell or None for cell in cells] if "" in cells else cells
+        for cells in (columns[context.columns[index]] for index in named)
+    )
+    same, others = [], []
+    for key, cells, row in zip(keys, zip(columns[context.key_names[0]], *given, strict=True), table.rows, strict=True):
+        old = current.get(key)
+        if old is not None and stored_cells(old) == cells:
+            same.append(key)
+        else:
+            others.append(row)
+    return same, others
+
+
+def _prices(context: Context, table: Table, current: Mapping[Key, Row], now: int) -> Compared:
+    """Undated prices, one for each price line, in the currency it has already: a few schedules stand for all."""
+    columns = _columns(table.names, table.rows)
+    if [column.kind for column in context.values] != ["currency", "schedule"] or "amount" not in columns:
+        raise _NeedsALook
+    if "currency" not in columns or any(cell.strip() for name in ENDS for cell in set(columns.get(name, ()))):
+        raise _NeedsALook
+    minor_of, rescheduled = cache(minor_units), cache(_rescheduled)
+    keys = _keys(context, columns, len(table))
+    currencies = _value_column(context.values[0], columns["currency"])
+    changes, new = [], 0
+    for key, amount, currency in zip(keys, columns["amount"], currencies, strict=True):
+        minor = minor_of(amount.strip(), cast(str, currency))
+        old = current.get(key)
+        if old is not None and old[-2] != currency:
             raise _NeedsALook
-        before = old[at["schedule"]]
-        after = rescheduled(cast(str, before), minor, now)
+        before = "" if old is None else cast(str, old[-1])
+        after = rescheduled(before, minor, now)
         if after != before:
-            changes.append(Change(key, _priced(context, currency, after)))
+            changes.append(Change(key, (currency, after)))
+            new += old is None
     return Compared(keys, changes, new)
-
-
-def _priced(context: Context, currency: str | None, steps: str) -> Row:
-    return (currency, steps) if context.values[0].kind == "currency" else (steps, currency)
 
 
 def _rescheduled(old_text: str, amount_minor: int, now: int) -> str:
@@ -149,33 +153,29 @@ def _rescheduled(old_text: str, amount_minor: int, now: int) -> str:
     return old_text if old_text and new == old else schedule.dump(new)
 
 
-def _key_column(column: Column, cells: Sequence[str] | None, rows: int) -> Sequence[str]:
-    texts = (column.default,) * rows if cells is None else [cell or column.default for cell in cells]
-    return _required(_value_column(column, [text or "" for text in texts], ()))
+def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    return dict(zip(names, zip(*rows, strict=True) if rows else repeat(()), strict=False))
 
 
-def _value_column(column: Column, cells: Sequence[str], stored: Iterable[Any]) -> Texts:
-    """The column's values, checked together; what is stored already was checked when it came in."""
-    texts = _stripped(cells)
-    found = [text for text in texts if text]
-    if column.required and len(found) != len(texts):
+def _keys(context: Context, columns: Mapping[str, Sequence[str]], rows: int) -> list[Key]:
+    return list(zip(*(_key_column(column, columns, rows) for column in context.keys), strict=True))
+
+
+def _key_column(column: Column, columns: Mapping[str, Sequence[str]], rows: int) -> Sequence[str]:
+    cells = columns.get(column.name, ("",) * rows)
+    if column.default is not None and "" in cells:
+        cells = [cell or column.default for cell in cells]
+    return cast(Sequence[str], _value_column(column, cells))
+
+
+def _value_column(column: Column, cells: Sequence[str]) -> Sequence[str | None]:
+    """The column's values; each different one is checked, all of them together where it is plain text."""
+    texts = {cell: cell.strip() or None for cell in set(cells)}
+    if column.required and None in texts.values():
         raise _NeedsALook
-    if column.kind == "json":
-        known = set(stored)
-        return [text if text is None or text in known else edits.checked(column, text) for text in texts]
-    if column.kind in ("choice", "currency"):
-        for text in set(found):
-            edits.checked(column, text)
-    elif not edits.are_texts(column, found):
+    found = {cell: text for cell, text in texts.items() if text is not None}
+    if column.kind != "text":
+        texts |= {cell: edits.checked(column, text) for cell, text in found.items()}
+    elif not edits.are_texts(column, found.values()):
         raise _NeedsALook
-    return texts
-
-
-def _stripped(cells: Sequence[str]) -> Texts:
-    return [cell.strip() or None for cell in cells]
-
-
-def _required(texts: Texts) -> Sequence[str]:
-    if not all(texts):
-        raise _NeedsALook
-    return cast(Sequence[str], texts)
+    return [texts[cell] for cell in cells]
