@@ -25,7 +25,12 @@ def canonical(row: Row) -> bytes:
 
 
 def row_hash(row: Row) -> int:
-    return int.from_bytes(blake2b(_encode(row), digest_size=16).digest(), "big")
+    return hash_of(_encode(row))
+
+
+def hash_of(encoded: bytes) -> int:
+    """The hash of a row, by its canonical bytes."""
+    return int.from_bytes(blake2b(encoded, digest_size=16).digest(), "big")
 
 
 def total(rows: Iterable[Row]) -> int:

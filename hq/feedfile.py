@@ -19,18 +19,20 @@ from contract.codec import strict_json
 from contract.contexts import Context
 from contract.errors import ContractViolation
 from hq.core import edits
-from hq.core.feed import FeedRow
+from hq.core.feed import FeedRow, Table
 from hq.errors import BadFeed, BadField
 
 FEED_BYTES_MAX = 1024 * 1024 * 1024
 DELIMITERS = ",;\t"
 
+Feed = list[FeedRow] | Table
+
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
-def read_feed(path: Path, context: Context, mapping: Mapping[str, str]) -> list[FeedRow]:
+def read_feed(path: Path, context: Context, mapping: Mapping[str, str]) -> Feed:
     """
-    Read a whole feed.
+    Read a whole feed: a table if it is CSV with a row in every line.
 
     Args:
         mapping: column of the feed -> field of the context; other columns must be fields by name.
@@ -38,25 +40,42 @@ def read_feed(path: Path, context: Context, mapping: Mapping[str, str]) -> list[
     Raises:
         BadFeed: names file, line and field of the first mistake.
     """
-    readers: dict[str, Callable[[], Iterator[FeedRow]]] = {
-        ".csv": lambda: csv_rows(_bytes(path), path.name, context, mapping),
-        ".tsv": lambda: csv_rows(_bytes(path), path.name, context, mapping),
-        ".ndjson": lambda: ndjson_rows(_bytes(path), path.name, context, mapping),
-        ".jsonl": lambda: ndjson_rows(_bytes(path), path.name, context, mapping),
-        ".parquet": lambda: parquet_rows(path, context, mapping),
+    readers: dict[str, Callable[[], Feed]] = {
+        ".csv": lambda: csv_feed(_bytes(path), path.name, context, mapping),
+        ".tsv": lambda: csv_feed(_bytes(path), path.name, context, mapping),
+        ".ndjson": lambda: list(ndjson_rows(_bytes(path), path.name, context, mapping)),
+        ".jsonl": lambda: list(ndjson_rows(_bytes(path), path.name, context, mapping)),
+        ".parquet": lambda: list(parquet_rows(path, context, mapping)),
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise BadFeed(path.name, 0, "", "is no .csv, .ndjson or .parquet file", hint="rename or convert it")
-    return list(reader())
+    return reader()
 
 
-def csv_rows(content: bytes, name: str, context: Context, mapping: Mapping[str, str]) -> Iterator[FeedRow]:
+def csv_feed(content: bytes, name: str, context: Context, mapping: Mapping[str, str]) -> Feed:
     """Read CSV with a header line; comma, semicolon or tab, whichever the header has most of."""
     text, whole = _decoded(content, name)
+    if whole:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+        try:
+            rows = list(reader)
+        except csv.Error:
+            rows = []
+        widths = set(map(len, rows))
+        if len(widths) == 1 and 0 not in widths and len(rows) == reader.line_num:  # a row in every line: nearly all
+            return Table(_header(rows[0], name, 1, context, mapping), rows[1:], 2)
+    return list(_csv_rows(text, whole, name, context, mapping))
+
+
+def _delimiter(text: str) -> str:
     header_line = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=header_line.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return max(DELIMITERS, key=header_line.count)
+
+
+def _csv_rows(text: str, whole: bool, name: str, context: Context, mapping: Mapping[str, str]) -> Iterator[FeedRow]:
+    """Row by row, so that a mistake is found in the order in which rows stand."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     names: list[str] | None = None
     line = 1
     while True:

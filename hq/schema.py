@@ -62,10 +62,11 @@ def create(connection: sqlite3.Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """The SQL of one context. A stored row is `(seq, *keys, *values, deleted)`."""
+    """The SQL of one context. A stored row is `(seq, *keys, *values, deleted)`; `live` ends before `deleted`."""
 
     one: str
-    every: str
+    live: str
+    deleted: str
     between: str
     count: str
     write: str
@@ -81,7 +82,8 @@ def statements(context: Context) -> Statements:
     select = f"SELECT seq, {keys}, {values}, deleted FROM {table} WHERE scope = ?"
     return Statements(
         one=select + "".join(f" AND [{name}] = ?" for name in context.key_names),
-        every=select,
+        live=f"SELECT seq, {keys}, {values} FROM {table} WHERE scope = ? AND deleted = 0",
+        deleted=f"SELECT seq, {keys} FROM {table} WHERE scope = ? AND deleted = 1",
         between=f"{select} AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
         count=f"SELECT count(*) FROM {table} WHERE scope = ? AND seq BETWEEN ? AND ?",
         write=(

@@ -14,9 +14,9 @@ from contract.contexts import CONTEXTS
 from contract.streams import Stream
 from hq.commands.frame import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
 from hq.commands.frame import settings as read_settings
-from hq.core.feed import Diff, FeedRow, diff
+from hq.core.feed import Diff, diff
 from hq.errors import GuardTripped
-from hq.feedfile import parse_mapping, read_feed
+from hq.feedfile import Feed, parse_mapping, read_feed
 from hq.master import Committed, Master
 
 _count = click.IntRange(0)
@@ -64,17 +64,18 @@ def import_feed(
 
 
 def _compare_and_commit(
-    master: Master, stream: Stream, name: str, rows: list[FeedRow], *, full: bool, dry_run: bool,
+    master: Master, stream: Stream, name: str, rows: Feed, *, full: bool, dry_run: bool,
     guards: tuple[int | None, int | None],
 ) -> tuple[Diff, Committed | None]:  # fmt: skip
     """Compare and commit under one write lock, so that the feed is judged by what it changes."""
     at_ms = now_ms()
     with master.reading() if dry_run else master.writing():
         _progress(f"comparing {len(rows)} rows")
-        found = diff(stream.declared, name, rows, master.live_rows(stream), at_ms // 1000, full=full)
+        live = master.live_rows(stream)
+        found = diff(stream.declared, name, rows, live, at_ms // 1000, full=full)
         _guard(name, found, *guards)
         _progress(f"committing {len(found.changes)} events")
-        return found, None if dry_run else master.commit(stream, found.changes, at_ms)
+        return found, None if dry_run else master.commit(stream, found.changes, at_ms, live)
 
 
 def _guard(name: str, found: Diff, max_deletes: int | None, max_changes: int | None) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 import msgspec
 
 from contract.contexts import Context, Key, Row
-from contract.digest import from_hex, row_hash, to_hex
+from contract.digest import canonical, from_hex, hash_of, row_hash, to_hex
 from contract.errors import ContractViolation
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX
 from contract.rows import decode_rows
@@ -89,11 +90,12 @@ def sequence(
             continue
         seq += 1
         new = Stored((seq, *key, *(values or ())), values is None)
+        encoded = canonical(new.row)
         if old is not None and not old.deleted:
             acc -= row_hash(old.row)
             count -= 1
         if values is not None:
-            acc += row_hash(new.row)
+            acc += hash_of(encoded)
             count += 1
         after[key] = new
         events.append(
@@ -102,9 +104,9 @@ def sequence(
                 at_ms,
                 "delete" if values is None else "upsert",
                 _encode(key).decode(),
-                _encode(_changed(names, live, values)).decode(),
+                _names_text(_changed(names, live, values)),
                 cast(int, old.row[0]) if old else 0,
-                _encode(new.row).decode(),
+                encoded.decode(),
                 to_hex(acc),
                 0,
             )
@@ -114,13 +116,19 @@ def sequence(
     return ChangeSet(events, list(after.values()), seq, to_hex(acc), count)
 
 
-def _changed(names: tuple[str, ...], old: Row | None, new: Row | None) -> list[str]:
+def _changed(names: tuple[str, ...], old: Row | None, new: Row | None) -> tuple[str, ...]:
     """Names of the columns that differ; those that are set, for a new entity; none for a delete."""
     if new is None:
-        return []
+        return ()
     if old is None:
-        return [name for name, value in zip(names, new, strict=True) if value is not None]
-    return [name for name, a, b in zip(names, old, new, strict=True) if a != b]
+        return tuple([name for name, value in zip(names, new, strict=True) if value is not None])
+    return tuple([name for name, a, b in zip(names, old, new, strict=True) if a != b])
+
+
+@lru_cache
+def _names_text(names: tuple[str, ...]) -> str:
+    """As JSON; a change set has few different ones."""
+    return _encode(names).decode()
 
 
 def check_as_a_store_would(stream: Stream, made: ChangeSet) -> None:
@@ -130,6 +138,6 @@ def check_as_a_store_would(stream: Stream, made: ChangeSet) -> None:
             raise ContractViolation("oversized", f"{event.key} is larger than {ROW_BYTES_MAX} bytes as a whole")
         if "\\u0000" in event.row:
             raise ContractViolation("bad_json", f"{event.key} holds a NUL character")
-    rows = [row for row, deleted in made.rows if not deleted]
+    rows = [made.events[cast(int, row[0]) - made.events[0].seq].row for row, deleted in made.rows if not deleted]
     for at in range(0, len(rows), ROWS_MAX):
-        decode_rows(stream, msgspec.Raw(_encode(rows[at : at + ROWS_MAX])), msgspec.Raw(b"[]"))
+        decode_rows(stream, msgspec.Raw(f"[{','.join(rows[at : at + ROWS_MAX])}]".encode()), msgspec.Raw(b"[]"))

@@ -6,7 +6,7 @@ Fields are text as people type it; None or empty clears a field. Values are what
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -152,10 +152,19 @@ def _value(column: Column, text: str | None, old: Value) -> Value:
         if column.required:
             raise BadField(column.name, "is missing")
         return None
-    return _checked(column, text)
+    return checked(column, text)
 
 
-def _checked(column: Column, text: str) -> str:
+def are_texts(column: Column, texts: Collection[str]) -> bool:
+    """Whether `checked` would take each of these as it is: one look at all of them, for a column of kind `text`."""
+    joined = "".join(texts)
+    if max(map(len, texts), default=0) > column.chars_max or (column.chars_max < 100 and not joined.isprintable()):
+        return False
+    return column.kind == "text" and _unsendable(joined) is None
+
+
+def checked(column: Column, text: str) -> str:
+    """The value that a stripped text stands for. Raises BadField if the column cannot hold it."""
     plain = text.isascii() and text.isprintable() and "\\u0000" not in text
     if plain and column.kind == "text" and len(text) <= column.chars_max:
         return text  # nearly all values

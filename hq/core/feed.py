@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from contract.contexts import Context, Key, Row
 from hq.core import edits
 from hq.core.changes import Change
 from hq.core.pricing import Wanted, arrange, overlap
+from hq.core.table import FeedRow, Table, compared
 from hq.errors import BadFeed, BadField
 
-
-class FeedRow(NamedTuple):
-    """One row of a feed, with the line it begins in, from 1."""
-
-    line: int
-    fields: dict[str, str | None]
+__all__ = ["Diff", "FeedRow", "Table", "diff"]
 
 
 @dataclass(slots=True)
@@ -47,6 +42,24 @@ def diff(
     Raises:
         BadFeed: the first bad row; nothing of the feed may be used.
     """
+    found = compared(context, rows, current, now) if isinstance(rows, Table) else None
+    if found is None:
+        result, named = _by_row(context, name, rows, current, now)
+    else:
+        total, made = len(found.keys), len(found.changes)
+        result = Diff(found.changes, total, found.new, made - found.new, total - made)
+        named = found.keys
+    if full:
+        gone = sorted(current.keys() - set(named))
+        result.changes += [Change(key, None) for key in gone]
+        result.deleted = len(gone)
+    return result
+
+
+def _by_row(
+    context: Context, name: str, rows: Iterable[FeedRow], current: Mapping[Key, Row], now: int
+) -> tuple[Diff, Collection[Key]]:
+    """Look at each row by itself; for any feed."""
     reading = _Reading(context, name, now)
     result = reading.result
     grouped = reading.by_key(rows)
@@ -62,11 +75,7 @@ def diff(
             result.new += 1
         else:
             result.changed += 1
-    if full:
-        gone = sorted(current.keys() - grouped.keys())
-        result.changes += [Change(key, None) for key in gone]
-        result.deleted = len(gone)
-    return result
+    return result, grouped.keys()
 
 
 class _Reading:

@@ -15,7 +15,7 @@ from hq.feedfile import parse_mapping, read_feed
 def read(tmp_path: Path, name: str, content: bytes, context: Context = PRODUCT, **mapping: str) -> list[FeedRow]:
     path = tmp_path / name
     path.write_bytes(content)
-    return read_feed(path, context, mapping)
+    return list(read_feed(path, context, mapping))
 
 
 @pytest.mark.parametrize("content", [
