@@ -19,7 +19,7 @@ from contract.contexts import CONTEXTS, Key, Row
 from contract.digest import EMPTY
 from contract.streams import SCOPE_ALL, Stream, new_epoch
 from hq import schema, wake
-from hq.connection import connect, not_a_master, translated
+from hq.connection import connect, insert, not_a_master, translated
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.records import Committed, EventRow, StreamRow, Tail
@@ -271,16 +271,10 @@ class Master:
     def _write(self, stream: Stream, made: ChangeSet, now_ms: int) -> None:
         context = stream.declared
         blank = (None,) * len(context.values)
-        self._db.executemany(
-            schema.statements(context).write,
-            ((stream.scope, *row, *blank, 1) if deleted else (stream.scope, *row, 0) for row, deleted in made.rows),
-        )
-        name = str(stream)
-        self._db.executemany(
-            "INSERT INTO events (stream, seq, at_ms, op, key, changed, prev_seq, row, digest, ends)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            ((name, *event) for event in made.events),
-        )
+        sql, name = schema.statements(context), str(stream)
+        rows = ((stream.scope, *row, *blank, 1) if deleted else (stream.scope, *row, 0) for row, deleted in made.rows)
+        insert(self._db, f"master_{context.name}", sql.columns, rows, sql.upsert)
+        insert(self._db, "events", schema.EVENT_COLUMNS, ((name, *event) for event in made.events))
         self._db.execute(
             "UPDATE streams SET head_seq = ?, digest = ?, rows = ?, updated_at_ms = ? WHERE stream = ?",
             (made.head_seq, made.digest, made.count, now_ms, name),

@@ -60,6 +60,9 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
+EVENT_COLUMNS = ("stream", "seq", "at_ms", "op", "key", "changed", "prev_seq", "row", "digest", "ends")
+
+
 @dataclass(frozen=True, slots=True)
 class Statements:
     """The SQL of one context. A stored row is `(seq, *keys, *values, deleted)`; `live` ends before `deleted`."""
@@ -69,7 +72,8 @@ class Statements:
     deleted: str
     between: str
     count: str
-    write: str
+    columns: tuple[str, ...]
+    upsert: str
 
 
 @lru_cache
@@ -77,7 +81,6 @@ def statements(context: Context) -> Statements:
     table = f"[master_{context.name}]"
     keys = ", ".join(f"[{name}]" for name in context.key_names)
     values = ", ".join(f"[{name}]" for name in context.value_names)
-    width = 3 + len(context.key_names) + len(context.value_names)
     updates = ", ".join(f"[{n}] = excluded.[{n}]" for n in (*context.value_names, "seq", "deleted"))
     select = f"SELECT seq, {keys}, {values}, deleted FROM {table} WHERE scope = ?"
     return Statements(
@@ -86,11 +89,8 @@ def statements(context: Context) -> Statements:
         deleted=f"SELECT seq, {keys} FROM {table} WHERE scope = ? AND deleted = 1",
         between=f"{select} AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
         count=f"SELECT count(*) FROM {table} WHERE scope = ? AND seq BETWEEN ? AND ?",
-        write=(
-            f"INSERT INTO {table} (scope, seq, {keys}, {values}, deleted)"
-            f" VALUES ({', '.join('?' * width)})"
-            f" ON CONFLICT (scope, {keys}) DO UPDATE SET {updates}"
-        ),
+        columns=("scope", "seq", *context.key_names, *context.value_names, "deleted"),
+        upsert=f" ON CONFLICT (scope, {keys}) DO UPDATE SET {updates}",
     )
 
 
