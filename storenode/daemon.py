@@ -13,6 +13,7 @@ import queue
 import select
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,10 @@ from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
-from storenode.errors import AlreadyRunning, StorenodeError
+from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
 from storenode.jobs import Checkpoint, Command, Jobs, Verified, Verify, scan_aside
 from storenode.replica import Replica
+from storenode.setaside import set_aside
 from storenode.spool import FileSpool
 from storenode.worker import Worker
 
@@ -52,7 +54,7 @@ class Daemon:
         self._inbox = Inbox()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         streams = settings.streams()
-        self._replica = Replica(settings.db, settings.scopes)
+        self._replica = _opened(settings)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put)
         self._worker = Worker(
             settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
@@ -81,6 +83,13 @@ class Daemon:
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         log.info("store.stopped")
+
+    def abandon(self) -> None:
+        """Let go of a damaged replica's file and of the line."""
+        if self._jobs is not None:
+            self._jobs.stop()
+        self._link.close()
+        self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
         db = self._settings.db
@@ -151,6 +160,16 @@ class Daemon:
                     )
 
 
+def _opened(settings: Settings) -> Replica:
+    """The replica; a damaged one of ours is set aside for a new one."""
+    try:
+        return Replica(settings.db, settings.scopes)
+    except ReplicaDamaged as error:
+        served = settings.db.with_name(f"{settings.db.name}.spool").exists()
+        set_aside(settings.db, datetime.now(UTC), error, served_here=served)
+    return Replica(settings.db, settings.scopes)
+
+
 def run(settings: Settings) -> None:
     """Run the store's daemon in this process; does not return."""
     configure_logs()
@@ -162,8 +181,16 @@ def run(settings: Settings) -> None:
             hint="stop it first (systemctl stop storenode), or give --db another path",
         )
     code = 0
+    daemon: Daemon | None = None
     try:
-        Daemon(settings).run()
+        daemon = Daemon(settings)
+        daemon.run()
+    except ReplicaDamaged as error:
+        if daemon is None:
+            raise
+        daemon.abandon()
+        set_aside(settings.db, datetime.now(UTC), error, served_here=True)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command, anew
     except StorenodeError:
         raise
     except Exception:
