@@ -13,6 +13,7 @@ import queue
 import select
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,12 @@ from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
 from storenode.announcer import Announcer, last_will
-from storenode.errors import AlreadyRunning, StorenodeError
+from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
 from storenode.jobs import Checkpoint, Command, Jobs, Verified, Verify, scan_aside
 from storenode.outbox import outbox_bell
 from storenode.replica import Replica
 from storenode.sender import Sender
+from storenode.setaside import set_aside
 from storenode.spool import FileSpool
 from storenode.worker import Worker
 
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 IDLE_WAIT_S = 0.5
+RENEW_PAUSE_S = 2.0
+"""Before a daemon whose replica turned out damaged begins anew: a bad disk must not make it spin."""
+
 JOBS_WAIT_MS = 5_000
 """The schedule starts once the store is live, or by then."""
 
@@ -57,7 +62,7 @@ class Daemon:
         self._inbox = Inbox()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         streams = settings.streams()
-        self._replica = Replica(settings.db, settings.scopes)
+        self._replica = _opened(settings)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
         self._worker = Worker(
@@ -93,6 +98,13 @@ class Daemon:
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         log.info("store.stopped")
+
+    def abandon(self) -> None:
+        """Let go of a damaged replica's file and of the line."""
+        if self._jobs is not None:
+            self._jobs.stop()
+        self._link.close()
+        self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
         db = self._settings.db
@@ -183,6 +195,14 @@ def _outbox_bell(settings: Settings) -> Bell:
             f"another `storenode run` has the outbox {settings.outbox_path}",
             hint="give this one a path of its own: outbox / STORENODE_OUTBOX",
         ) from error
+def _opened(settings: Settings) -> Replica:
+    """The replica; a damaged one of ours is set aside for a new one."""
+    try:
+        return Replica(settings.db, settings.scopes)
+    except ReplicaDamaged as error:
+        served = settings.db.with_name(f"{settings.db.name}.spool").exists()
+        set_aside(settings.db, datetime.now(UTC), error, served_here=served)
+    return Replica(settings.db, settings.scopes)
 
 
 def run(settings: Settings) -> None:
@@ -196,8 +216,17 @@ def run(settings: Settings) -> None:
             hint="stop it first (systemctl stop storenode), or give --db another path",
         )
     code = 0
+    daemon: Daemon | None = None
     try:
-        Daemon(settings).run()
+        daemon = Daemon(settings)
+        daemon.run()
+    except ReplicaDamaged as error:
+        if daemon is None:
+            raise
+        daemon.abandon()
+        set_aside(settings.db, datetime.now(UTC), error, served_here=True)
+        time.sleep(RENEW_PAUSE_S)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command, anew
     except StorenodeError:
         raise
     except Exception:

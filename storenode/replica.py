@@ -84,21 +84,21 @@ class Replica:
 
     def _open(self, scopes: Sequence[str]) -> None:
         db = self.connection
+        ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+        made = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if made and (ident != schema.APPLICATION_ID or not 1 <= version <= schema.VERSION):
+            raise ReplicaDamaged(
+                f"{self.path} is not a replica of this version", hint="check --db; or move the file away"
+            )
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA wal_autocheckpoint=0")
         db.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES_MAX}")
         db.execute("PRAGMA temp_store=MEMORY")
         db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-        made = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         with self._transaction():
             if not made:
                 schema.create(db)
-            elif ident != schema.APPLICATION_ID or not 1 <= version <= schema.VERSION:
-                raise ReplicaDamaged(
-                    f"{self.path} is not a replica of this version", hint="move the file away; it will be fetched anew"
-                )
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
             self._configure(scopes)

@@ -1,0 +1,75 @@
+"""A damaged replica heals from the broker, with HQ off; somebody else's file is left alone."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.chain import Chain, until
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    found = Chain(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("damage", ["schema page", "magic", "truncated"])
+def test_a_damaged_replica_is_set_aside_and_filled_again_with_hq_off(chain: Chain, damage: str) -> None:
+    chain.hq_run.start()
+    chain.import_prices(3_000, "1.00")
+    store = chain.add_store("s")
+    chain.wait_equal("s")
+    chain.wait_published()
+    chain.hq_run.stop()
+    store.stop()
+    path = chain.replica("s")
+    whole = path.read_bytes()
+    damaged = {
+        "schema page": whole[:100] + b"\xff" * 3_996 + whole[4_096:],
+        "magic": b"\xff" * 4_096 + whole[4_096:],
+        "truncated": whole[:5_000],
+    }
+    path.write_bytes(damaged[damage])
+    store.start()
+    chain.wait_equal("s")
+    assert "replica.set_aside" in store.log.read_text()
+
+
+def test_damage_that_shows_while_the_daemon_runs_is_healed_by_itself(chain: Chain) -> None:
+    """No supervisor is there: the daemon sets the file aside and begins anew, under the same pid."""
+    chain.hq_run.start()
+    chain.import_prices(3_000, "1.00")
+    store = chain.add_store("s")
+    chain.wait_equal("s")
+    store.stop()  # the log goes into the file
+    store.start()
+    until(lambda: chain.store("s", "status").returncode == 0, "the store is live again")
+    path = chain.replica("s")
+    with path.open("r+b") as file:
+        file.seek(4_096)
+        file.write(b"\xff" * (path.stat().st_size - 4_096))
+    chain.import_prices(3_000, "2.00")
+    chain.wait_equal("s")
+    assert store.running
+    assert "replica.set_aside" in store.log.read_text()
+    assert json.loads(chain.store("s", "price", "17", "--json").stdout)["amount_minor"] == 200
+
+
+def test_somebody_elses_database_is_refused_and_not_touched(chain: Chain) -> None:
+    path = chain.directory / "s" / "replica.db"
+    path.parent.mkdir()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE mine (x)")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+    store = chain.add_store("s")
+    assert store._process is not None
+    assert store._process.wait(20) == 1
+    assert (path.read_bytes(), list(path.parent.glob("*.damaged-*"))) == (before, [])
