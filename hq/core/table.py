@@ -82,21 +82,18 @@ def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compa
     same, rows = _parted(context, table, current, named)
     columns = _columns(table.names, rows)
     keys = _keys(context, columns, len(rows))
-    values = [_value_column(context.values[index - width], columns[context.columns[index]]) for index in named]
-    place = {index: place for place, index in enumerate(named)}
-    in_order = itemgetter(*(place.get(index, -1) for index in range(width, len(context.columns))), -1)
+    cells = {index: _value_column(context.values[index - width], columns[context.columns[index]]) for index in named}
+    values_of = zip(*(cells.get(index, repeat(None)) for index in range(width, len(context.columns))), strict=False)
     changes, new = [], 0
-    for key, cells in zip(keys, zip(*values, strict=True), strict=True):
+    for key, values in zip(keys, values_of, strict=False):
         old = current.get(key)
         if old is None:
-            changes.append(Change(key, in_order((*cells, None))[:-1]))
+            changes.append(Change(key, values))
             new += 1
             continue
-        kept = list(old)
-        for index, cell in zip(named, cells, strict=True):
-            kept[index] = cell
-        if (after := tuple(kept)) != old:
-            changes.append(Change(key, after[width:]))
+        after = tuple(value if index in cells else old[index] for index, value in enumerate(values, start=width))
+        if after != old[width:]:
+            changes.append(Change(key, after))
     return Compared(same + keys, changes, new)
 
 
@@ -132,14 +129,14 @@ def _prices(context: Context, table: Table, current: Mapping[Key, Row], now: int
         raise _NeedsALook
     minor_of, rescheduled = cache(minor_units), cache(_rescheduled)
     keys = _keys(context, columns, len(table))
-    currencies = _value_column(context.values[0], columns["currency"])
+    currencies = cast(Sequence[str], _value_column(context.values[0], columns["currency"]))
     changes, new = [], 0
     for key, amount, currency in zip(keys, columns["amount"], currencies, strict=True):
-        minor = minor_of(amount.strip(), cast(str, currency))
+        minor = minor_of(amount.strip(), currency)
         old = current.get(key)
         if old is not None and old[-2] != currency:
             raise _NeedsALook
-        before = "" if old is None else cast(str, old[-1])
+        before = "" if old is None else str(old[-1])
         after = rescheduled(before, minor, now)
         if after != before:
             changes.append(Change(key, (currency, after)))

@@ -1,0 +1,92 @@
+"""A feed compared by whole columns and the same feed looked at row by row: the same changes, or the same complaint."""
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from contract.contexts import PRICE, PRODUCT, Context, Key, Row
+from contract.streams import Stream
+from hq.core import edits
+from hq.core.changes import Tip, check_as_a_store_would, sequence
+from hq.core.feed import Diff, diff
+from hq.core.table import Table, compared
+from hq.errors import BadFeed
+
+NOW = 1_800_000_000
+EMPTY = "0" * 32
+
+skus = st.one_of(st.integers(1, 30).map(str), st.sampled_from(["1 ", "", " ", "é", "x" * 129, "a\tb", "\ud83d"]))
+cells = {
+    "sku": skus,
+    "gtin": st.sampled_from(["", "4006381333931", "a\nb", "9" * 200]),
+    "name": st.sampled_from(
+        ["", "A", "B", " A", "Müsli", "two\nlines", "nul\0", "\\u0000", "\ud83d", "\ude00", "x" * 9999]
+    ),
+    "status": st.sampled_from(["", "active", "\u00a0", "None"]),
+    "attributes": st.sampled_from(["", '{"b":1,"a":2}', '{"a":2,"b":1}', "[1]", "{", '{"a":1e999}']),
+    "kind": st.sampled_from(["", "regular", "promotion ", "weekly"]),
+    "currency": st.sampled_from(["EUR", "EUR ", "USD", "JPY", "", "eur", "XXX"]),
+    "amount": st.sampled_from(["1", "1.00", " 2", "0.5", "", "-1", "1,5", "1.234"]),
+    "starts_at": st.sampled_from(["", " ", "2027-01-15", "2027-02-01", "soon"]),
+    "ends_at": st.sampled_from(["", "2027-03-01", "2026-01-01"]),
+}
+usual = {
+    "sku": st.integers(1, 30).map(str), "gtin": st.sampled_from(["", "4006381333931"]),
+    "name": st.sampled_from(["", "A", "B", " A", "Müsli", "two\nlines"]), "status": st.sampled_from(["", "active"]),
+    "attributes": st.sampled_from(["", '{"b":1,"a":2}', '{"a":2,"b":1}']), "kind": st.sampled_from(["", "promotion "]),
+    "currency": st.just("EUR"), "amount": st.sampled_from(["1", "1.00", " 2", "0.5"]),
+    "starts_at": st.just(""), "ends_at": st.just(""),
+}  # fmt: skip
+
+
+@st.composite
+def tables(draw: st.DrawFn, context: Context) -> Table:
+    """Mostly good rows; now and then one with anything at all in it."""
+    names = draw(
+        st.lists(st.sampled_from([f for f in edits.fields_of(context)[1:] if f in cells]), unique=True).filter(bool)
+    )
+    names = draw(st.permutations(["sku", *({"amount", "currency", *names} if context is PRICE else names)]))
+    good = st.tuples(*(usual[name] for name in names))
+    odd = st.tuples(*(cells[name] for name in names))
+    rows = draw(st.lists(good, max_size=8, unique_by=lambda row: row[names.index("sku")]))
+    rows += draw(st.one_of(st.just([]), st.lists(odd, max_size=1), st.lists(good, max_size=1)))
+    return Table(names, draw(st.permutations(rows)), 2)
+
+
+def outcome(
+    context: Context, feed: Table, current: dict[Key, Row], now: int, *, by_row: bool
+) -> Diff | tuple[object, ...]:
+    try:
+        found = diff(context, "f.csv", list(feed) if by_row else feed, current, now, full=True)
+    except BadFeed as error:
+        return error.line, error.field, str(error), error.hint
+    return found
+
+
+@pytest.mark.parametrize("context", [PRODUCT, PRICE], ids=lambda context: context.name)
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_columns_and_rows_agree(context: Context, data: st.DataObject) -> None:
+    """Feed after feed, and each of them once more; and what columns let through, a store accepts."""
+    current: dict[Key, Row] = {}
+    for night in range(3):
+        feed, now = data.draw(tables(context)), NOW + night * 60
+        for _ in range(2):
+            event(f"by columns: {compared(context, feed, current, now) is not None}")
+            found = outcome(context, feed, current, now, by_row=False)
+            assert found == outcome(context, feed, current, now, by_row=True)
+            if isinstance(found, Diff):
+                made = sequence(context, Tip(0, EMPTY, 0), found.changes, {}, now * 1000)
+                check_as_a_store_would(Stream(context.name, "all"), made)
+                for key, values in found.changes:
+                    current.pop(key, None)
+                    if values is not None:
+                        current[key] = (1, *key, *values)
+
+
+def test_a_usual_feed_is_compared_by_columns() -> None:
+    """Otherwise the agreement above would say nothing."""
+    products = Table(["sku", "name"], [["1", "Müsli"], ["2", ""]], 2)
+    assert compared(PRODUCT, products, {}, NOW) is not None
+    prices = Table(["sku", "amount", "currency"], [["1", "1.00", "EUR"], ["2", "2", "EUR"]], 2)
+    assert compared(PRICE, prices, {}, NOW) is not None
