@@ -164,6 +164,7 @@ def live(tmp_path: Path) -> Iterator[Replica]:
             Stream(context, "all"), epoch="000000000001-00000000", position=1, digest="0" * 32, head_seq=1, batches=[],
             replace=False, now_ms=now_ms,
         )  # fmt: skip
+    replica.feed_search()
     replica.heartbeat(
         store_id="store-7", pid=os.getpid(), connected=True, started_at_ms=now_ms, counters={}, now_ms=now_ms
     )
@@ -212,7 +213,6 @@ def test_the_screen_says_what_to_type(live: Replica) -> None:
 
 def test_the_screen_shows_the_states_of_read_models(live: Replica) -> None:
     db = live.connection
-    db.execute("CREATE TABLE IF NOT EXISTS read_models (name TEXT, stream TEXT, position INTEGER, state TEXT)")
     db.execute("DELETE FROM read_models")
     row = "'product_search', 'product/all', 1, 'behind'"
     db.execute(f"INSERT INTO read_models(name, stream, position, state) VALUES ({row})")
