@@ -34,25 +34,32 @@ def measure_fleet(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
         site.wait_published()
         site.stop_hq()
         bytes_each = _kept_bytes(site.broker.port)
-        light, plain = [], []
+        light, plain, hashing = [], [], []
         before = _dropped(site.broker.port)
         for _ in range(runs):
             with _Clients(site, "plain", stores, "--bytes-each", str(bytes_each)) as clients:
                 plain.append(clients.outcome["seconds"])
+            with _Clients(site, "plain", stores, "--bytes-each", str(bytes_each), "--hashes") as clients:
+                hashing.append(clients.outcome["seconds"])
             with _Clients(site, "light", stores) as clients:
                 light.append(clients.outcome["seconds"])
                 if clients.outcome["rejected"]:
                     raise BenchFailed(f"{clients.outcome['rejected']} segments were not what the head promised")
         time.sleep(2 * SYS_INTERVAL_S)
         dropped = _dropped(site.broker.port) - before
-    ratio = middle([a / b for a, b in zip(light, plain, strict=True)])
+    ratio = _ratio(light, plain)
     mb_per_s = stores * bytes_each / middle(plain) / 1e6
     limit = f"plain subscribers {middle(plain):.2f} s"
     return [
         Figure(f"fleet: {stores} stores catch up at once", middle(light), "s", limit, ratio, 2.0, False),
+        told("fleet: against subscribers that hash, too", _ratio(light, hashing), "x", f"{middle(hashing):.2f} s"),
         at_most("fleet: messages dropped by the broker", dropped, "messages", 0),
         told("fleet: the broker's rate to plain subscribers", mb_per_s, "MB/s", f"{bytes_each / 1e6:.2f} MB each"),
     ]
+
+
+def _ratio(ours: list[float], limit: list[float]) -> float:
+    return middle([a / b for a, b in zip(ours, limit, strict=True)])
 
 
 def measure_hq_cost(grocery: Grocery, stores: int, runs: int) -> list[Figure]:

@@ -291,13 +291,13 @@ def _now_ms() -> int:
 
 
 class PlainSubscriber:
-    """Takes everything that the broker keeps with two filters, hashes it as a store does, and counts its bytes.
+    """Takes everything that the broker keeps with two filters and counts its bytes; hashes it, too, if told so."""
 
-    All clients share one processor here and none in life, so what each does with its bytes is the same in both kinds.
-    """
-
-    def __init__(self, loop: Loop, port: int, root: str, name: str, tally: Tally, bytes_each: int) -> None:
+    def __init__(
+        self, loop: Loop, port: int, root: str, name: str, tally: Tally, bytes_each: int, *, hashes: bool
+    ) -> None:
         self.client = Client(loop, port, name, self._receive)
+        self._hashes = hashes
         self._root = root
         self._tally = tally
         self._lacking = bytes_each
@@ -308,7 +308,8 @@ class PlainSubscriber:
     def _receive(self, message: packets.Publish) -> None:
         lacked, self._lacking = self._lacking, self._lacking - len(message.payload)
         self._tally.bytes += len(message.payload)
-        sha256(bytes(message.payload)).digest()
+        if self._hashes:
+            sha256(bytes(message.payload)).digest()
         self._tally.arrived += lacked > 0 >= self._lacking
 
 
@@ -344,14 +345,15 @@ def catch_up(
 @click.option("--count", type=int, required=True)
 @click.option("--bytes-each", type=int, default=0, help="What a plain subscriber waits for.")
 @click.option("--stay", is_flag=True, help="Hear what is live until stdin ends, then tell how much that was.")
-def main(kind: str, port: int, root: str, count: int, bytes_each: int, stay: bool) -> None:
+@click.option("--hashes", is_flag=True, help="A plain subscriber hashes what it gets, as a store does.")
+def main(kind: str, port: int, root: str, count: int, bytes_each: int, stay: bool, hashes: bool) -> None:
     """Be COUNT clients of one kind; print what came about as JSON."""
     loop, tally = Loop(), Tally()
     names = [f"{kind}-{number:04}" for number in range(count)]
     members: list[LightStore | PlainSubscriber] = (
         [LightStore(loop, port, root, name, tally) for name in names]
         if kind == "light"
-        else [PlainSubscriber(loop, port, root, name, tally, bytes_each) for name in names]
+        else [PlainSubscriber(loop, port, root, name, tally, bytes_each, hashes=hashes) for name in names]
     )
     print(json.dumps(catch_up(loop, members, tally)._asdict()), flush=True)
     if stay:

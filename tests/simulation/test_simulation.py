@@ -12,7 +12,7 @@ import pytest
 
 from tests.simulation.world import World
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
 CHUNK = 25
 
 
