@@ -84,6 +84,8 @@ def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compa
     keys = _keys(context, columns, len(rows))
     cells = {index: _value_column(context.values[index - width], columns[context.columns[index]]) for index in named}
     values_of = zip(*(cells.get(index, repeat(None)) for index in range(width, len(context.columns))), strict=False)
+    if not current:
+        return Compared(keys, [*map(Change, keys, values_of)], len(keys))
     changes, new = [], 0
     for key, values in zip(keys, values_of, strict=False):
         old = current.get(key)
@@ -167,12 +169,18 @@ def _key_column(column: Column, columns: Mapping[str, Sequence[str]], rows: int)
 
 def _value_column(column: Column, cells: Sequence[str]) -> Sequence[str | None]:
     """The column's values; each different one is checked, all of them together where it is plain text."""
-    texts = {cell: cell.strip() or None for cell in set(cells)}
-    if column.required and None in texts.values():
+    different = list(set(cells))
+    stripped = [*map(str.strip, different)]
+    if "" in stripped and column.required:
         raise _NeedsALook
-    found = {cell: text for cell, text in texts.items() if text is not None}
+    values: list[str | None]
     if column.kind != "text":
-        texts |= {cell: edits.checked(column, text) for cell, text in found.items()}
-    elif not edits.are_texts(column, found.values()):
+        values = [edits.checked(column, text) if text else None for text in stripped]
+    elif edits.are_texts(column, stripped):
+        values = [text or None for text in stripped]
+    else:
         raise _NeedsALook
-    return [texts[cell] for cell in cells]
+    if values == different:
+        return cells
+    value_of = dict(zip(different, values, strict=True))
+    return [value_of[cell] for cell in cells]

@@ -1,5 +1,7 @@
 """A feed compared by whole columns and the same feed looked at row by row: the same changes, or the same complaint."""
 
+from collections.abc import Callable, Iterable
+
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -8,14 +10,15 @@ from contract.contexts import PRICE, PRODUCT, Context, Key, Row
 from contract.streams import Stream
 from hq.core import edits
 from hq.core.changes import Tip, check_as_a_store_would, sequence
-from hq.core.feed import Diff, diff
+from hq.core.feed import Diff, FeedRow, diff
 from hq.core.table import Table, compared
 from hq.errors import BadFeed
+from hq.feedfile import _csv_rows, csv_feed
 
 NOW = 1_800_000_000
 EMPTY = "0" * 32
 
-skus = st.one_of(st.integers(1, 30).map(str), st.sampled_from(["1 ", "", " ", "é", "x" * 129, "a\tb", "\ud83d"]))
+skus = st.one_of(st.integers(1, 12).map(str), st.sampled_from(["1 ", "", " ", "é", "x" * 129, "a\tb", "\ud83d"]))
 cells = {
     "sku": skus,
     "gtin": st.sampled_from(["", "4006381333931", "a\nb", "9" * 200]),
@@ -31,7 +34,7 @@ cells = {
     "ends_at": st.sampled_from(["", "2027-03-01", "2026-01-01"]),
 }
 usual = {
-    "sku": st.integers(1, 30).map(str), "gtin": st.sampled_from(["", "4006381333931"]),
+    "sku": st.integers(1, 12).map(str), "gtin": st.sampled_from(["", "4006381333931"]),
     "name": st.sampled_from(["", "A", "B", " A", "Müsli", "two\nlines"]), "status": st.sampled_from(["", "active"]),
     "attributes": st.sampled_from(["", '{"b":1,"a":2}', '{"a":2,"b":1}']), "kind": st.sampled_from(["", "promotion "]),
     "currency": st.just("EUR"), "amount": st.sampled_from(["1", "1.00", " 2", "0.5"]),
@@ -46,7 +49,8 @@ def tables(draw: st.DrawFn, context: Context) -> Table:
         st.lists(st.sampled_from([f for f in edits.fields_of(context)[1:] if f in cells]), unique=True).filter(bool)
     )
     names = draw(st.permutations(["sku", *({"amount", "currency", *names} if context is PRICE else names)]))
-    good = st.tuples(*(usual[name] for name in names))
+    currency = st.just(draw(st.sampled_from(["EUR", "EUR", "USD"])))
+    good = st.tuples(*(currency if name == "currency" else usual[name] for name in names))
     odd = st.tuples(*(cells[name] for name in names))
     rows = draw(st.lists(good, max_size=8, unique_by=lambda row: row[names.index("sku")]))
     rows += draw(st.one_of(st.just([]), st.lists(odd, max_size=1), st.lists(good, max_size=1)))
@@ -82,6 +86,28 @@ def test_columns_and_rows_agree(context: Context, data: st.DataObject) -> None:
                     current.pop(key, None)
                     if values is not None:
                         current[key] = (1, *key, *values)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["1", "A", "Mü", "two\nlines", '"', "", "a,b"]), max_size=3), max_size=5),
+    st.data(),
+)
+def test_a_csv_read_at_once_is_what_it_is_row_by_row(lines: list[list[str]], data: st.DataObject) -> None:
+    """Blank lines, line ends, quotes and rows that are too short or too long included."""
+    end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    quote = data.draw(st.sampled_from(['"{}"', "{}"]))
+    text = end.join(",".join(quote.format(cell) for cell in cells) for cells in [["sku", "name"], *lines])
+    assert read(lambda: csv_feed(text.encode(), "f.csv", PRODUCT, {})) == read(
+        lambda: _csv_rows(text, True, "f.csv", PRODUCT, {})
+    )
+
+
+def read(reading: Callable[[], Iterable[FeedRow]]) -> list[FeedRow] | str:
+    try:
+        return list(reading())
+    except BadFeed as error:
+        return str(error)
 
 
 def test_a_usual_feed_is_compared_by_columns() -> None:

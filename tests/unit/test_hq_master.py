@@ -73,6 +73,23 @@ def test_a_range_is_read_in_order_and_up_to_a_limit(master: Master) -> None:
     ]  # fmt: skip
 
 
+def test_a_commit_with_the_live_rows_at_hand_makes_the_events_that_it_makes_without(tmp_path: Path) -> None:
+    """What was deleted is not among them, and its return still names the event that deleted it."""
+    logs = []
+    for name in ("asked", "given"):
+        with Master(tmp_path / name) as master:
+            master.create(1)
+            master.commit(PRODUCTS, [Change((key,), product("A")) for key in "abc"], 5)
+            master.commit(PRODUCTS, [Change(("b",), None)], 6)
+            changes = [Change(("a",), product("Z")), Change(("b",), product("B")), Change(("c",), None)]
+            with master.writing():
+                live = master.live_rows(PRODUCTS) if name == "given" else None
+                master.commit(PRODUCTS, [*changes, Change(("d",), product("D"))], 7, live)
+            logs.append(master.events_after(PRODUCTS, 0, 99))
+    assert logs[0] == logs[1]
+    assert [event.prev_seq for event in logs[1]] == [0, 0, 0, 2, 1, 4, 3, 0]
+
+
 def test_a_scope_begins_with_its_first_commit(master: Master) -> None:
     assert master.stream(WEST) is None
     master.commit(WEST, [Change(("1", "regular"), ("EUR", "[[5,null,199]]"))], 5)
