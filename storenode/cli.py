@@ -10,14 +10,13 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
 from contract.contexts import CONTEXTS
 from contract.streams import SCOPE_ALL
 from storenode.commands import way_back
-from storenode.commands.frame import Judging, SettingsOf, json_option, reported
+from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
 from storenode.config import load
 from storenode.core import health
 from storenode.errors import BadArgument
@@ -49,22 +48,23 @@ def run(settings: SettingsOf) -> None:
 
 @main.command(cls=Judging)
 @json_option
+@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
 @click.pass_obj
 @reported
-def status(settings: SettingsOf, as_json: bool) -> None:
+def status(settings: SettingsOf, as_json: bool, watch: bool) -> None:
     """Say how fresh this replica is; works with the daemon dead or hung.
 
     Exit code: 0 live and fresh; 1 usable but stale, offline or catching up; 2 not usable; 3 could not tell.
+    With --watch: 0 on Ctrl-C.
     """
-    from storenode import readers
+    from storenode.commands import screen
 
-    found = readers.status(settings().db) | {"outbox": way_back.outbox_status(settings().outbox_path)}
-    state = health.overall(found["streams"])
-    if as_json:
-        click.echo(json.dumps({"store_id": found.pop("store_id"), "state": state, **found}))
-    else:
-        _show(found, state)
-    raise SystemExit(health.exit_code(state))
+    if as_json and watch:
+        raise CannotJudge("--json and --watch do not go together")
+    if watch:
+        screen.watch(settings())
+        return
+    raise SystemExit(screen.show(settings(), as_json=as_json))
 
 
 @main.command()
@@ -176,28 +176,6 @@ def _seconds(text: str) -> int:
             raise BadArgument(f"{text!r} does not say in which time zone", hint="end it in Z or +01:00")
         found = found.replace(tzinfo=UTC)
     return int(found.timestamp())
-
-
-def _show(found: dict[str, Any], state: str) -> None:
-    """One screen for a person."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    colour = {0: "green", 1: "yellow"}.get(health.exit_code(state), "red")
-    line = "connected" if found["connected"] else "not connected"
-    daemon = f"pid {found['pid']}" if found["pid"] else "daemon not running"
-    console.print(f"[bold]{found['store_id'] or 'this store'}[/]  [{colour}]{state}[/]  {line}, {daemon}")
-    table = Table("stream", "state", "position", "behind", "rows", "as of", "digest", box=None, pad_edge=False)
-    for name, s in found["streams"].items():
-        table.add_row(
-            name, s["state"], str(s["position"]), str(s["lag_events"]), str(s["rows"]), s["as_of"] or "never",
-            s["digest"][:12],
-        )  # fmt: skip
-    console.print(table)
-    waiting = found["outbox"]["pending"]
-    if waiting or found["outbox"]["refused"]:
-        console.print(f"outbox: {waiting} entries wait for HQ, {found['outbox']['refused']} set aside")
 
 
 main.add_command(way_back.emit)

@@ -189,6 +189,18 @@ def status(path: Path) -> dict[str, Any]:
     }
 
 
+def beside_status(path: Path) -> dict[str, Any]:
+    """What the screen tells and the status document does not: the age of the heartbeat, the read models' states."""
+    with reading(path) as db:
+        seen = db.execute("SELECT seen_at_ms FROM daemon").fetchone()
+        models = {}
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'read_models'").fetchone():
+            rows = db.execute("SELECT name, stream, state FROM read_models ORDER BY 1, 2")
+            models = {f"{name} of {stream}": state for name, stream, state in rows}
+    age_s = None if seen is None else max(time.time_ns() // 1_000_000 - seen[0], 0) // 1000
+    return {"seen_seconds": age_s, "read_models": models}
+
+
 def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[str, Any]:
     context, scope = CONTEXTS[name.partition("/")[0]], name.partition("/")[2]
     state, position, head_seq, lag, as_of, stale = db.execute(

@@ -1,0 +1,175 @@
+"""What is wrong and what to do next, in words: from the facts of `storenode status` to findings.
+
+A finding is a verdict (`ok`, `warn`: it heals or it can wait, `fail`: somebody must act), one sentence, and what to
+type. Nothing here is guessed: a finding says what the facts show and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+_WORST_FIRST = (FAIL, WARN, OK)
+
+HEARD_WITHIN_S = 30
+WAITS_LONG_S = 3_600
+SKEW_S_MAX = 60
+FREE_BYTES_MIN = 100_000_000
+FREE_BYTES_LOW = 1_000_000_000
+WAL_BYTES_MAX = 256 * 1024 * 1024
+LINE = "journalctl -u storenode -n 20 says why; check broker and line"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `todo`: what to type or do; empty when there is nothing to do."""
+
+    verdict: str
+    sentence: str
+    todo: str = ""
+
+
+def advise(facts: Mapping[str, Any]) -> list[Finding]:
+    """
+    All that is not well, the worst first; empty when all is.
+
+    Args:
+        facts: the status document, and `seen_seconds`: since the daemon last wrote its heartbeat (None: never),
+            and `read_models`: the state of each, by name and stream.
+    """
+    database = facts["database"]
+    found = [
+        *_daemon(facts),
+        *(f for name, s in facts["streams"].items() if (f := stream(name, s, connected=facts["connected"]))),
+        *_read_models(facts["read_models"]),
+        outbox(facts["outbox"]),
+        disk(database["free_bytes"]),
+        *_log(database),
+        *_clock(facts["clock"]["skew_seconds"]),
+    ]
+    return sorted((f for f in found if f.verdict != OK), key=lambda f: _WORST_FIRST.index(f.verdict))
+
+
+def worst(findings: Sequence[Finding]) -> str:
+    """The worst verdict among findings."""
+    return next((v for v in _WORST_FIRST if any(f.verdict == v for f in findings)), OK)
+
+
+def daemon(pid: int | None, *, running: bool, seen_s: int | None) -> Finding:
+    """Judge the daemon by its lock (`running`) and by its heartbeat."""
+    if not running:
+        return Finding(
+            FAIL, "The daemon does not run: readers see the catalog as it was.", "systemctl start storenode"
+        )
+    who = f"The daemon runs (pid {pid})" if pid else "The daemon runs"
+    if seen_s is None or seen_s > HEARD_WITHIN_S:
+        since = "has never written its heartbeat" if seen_s is None else f"has not moved for {span(seen_s)}"
+        return Finding(FAIL, f"{who} but {since}: it hangs.", "systemctl restart storenode")
+    return Finding(OK, f"{who} and is at work.")
+
+
+def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | None:
+    """Judge one stream; None where there is nothing to say, or where the line says it already."""
+    if s["verified_ok"] is False:
+        return Finding(
+            FAIL, f"{name}: rows were found that are not HQ's.",
+            "systemctl stop storenode, move the replica's file away, systemctl start storenode",
+        )  # fmt: skip
+    if s["quarantined"]:
+        return Finding(WARN, f"{name}: {s['quarantined']} entities are set aside.", "storenode status --json")
+    match s["state"]:
+        case "diverged":
+            return Finding(FAIL, f"{name}: its history is not HQ's; what is shown may be wrong.", "storenode verify")
+        case "rebuilding":
+            return Finding(WARN, f"{name}: is fetched anew; the rows from before serve meanwhile.")
+        case "bootstrapping" if name.endswith("/all"):
+            todo = "" if connected else LINE
+            return Finding(FAIL, f"{name}: has never been complete; there is nothing to sell by yet.", todo)
+        case "catching_up":
+            behind = "an unknown number of" if not s["lag_events"] else s["lag_events"]
+            return Finding(WARN, f"{name}: is {behind} events behind and fetches them.")
+        case "offline" if connected:
+            return Finding(
+                WARN, f"{name}: the broker is there, but HQ has been silent for {span(s['stale_seconds'])}.",
+                "at HQ: hq status",
+            )  # fmt: skip
+    return None
+
+
+def outbox(found: Mapping[str, Any]) -> Finding:
+    """Judge the outbox by the `outbox` member of the status document."""
+    if found["pending"] is None:
+        return Finding(FAIL, "The outbox cannot be read: what the store tells HQ may be stuck.", "storenode outbox")
+    if found["refused"]:
+        return Finding(WARN, f"{count(found['refused'], 'entry', 'entries')} for HQ set aside.", "storenode outbox")
+    said, age_s = count(found["pending"], "entry waits", "entries wait"), found["oldest_age_seconds"]
+    if age_s is not None and age_s > WAITS_LONG_S:
+        return Finding(WARN, f"{said} for HQ, the oldest for {span(age_s)}; none is lost.", LINE)
+    return Finding(OK, f"{said} for HQ.")
+
+
+def disk(free_bytes: int) -> Finding:
+    """Judge the space that is left where the replica is."""
+    left = f"{size(free_bytes)} are free on the replica's disk"
+    if free_bytes < FREE_BYTES_MIN:
+        return Finding(FAIL, f"Only {left}: updates will stop.", "df -h, then free some space")
+    if free_bytes < FREE_BYTES_LOW:
+        return Finding(WARN, f"Only {left}.", "df -h, then free some space")
+    return Finding(OK, f"{left}.")
+
+
+def _daemon(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    found = daemon(facts["pid"], running=facts["pid"] is not None, seen_s=facts["seen_seconds"])
+    if found.verdict != OK:
+        yield found
+    elif not facts["connected"]:
+        yield Finding(WARN, "The line to the broker is down; the store sells on with what it has.", LINE)
+
+
+def _read_models(states: Mapping[str, str]) -> Iterator[Finding]:
+    for name, state in states.items():
+        if state == "stale":
+            yield Finding(WARN, f"{name}: is to be rebuilt; until then it answers from what was.")
+
+
+def _log(database: Mapping[str, Any]) -> Iterator[Finding]:
+    if database["wal_bytes"] > WAL_BYTES_MAX:
+        yield Finding(
+            WARN, f"The log has grown to {size(database['wal_bytes'])}: a reader keeps an old snapshot open.",
+            f"fuser -v {database['path']}",
+        )  # fmt: skip
+
+
+def _clock(skew_s: float | None) -> Iterator[Finding]:
+    if skew_s is not None and abs(skew_s) > SKEW_S_MAX:
+        way = "ahead of" if skew_s > 0 else "behind"
+        yield Finding(
+            FAIL, f"The clock is {span(int(abs(skew_s)))} {way} HQ's: prices change at the wrong time.", "timedatectl"
+        )
+
+
+def count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def span(seconds: int | None) -> str:
+    """A duration for a person, in its largest unit; None: longer than anyone knows."""
+    if seconds is None:
+        return "ever"
+    for unit_s, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= unit_s:
+            return count(seconds // unit_s, unit, unit + "s")
+    return count(seconds, "second", "seconds")
+
+
+def size(size_bytes: float) -> str:
+    """Bytes for a person, decimal units."""
+    if size_bytes < 1000:
+        return f"{size_bytes} bytes"
+    for unit in ("kB", "MB", "GB"):
+        size_bytes /= 1000
+        if size_bytes < 1000:
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1000:.1f} TB"
