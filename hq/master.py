@@ -20,7 +20,7 @@ from contract.digest import EMPTY
 from contract.streams import SCOPE_ALL, Stream, new_epoch
 from hq import schema, wake
 from hq.connection import connect, insert, not_a_master, translated
-from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
+from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, earlier, parts, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.records import Committed, EventRow, StreamRow, Tail
 
@@ -95,18 +95,27 @@ class Master:
 
         Args:
             live: what `live_rows` returned in this transaction; spares a large change set a question for each key.
+
+        Raises:
+            ContractViolation: a store would refuse a row. Parts may be written already: the open transaction must fail.
         """
         if not self._db.in_transaction:
             with self.writing():
                 return self.commit(stream, changes, now_ms, live)
-        tip = self._tip(stream, now_ms)
-        before = self._before(stream, changes) if live is None else self._deleted(stream) | _living(live, changes)
-        made = sequence(stream.declared, tip, changes, before, now_ms)
-        if made.events:
+        tip = began = self._tip(stream, now_ms)
+        deleted = {} if live is None else self._deleted(stream)
+        for part in parts(changes):
+            before = self._before(stream, part) if live is None else earlier(live, deleted, part)
+            made = sequence(stream.declared, tip, part, before, now_ms)
+            if not made.events:
+                continue
             check_as_a_store_would(stream, made)
+            if tip != began:
+                self._db.execute(schema.GOES_ON, (str(stream), tip.head_seq))
             self._write(stream, made, now_ms)
             self._written = True
-        return Committed(stream, tip.head_seq + 1, made.head_seq)
+            tip = Tip(made.head_seq, made.digest, made.count)
+        return Committed(stream, began.head_seq + 1, tip.head_seq)
 
     def new_epoch(self, stream: Stream, now_ms: int) -> str:
         """Begin a new incarnation of the stream's log; every replica will rebuild."""
@@ -279,7 +288,3 @@ class Master:
             "UPDATE streams SET head_seq = ?, digest = ?, rows = ?, updated_at_ms = ? WHERE stream = ?",
             (made.head_seq, made.digest, made.count, now_ms, name),
         )
-
-
-def _living(live: Mapping[Key, Row], changes: Sequence[Change]) -> dict[Key, Stored]:
-    return {key: Stored(row, False) for key, _ in changes if (row := live.get(key)) is not None}

@@ -35,6 +35,9 @@ CREATE TABLE events (
 ) WITHOUT ROWID
 """
 
+GOES_ON = "UPDATE events SET ends = 0 WHERE stream = ? AND seq = ?"
+"""The event that ended what was written so far is not the last of its change set."""
+
 
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables; the caller's transaction holds them."""

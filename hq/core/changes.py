@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, cast
@@ -18,6 +18,9 @@ from contract.streams import Stream
 
 ROW_BYTES_MAX = MESSAGE_BYTES_MAX // 2
 """One row must fit into a message, whatever zstd makes of it."""
+
+CHANGES_PER_WRITE = 10_000
+"""A large change set becomes events in parts of one transaction: its events never are in memory all at once."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,6 +71,20 @@ class Tip:
     head_seq: int
     digest: str
     count: int
+
+
+def parts(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """The changes as they are written; all at once where an entity comes twice, whose second must see its first."""
+    step = CHANGES_PER_WRITE
+    if len(changes) > step and len({key for key, _ in changes}) < len(changes):
+        step = len(changes)
+    return (changes[at : at + step] for at in range(0, len(changes), step))
+
+
+def earlier(live: Mapping[Key, Row], deleted: Mapping[Key, Stored], changes: Sequence[Change]) -> dict[Key, Stored]:
+    """What the master holds of the entities that are changed."""
+    found = {key: Stored(row, False) for key, _ in changes if (row := live.get(key)) is not None}
+    return found | {key: deleted[key] for key, _ in changes if key in deleted} if deleted else found
 
 
 def sequence(

@@ -269,3 +269,48 @@ def test_the_write_ahead_log_is_small_again_after_a_checkpoint(master: Master) -
     master.checkpoint()
     master.commit(PRODUCTS, [Change(("0",), None)], 0)
     assert log.stat().st_size < CHECKPOINT_ABOVE_BYTES
+
+
+def a_master(path: Path, sets: list[list[Change]], *, from_a_feed: bool) -> tuple[list[object], Master]:
+    """What a master says of itself after the change sets."""
+    master = Master(path, entropy=lambda: 7)
+    master.create(1_000)
+    done = []
+    for changes in sets:
+        with master.writing():
+            live = master.live_rows(PRODUCTS) if from_a_feed else None
+            done.append(master.commit(PRODUCTS, changes, 5, live))
+    assert not any(finding.problems for finding in audit.verify(master))
+    events = master.events_after(PRODUCTS, 0, 1_000)
+    return [done, events, master.rows_between(PRODUCTS, 0, 1_000), master.stream(PRODUCTS)], master
+
+
+@pytest.mark.parametrize("from_a_feed", [False, True])
+@pytest.mark.parametrize("per_write", [1, 2, 3, 5])
+def test_a_change_set_is_the_same_in_how_many_parts_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_write: int, from_a_feed: bool
+) -> None:
+    """Deletions, what comes back, an entity twice, and a last part in which nothing is new; one end for each set."""
+    sets = [
+        [Change((key,), product(key)) for key in "abcdefg"],
+        [Change((key,), None) for key in "bdf"],
+        [Change(("b",), product("again")), *(Change((key,), product(key)) for key in "defg")],
+        [Change(("h",), product("1")), Change(("c",), None), *(Change((key,), product("2")) for key in "hb")],
+        [Change(("a",), product("new")), *(Change((key,), product(key)) for key in "defg")],
+    ]
+    whole, _ = a_master(tmp_path / "whole.db", sets, from_a_feed=from_a_feed)
+    monkeypatch.setattr("hq.core.changes.CHANGES_PER_WRITE", per_write)
+    parted, master = a_master(tmp_path / "parted.db", sets, from_a_feed=from_a_feed)
+    assert parted == whole
+    assert [e.seq for e in master.events_after(PRODUCTS, 0, 1_000) if e.ends] == [7, 10, 13, 17, 18]
+
+
+def test_of_a_change_set_with_a_bad_row_in_its_last_part_nothing_stays(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hq.core.changes.CHANGES_PER_WRITE", 1)
+    before = master.streams()
+    with pytest.raises(ContractViolation):
+        master.commit(PRODUCTS, [Change(("a",), product("A")), Change(("b",), product("x" * 4_001))], 5)
+    assert (master.streams(), master.events_after(PRODUCTS, 0, 10)) == (before, [])
+    assert master.rows_between(PRODUCTS, 0, 10) == ([], [])
