@@ -187,12 +187,12 @@ def search_ready(db: sqlite3.Connection) -> bool:
     return all(state == "ready" for (state,) in db.execute("SELECT state FROM read_models"))
 
 
-def wait_for(condition: Callable[[], bool], what: str, poll_s: float) -> None:
-    """Wait until a condition holds. Raises BenchFailed after WAIT_S."""
-    deadline_s = time.monotonic() + WAIT_S
+def wait_for(condition: Callable[[], bool], what: str, poll_s: float, timeout_s: float = WAIT_S) -> None:
+    """Wait until a condition holds. Raises BenchFailed after `timeout_s`."""
+    deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
-            raise BenchFailed(f"not within {WAIT_S:g} s: {what}")
+            raise BenchFailed(f"not within {timeout_s:g} s: {what}")
         time.sleep(poll_s)
 
 

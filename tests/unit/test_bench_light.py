@@ -6,7 +6,8 @@ from hashlib import sha256
 from typing import Any
 
 from bench import packets
-from bench.light import LightStore, Loop, Tally
+from bench.client import Loop
+from bench.light import LightStore, Tally
 from contract.digest import EMPTY
 from contract.messages import Head, Segment, SegmentRef, encode_head, encode_segment
 from contract.streams import Stream
@@ -52,8 +53,6 @@ def test_a_light_store_has_arrived_only_with_every_segment_of_both_heads(monkeyp
     }
     arrived = []
     for message in (*(encode_head("storenode", head) for head in heads.values()), segment):
-        store._receive(
-            packets.Publish(message.topic, memoryview(message.payload), 1, 1, message.content_type)
-        )
+        store._receive(packets.Publish(message.topic, memoryview(message.payload), 1, 1, message.content_type))
         arrived.append(tally.arrived)
     assert (arrived, tally.rejected) == ([0, 0, 1], 0)
