@@ -17,7 +17,6 @@ BUFFER_BYTES = MESSAGE_BYTES_MAX + 32_768
 """One client's; the largest packet that we let the broker send."""
 
 KEEPALIVE_S, PING_EVERY_S = 60, 20.0
-RECEIVE_MAX = 65_535
 TURN_S = 0.5
 
 OnMessage = Callable[[packets.Publish], None]
@@ -95,7 +94,7 @@ class Client:
 
     def start(self) -> None:
         self._loop.add(self)
-        self.write(packets.connect(self._client_id, KEEPALIVE_S, RECEIVE_MAX, BUFFER_BYTES))
+        self.write(packets.connect(self._client_id, KEEPALIVE_S, BUFFER_BYTES))
 
     def publish(self, message: Message) -> int:
         token = self._next_id()

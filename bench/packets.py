@@ -15,7 +15,7 @@ LENGTH_BYTES_MAX = 4
 HEADER_BYTES_MIN = 2
 
 _CLEAN_START = 2
-_SESSION_EXPIRY, _RECEIVE_MAXIMUM, _PACKET_MAXIMUM = 0x11, 0x21, 0x27
+_SESSION_EXPIRY, _PACKET_MAXIMUM = 0x11, 0x27
 _CONTENT_TYPE, _USER_PROPERTY, _SUBSCRIPTION_ID = 0x03, 0x26, 0x0B
 _FIXED_BYTES = {0x01: 1, 0x02: 4, 0x23: 2}
 _ONE_TEXT = {0x08, 0x09}
@@ -36,9 +36,9 @@ class Publish:
     content_type: str | None
 
 
-def connect(client_id: str, keepalive_s: int, receive_max: int, packet_bytes_max: int) -> bytes:
-    properties = bytes([_SESSION_EXPIRY, 0, 0, 0, 0, _RECEIVE_MAXIMUM]) + receive_max.to_bytes(2, "big")
-    properties += bytes([_PACKET_MAXIMUM]) + packet_bytes_max.to_bytes(4, "big")
+def connect(client_id: str, keepalive_s: int, packet_bytes_max: int) -> bytes:
+    """As a store connects: without a Receive Maximum, which would stand in for mosquitto's max_inflight_messages."""
+    properties = bytes([_SESSION_EXPIRY, 0, 0, 0, 0, _PACKET_MAXIMUM]) + packet_bytes_max.to_bytes(4, "big")
     head = _text("MQTT") + bytes([5, _CLEAN_START]) + keepalive_s.to_bytes(2, "big")
     return _packet(0x10, head + _length(len(properties)) + properties + _text(client_id))
 
