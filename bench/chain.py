@@ -14,30 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.broker import RUMQTTD_TOML, free_port
 from bench.line import Line
 
 WAIT_S = 60.0
 STOP_S = 10.0
 POLL_S = 0.1
-
-BROKER_TOML = """\
-id = 0
-[router]
-id = 0
-max_connections = 100
-max_outgoing_packet_count = 200
-max_segment_size = 104857600
-max_segment_count = 10
-[v5.1]
-name = "mqtt5"
-listen = "127.0.0.1:{port}"
-next_connection_delay_ms = 0
-    [v5.1.connections]
-    connection_timeout_ms = 60000
-    max_payload_size = 1048576
-    max_inflight_count = 200
-    dynamic_filters = true
-"""
 
 
 class ChainFailed(Exception):
@@ -49,13 +31,13 @@ class Chain:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self.lines: dict[str, Line] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start_broker(self) -> None:
         config = self.directory / "broker.toml"
-        config.write_text(BROKER_TOML.format(port=self.port), encoding="ascii")
+        config.write_text(RUMQTTD_TOML.format(port=self.port), encoding="ascii")
         self._start("broker", [sys.executable, "-m", "iotcore", "--config", str(config)], {})
         self.wait("the broker listens", self._listens)
 
@@ -170,9 +152,3 @@ def _command(name: str) -> str:
     if found is None:
         raise ChainFailed(f"the command {name} is not installed; try `make demo`")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

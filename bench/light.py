@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -75,7 +75,6 @@ class Tally:
     live: int = 0
     live_bytes: int = 0
     rejected: int = 0
-    seconds_each: list[float] = field(default_factory=list)
 
 
 class LightStore:

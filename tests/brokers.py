@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,38 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.broker import MOSQUITTO as MOSQUITTO
+from bench.broker import RUMQTTD_TOML
+from bench.broker import free_port as free_port
 from bench.line import Line as Line
 
 START_TIMEOUT_S = 10.0
-
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-"""Debian puts it where only root's PATH looks."""
-
-RUMQTTD_TOML = """\
-id = 0
-[router]
-id = 0
-max_connections = 1000
-max_outgoing_packet_count = 200
-max_segment_size = 104857600
-max_segment_count = 10
-[v5.1]
-name = "v5-1"
-listen = "127.0.0.1:{port}"
-next_connection_delay_ms = 0
-    [v5.1.connections]
-    connection_timeout_ms = 60000
-    max_payload_size = 1048576
-    max_inflight_count = 200
-    dynamic_filters = true
-"""
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody has now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class RealBroker:
