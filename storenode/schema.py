@@ -18,7 +18,7 @@ from storenode import search
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
 
-VERSION = 2
+VERSION = 3
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
 
@@ -60,11 +60,27 @@ def create(connection: sqlite3.Connection) -> None:
         pk="id",
     )  # fmt: skip
     search.create(connection)
-    db.create_view("current_prices", price_at_sql(NOW_S))
-    db.create_view("catalog", CATALOG)
-    db.create_view("freshness", FRESHNESS)
+    _create_further_tables(db)
+    _create_views(db)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _create_further_tables(db: sqlite_utils.Database) -> None:
+    """What version 3 brought; the same statements for a new file and for an older one."""
+    # `row`: the version that is held, as canonical JSON; `key`: a JSON array.
+    db.table("quarantine").create(
+        {"stream": str, "key": str, "seq": int, "row": str, "reason": str, "at_ms": int},
+        pk=("stream", "key"),
+        not_null={"stream", "key", "seq", "row", "reason", "at_ms"},
+        if_not_exists=True,
+    )
+
+
+def _create_views(db: sqlite_utils.Database) -> None:
+    db.create_view("current_prices", price_at_sql(NOW_S), replace=True)
+    db.create_view("catalog", CATALOG, replace=True)
+    db.create_view("freshness", FRESHNESS, replace=True)
 
 
 def price_at_sql(now: str) -> str:
@@ -150,6 +166,10 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
         search.create(connection)
         connection.execute(f"DROP INDEX IF EXISTS idx_{PRODUCT.table}_gtin")
         connection.execute(GTIN_INDEX)
+    if version < 3:
+        db = sqlite_utils.Database(connection, execute_plugins=False)
+        _create_further_tables(db)
+        _create_views(db)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
