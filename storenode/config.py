@@ -15,6 +15,7 @@ from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
 from link.url import BrokerUrl
+from storenode.core import listening
 from storenode.core.following import checked_scopes, followed_streams, scope_ranks
 from storenode.errors import BadSettings
 
@@ -37,6 +38,8 @@ class Settings:
 
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
+    `api`: where the daemon's local HTTP API listens; None: the daemon starts none. `api_hosts`: further names by which
+    it may be called, and public addresses at which it may listen.
     """
 
     db: Path = Path("replica.db")
@@ -47,6 +50,8 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    api: listening.Address | None = None
+    api_hosts: tuple[str, ...] = ()
 
     @property
     def outbox_path(self) -> Path:
@@ -97,6 +102,8 @@ def load(
             mistakes.append(f"{source}: {violation.detail}")
         except (ValueError, LinkError) as error:
             mistakes.append(f"{source}: {error}")
+    if refused := found.get("api") and listening.refusal(found["api"], found.get("api_hosts", ())):
+        mistakes.append(f"{given['api'][0]}: {refused}")
     if mistakes:
         raise BadSettings("; ".join(mistakes), hint="settings: " + ", ".join(_PARSERS))
     return Settings(**found)
@@ -143,6 +150,19 @@ def _bytes(value: Any) -> int:
     return int(value)
 
 
+def _api(value: Any) -> listening.Address | None:
+    """Read an address; empty: none."""
+    return None if value == "" else listening.parsed(_text(value))
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    """Read `till.example,192.0.2.7`; TOML may also list them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must list hosts, as in 'till.example,192.0.2.7'")
+    return tuple(listening.checked_host(part.strip()) for part in parts if part.strip())
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(_text(value)),
     "store_id": lambda value: checked_name(_text(value), "store id"),
@@ -152,4 +172,6 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_kbps": _kbps,
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
+    "api": _api,
+    "api_hosts": _hosts,
 }
