@@ -14,7 +14,7 @@ import click
 
 from contract.contexts import CONTEXTS
 from contract.streams import SCOPE_ALL
-from storenode.commands import way_back
+from storenode.commands import api, way_back
 from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
 from storenode.config import load
 from storenode.core import health
@@ -167,6 +167,7 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
 
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
+main.add_command(api.api)
 
 if __name__ == "__main__":
     main()

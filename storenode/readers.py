@@ -165,7 +165,7 @@ def search(path: Source, text: str, limit: int) -> list[dict[str, Any]]:
 
 
 def status(path: Path, source: Source | None = None) -> dict[str, Any]:
-    """The whole status document but its `outbox`; see the operating guide for its keys. `source`: read there instead."""
+    """The whole status document but its `outbox`; see the operating guide for its keys. `source`: where to read."""
     with reading(source or path) as db:
         daemon = db.execute(
             "SELECT store_id, pid, connected, started_at_ms, seen_at_ms, counters FROM daemon"

