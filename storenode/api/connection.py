@@ -16,14 +16,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from storenode.api.limits import CONNECTIONS_MAX, REQUEST_S
 from storenode.api.problems import Refused, told
-
-CONNECTIONS_MAX = 256
-REQUEST_S = 15.0
-IDLE_S = 75
-"""Kept open behind an answer: the pools of HTTP clients keep theirs for about a minute."""
-
-HEADER_BYTES_MAX = 16_384
 
 
 class Connection(H11Protocol):

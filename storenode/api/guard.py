@@ -8,10 +8,9 @@ from http import HTTPStatus
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from storenode.api.limits import TARGET_BYTES_MAX
 from storenode.api.problems import Refused, told
 from storenode.core.listening import host_of
-
-TARGET_BYTES_MAX = 4_096
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),

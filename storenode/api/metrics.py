@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from storenode.core.exposition import Histogram, family, gauge, page
+from storenode.core.health import STATES
 
-STATES = ("live", "catching_up", "offline", "bootstrapping", "rebuilding", "diverged")
 _OF_A_STREAM = (
     ("position", "Seq through which the replica has the stream."),
     ("head_seq", "Newest seq that HQ is known to have."),

@@ -13,18 +13,12 @@ from typing import Any
 import msgspec
 
 from contract import codec
-from contract.limits import ENTRY_BYTES_MAX
 from contract.streams import rfc3339
+from storenode.api.limits import ANSWER_WITHIN_S
 from storenode.api.problems import Refused
 from storenode.outbox import Outbox
 
-BODY_BYTES_MAX = 2 * ENTRY_BYTES_MAX
-"""An entry's data may come with white space, which is not kept."""
-
 BUSY_TIMEOUT_S = 1.0
-ANSWER_WITHIN_S = 5.0
-"""A disk that needs longer to make an entry durable leaves the client without a word on it."""
-
 
 class _Posted(msgspec.Struct, forbid_unknown_fields=True):
     type: str

@@ -8,11 +8,9 @@ from typing import Any
 
 from contract.contexts import PRODUCT
 from storenode import readers, schema
+from storenode.api.limits import SAME_GTIN_MAX
 from storenode.core import health
 from storenode.errors import NotFound
-
-SAME_GTIN_MAX = 100
-"""Products that one gtin may name in an answer."""
 
 _BY_GTIN = (
     f"SELECT p.sku FROM {PRODUCT.table} AS p WHERE p.gtin = ? AND p.rowid = ({schema.product_winner('p.sku')})"

@@ -20,8 +20,9 @@ from contract.errors import ContractViolation
 from storenode import readers
 from storenode.api import openapi, problems, questions
 from storenode.api.answers import document, json_body, parameters, validated, whole
+from storenode.api.limits import BODY_BYTES_MAX, SEARCH_CHARS_MAX, SEARCH_LIMIT, SEARCH_LIMIT_MAX
 from storenode.api.metrics import Metrics
-from storenode.api.posting import BODY_BYTES_MAX, Posting
+from storenode.api.posting import Posting
 from storenode.api.problems import Refused
 from storenode.api.warm import Pool
 from storenode.commands.way_back import outbox_status
@@ -31,9 +32,6 @@ from storenode.core.moments import seconds_of
 from storenode.errors import BadArgument, StorenodeError
 
 log = structlog.get_logger()
-
-SEARCH_CHARS_MAX = 200
-SEARCH_LIMIT, SEARCH_LIMIT_MAX = 20, 100
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -49,9 +47,9 @@ class Api:
         routes = [
             Route(path, self._answered(path, handler), methods=[method])
             for method, path, handler in (
-                ("GET", "/products", self._products),
-                ("GET", "/products/{sku:path}", self._product),
                 ("GET", "/prices/{sku:path}", self._price),
+                ("GET", "/products/{sku:path}", self._product),
+                ("GET", "/products", self._products),
                 ("GET", "/search", self._search),
                 ("GET", "/freshness", self._freshness),
                 ("GET", "/status", self._status),
@@ -66,19 +64,19 @@ class Api:
 
     async def _product(self, request: Request) -> Response:
         parameters(request)
-        return validated(request, await self._pool.ask(partial(questions.product, sku=request.path_params["sku"])))
+        return validated(request, self._pool.look_up(partial(questions.product, sku=request.path_params["sku"])))
 
     async def _products(self, request: Request) -> Response:
         gtin = parameters(request, "gtin").get("gtin")
         if not gtin:
             raise BadArgument("gtin is missing", hint="/products?gtin=4006381333931, or /products/SKU, or /search?q=")
-        return validated(request, await self._pool.ask(partial(questions.products_by_gtin, gtin=gtin)))
+        return validated(request, self._pool.look_up(partial(questions.products_by_gtin, gtin=gtin)))
 
     async def _price(self, request: Request) -> Response:
         at = parameters(request, "at").get("at")
         at_s = None if at is None else _at_s(at)
         asked = partial(questions.price, sku=request.path_params["sku"], at_s=at_s)
-        return validated(request, await self._pool.ask(asked))
+        return validated(request, self._pool.look_up(asked))
 
     async def _search(self, request: Request) -> Response:
         given = parameters(request, "q", "limit")
@@ -90,7 +88,7 @@ class Api:
 
     async def _freshness(self, request: Request) -> Response:
         parameters(request)
-        return document(await self._pool.ask(partial(questions.freshness, path=self._settings.db)))
+        return document(self._pool.look_up(partial(questions.freshness, path=self._settings.db)))
 
     async def _status(self, request: Request) -> Response:
         parameters(request)
@@ -98,7 +96,7 @@ class Api:
 
     async def _health(self, request: Request) -> Response:
         demanded = whole(parameters(request, "fresh").get("fresh", "0"), "fresh", 0, 1)
-        state = (await self._pool.ask(partial(questions.freshness, path=self._settings.db)))["state"]
+        state = self._pool.look_up(partial(questions.freshness, path=self._settings.db))["state"]
         verdict = health.exit_code(state)
         if verdict == health.UNUSABLE or (demanded and verdict != health.LIVE):
             code = "not_usable" if verdict == health.UNUSABLE else "not_fresh"
@@ -120,7 +118,7 @@ class Api:
 
     async def _openapi(self, request: Request) -> Response:
         parameters(request)
-        return validated(request, openapi.DOCUMENT)
+        return validated(request, openapi.document())
 
     def _standing(self, db: sqlite3.Connection) -> dict[str, Any]:
         """The status document."""

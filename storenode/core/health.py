@@ -8,7 +8,8 @@ from typing import Any
 LIVE, USABLE, UNUSABLE, UNKNOWN = 0, 1, 2, 3
 """Exit codes of `storenode status`."""
 
-_WORST_FIRST = ("diverged", "bootstrapping", "rebuilding", "offline", "catching_up", "live")
+STATES = ("diverged", "bootstrapping", "rebuilding", "offline", "catching_up", "live")
+"""The worst first."""
 
 
 def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:
@@ -22,7 +23,7 @@ def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:
         for name, s in streams.items()
         if s["epoch"] is not None or name.endswith("/all")
     }
-    return next((state for state in _WORST_FIRST if state in states), "bootstrapping")
+    return next((state for state in STATES if state in states), "bootstrapping")
 
 
 def exit_code(state: str) -> int:

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 UNIX_PREFIX = "unix:"
 UNIX_PATH_BYTES_MAX = 107
@@ -87,6 +88,7 @@ def hosts_allowed(address: Address, named: Sequence[str]) -> frozenset[str]:
     return frozenset((*LOOPBACK_HOSTS, *own, *named))
 
 
+@lru_cache(maxsize=64)
 def host_of(header: str) -> str | None:
     """The host in a Host header, without its port, as `hosts_allowed` spells it; None where there is none."""
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]{0,5})?", header)
