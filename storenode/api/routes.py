@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from contract.errors import ContractViolation
+from contract.limits import KEY_CHARS_MAX
 from storenode import readers
 from storenode.api import openapi, problems, questions
 from storenode.api.answers import document, json_body, parameters, validated, whole
@@ -45,10 +46,10 @@ class Api:
         self._posting = Posting(settings.outbox_path, settings.outbox_max_bytes)
         self._metrics = Metrics()
         routes = [
-            Route(path, self._answered(path, handler), methods=[method])
+            Route(path.replace("}", ":path}"), self._answered(path, handler), methods=[method])
             for method, path, handler in (
-                ("GET", "/prices/{sku:path}", self._price),
-                ("GET", "/products/{sku:path}", self._product),
+                ("GET", "/prices/{sku}", self._price),
+                ("GET", "/products/{sku}", self._product),
                 ("GET", "/products", self._products),
                 ("GET", "/search", self._search),
                 ("GET", "/freshness", self._freshness),
@@ -67,9 +68,9 @@ class Api:
         return validated(request, self._pool.look_up(partial(questions.product, sku=request.path_params["sku"])))
 
     async def _products(self, request: Request) -> Response:
-        gtin = parameters(request, "gtin").get("gtin")
-        if not gtin:
-            raise BadArgument("gtin is missing", hint="/products?gtin=4006381333931, or /products/SKU, or /search?q=")
+        gtin = parameters(request, "gtin").get("gtin", "")
+        if not 1 <= len(gtin) <= KEY_CHARS_MAX:
+            raise BadArgument(f"gtin must have 1 to {KEY_CHARS_MAX} characters", hint="/products?gtin=4006381333931")
         return validated(request, self._pool.look_up(partial(questions.products_by_gtin, gtin=gtin)))
 
     async def _price(self, request: Request) -> Response:

@@ -37,7 +37,7 @@ SWEEP_EVERY_TICKS = 10
 """uvicorn ticks ten times a second."""
 
 SWITCH_INTERVAL_S = 0.0005
-"""A thread that comes back from SQLite gets the interpreter within this; by default 5 ms, all that a lookup may take."""
+"""A thread that comes back from SQLite gets the interpreter within this; by default within 5 ms, a lookup's limit."""
 
 
 class Server(uvicorn.Server):
