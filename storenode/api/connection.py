@@ -9,7 +9,7 @@ use for the longest time makes room: a till that comes back is served even while
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -33,7 +33,7 @@ class Connection(H11Protocol):
         self._note(in_request=True)
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS_MAX:
-            _make_room(each for each in self.connections if isinstance(each, Connection))
+            _make_room([each for each in self.connections if isinstance(each, Connection)], self)
 
     def data_received(self, data: bytes) -> None:
         if not self.in_request:
@@ -73,6 +73,9 @@ def sweep(connections: Iterable[Any], now_s: float) -> None:
             each.abort()
 
 
-def _make_room(connections: Iterable[Connection]) -> None:
-    waiting = [each for each in connections if not each.is_answering]
-    min(waiting, key=lambda each: each.since_s).abort()
+def _make_room(connections: Sequence[Connection], newest: Connection) -> None:
+    """An aborted connection is among them until the loop comes to it; it is neither counted nor chosen again."""
+    still = [each for each in connections if not each.transport.is_closing()]
+    if len(still) > CONNECTIONS_MAX:
+        waiting = [each for each in still if not each.is_answering]
+        min(waiting, key=lambda each: each.since_s, default=newest).abort()

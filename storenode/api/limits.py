@@ -23,7 +23,7 @@ DEADLINE_S = 1.0
 ANSWER_WITHIN_S = 5.0
 """For an entry to be durable; a disk that needs longer leaves the client without a word on it."""
 
-REQUEST_S = 15.0
+REQUEST_S = 10.0
 """From a request's first byte (or from the connection) to the end of its answer."""
 
 IDLE_S = 75

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from contract import codec
+from contract.errors import ContractViolation
 from contract.streams import rfc3339
 from storenode.api.limits import ANSWER_WITHIN_S
 from storenode.api.problems import Refused
@@ -47,7 +48,11 @@ class Posting:
             Refused: `outcome_unknown`, the one case in which something may have been appended.
         """
         posted = codec.decode(_decoder, body)
-        waiting = self._thread.submit(self._append, posted.type, bytes(posted.data).decode())
+        try:
+            text = bytes(posted.data).decode()
+        except UnicodeDecodeError as error:
+            raise ContractViolation("bad_json", str(error), field="data") from error
+        waiting = self._thread.submit(self._append, posted.type, text)
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 return await asyncio.shield(asyncio.wrap_future(waiting))

@@ -61,6 +61,8 @@ def refused(error: errors.StorenodeError | ContractViolation) -> Refused:
     match error:
         case Refused():
             return error
+        case errors.BadArgument(__cause__=ContractViolation() as violation):
+            return refused(violation)
         case ContractViolation():
             status, code = _BY_CLASS[errors.BadArgument]
             if error.reason == "oversized":
@@ -75,6 +77,8 @@ def told(error: Refused) -> Response:
     """The answer: `{"error": {"code", "message", "hint"}}`."""
     body = {"error": {"code": error.code, "message": str(error), "hint": error.hint}}
     headers = {"cache-control": "no-store"}
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        headers["connection"] = "close"  # what is still to come of the body is not read
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = str(RETRY_AFTER_S)
     return Response(msgspec.json.encode(body), error.status, headers, "application/json")

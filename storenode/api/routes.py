@@ -30,7 +30,7 @@ from storenode.commands.way_back import outbox_status
 from storenode.config import Settings
 from storenode.core import exposition, health
 from storenode.core.moments import seconds_of
-from storenode.errors import BadArgument, StorenodeError
+from storenode.errors import BadArgument, NotFound, StorenodeError
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class Api:
 
     async def _product(self, request: Request) -> Response:
         parameters(request)
-        return validated(request, self._pool.look_up(partial(questions.product, sku=request.path_params["sku"])))
+        return validated(request, self._pool.look_up(partial(questions.product, sku=_sku(request))))
 
     async def _products(self, request: Request) -> Response:
         gtin = parameters(request, "gtin").get("gtin", "")
@@ -76,7 +76,7 @@ class Api:
     async def _price(self, request: Request) -> Response:
         at = parameters(request, "at").get("at")
         at_s = None if at is None else _at_s(at)
-        asked = partial(questions.price, sku=request.path_params["sku"], at_s=at_s)
+        asked = partial(questions.price, sku=_sku(request), at_s=at_s)
         return validated(request, self._pool.look_up(asked))
 
     async def _search(self, request: Request) -> Response:
@@ -146,6 +146,14 @@ class Api:
             return response
 
         return answered
+
+
+def _sku(request: Request) -> str:
+    """The rest of the path, whole: a route's pattern leaves out a line feed at the end."""
+    sku: str = request.path_params["sku"]
+    if not request.scope["path"].endswith(sku):
+        raise NotFound("no such sku in this replica")
+    return sku
 
 
 def _at_s(text: str) -> int:
