@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import socket
 import tomllib
@@ -107,6 +108,21 @@ def load(
     if mistakes:
         raise BadSettings("; ".join(mistakes), hint="settings: " + ", ".join(_PARSERS))
     return Settings(**found)
+
+
+def api_environment(settings: Settings) -> dict[str, str]:
+    """The environment of the daemon's API process: the settings that it needs, and nothing of the broker's password."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
+    }
+    told = {
+        "db": str(settings.db), "outbox": str(settings.outbox_path), "store_id": settings.store_id,
+        "outbox_max_bytes": str(settings.outbox_max_bytes), "api": str(settings.api or ""),
+        "api_hosts": ",".join(settings.api_hosts),
+    }  # fmt: skip
+    return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
 
 
 def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:

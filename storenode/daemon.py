@@ -25,6 +25,7 @@ from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.apichild import ApiChild
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
 from storenode.jobs import Jobs
 from storenode.orders import Orders
@@ -73,6 +74,7 @@ class Daemon:
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
+        self._api = ApiChild(settings)
         self._jobs: Jobs | None = None
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
         self._started_ms = time.time_ns() // 1_000_000
@@ -97,6 +99,7 @@ class Daemon:
         self._worker.connected = False
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
+        self._api.stop()
         log.info("store.stopped")
 
     def abandon(self) -> None:
@@ -104,6 +107,7 @@ class Daemon:
         if self._jobs is not None:
             self._jobs.stop()
         self._link.close()
+        self._api.stop()
         self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
@@ -133,6 +137,7 @@ class Daemon:
         except NotConnected:
             pass  # the Disconnected event is already on its way
         self._orders.obey()
+        self._api.step(now_ms)
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
         if self._jobs is None and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
