@@ -55,7 +55,7 @@ def parsed(text: str) -> Address:
             raise ValueError(f"{text!r} must name an absolute path of at most {UNIX_PATH_BYTES_MAX} bytes")
         return Address(path=path)
     host, _, port = text.rpartition(":")
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
         raise ValueError(f"{text!r} must be host:port, as in {DEFAULT}, or {UNIX_PREFIX}/path/of/socket")
     bracketed = host.startswith("[") and host.endswith("]")
     return Address(checked_host(host[1:-1] if bracketed else host), int(port))
