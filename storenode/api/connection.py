@@ -35,14 +35,16 @@ class Connection(H11Protocol):
         if len(self.connections) > CONNECTIONS_MAX:
             _make_room([each for each in self.connections if isinstance(each, Connection)], self)
 
-    def data_received(self, data: bytes) -> None:
+    def handle_events(self) -> None:
+        """Called for every piece that comes in, and for what came in while an answer was made."""
         if not self.in_request:
             self._note(in_request=True)
-        super().data_received(data)
+        super().handle_events()
 
     def on_response_complete(self) -> None:
-        self._note(in_request=False)
         super().on_response_complete()
+        if self.cycle.response_complete:  # else the next request was there already
+            self._note(in_request=False)
 
     def send_400_response(self, msg: str) -> None:
         """A request that is no HTTP gets the same document as any other mistake."""
