@@ -79,10 +79,7 @@ async def json_body(request: Request, most_bytes: int) -> bytes:
     A page of another origin cannot send that type without asking first, which this server never allows.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_TYPE:
-        raise Refused(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", f"the body must be {JSON_TYPE}",
-            hint=f"curl -H 'content-type: {JSON_TYPE}'",
-        )  # fmt: skip
+        raise Refused("not_json", f"the body must be {JSON_TYPE}", hint=f"curl -H 'content-type: {JSON_TYPE}'")
     parts, size_bytes = [], 0
     async for part in request.stream():
         size_bytes += len(part)
@@ -91,8 +88,5 @@ async def json_body(request: Request, most_bytes: int) -> bytes:
         if size_bytes <= most_bytes:
             parts.append(part)
     if size_bytes > most_bytes:
-        raise Refused(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"the body has more than {most_bytes} bytes",
-            hint="send less at once",
-        )  # fmt: skip
+        raise Refused("too_large", f"the body has more than {most_bytes} bytes", hint="send less at once")
     return b"".join(parts)

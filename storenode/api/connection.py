@@ -48,7 +48,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """A request that is no HTTP gets the same document as any other mistake."""
-        answer = told(Refused(HTTPStatus.BAD_REQUEST, "bad_request", msg))
+        answer = told(Refused("bad_request", msg))
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         response = h11.Response(status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=b"Bad Request")
         for event in (response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from http import HTTPStatus
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,13 +36,14 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         if len(scope["raw_path"]) + len(scope["query_string"]) > TARGET_BYTES_MAX:
-            return told(Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "uri_too_long", f"more than {TARGET_BYTES_MAX} bytes"))
+            return told(Refused("uri_too_long", f"more than {TARGET_BYTES_MAX} bytes"))
         named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(named) == 1 and host_of(named[0]) in self._hosts:
             return None
         return told(
             Refused(
-                HTTPStatus.FORBIDDEN, "host_refused", "the Host header names another machine, or none",
+                "host_refused",
+                "the Host header names another machine, or none",
                 hint="call it by the address at which it listens; api_hosts allows further names",
             )
-        )  # fmt: skip
+        )

@@ -17,7 +17,6 @@ _TOLD = {
     400: "The question is wrong; asking again will not help.",
     403: "The Host header names another machine.",
     404: "There is no such row.",
-    408: "The request did not come to its end.",
     413: "More than an entry may have.",
     414: "Path and query are too long.",
     415: "The body is not called application/json.",
@@ -118,7 +117,7 @@ def _post() -> dict[str, Any]:
                 "content": {JSON: {"schema": named("Accepted"), "examples": {"sale": {"value": ACCEPTED_EXAMPLE}}}},
             }
         }
-        | _refusals(400, 403, 408, 413, 414, 415, 503),
+        | _refusals(400, 403, 413, 414, 415, 503),
     }
 
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from storenode.api.problems import Refused
 from storenode.outbox import Outbox
 
 BUSY_TIMEOUT_S = 1.0
+
 
 class _Posted(msgspec.Struct, forbid_unknown_fields=True):
     type: str
@@ -82,11 +82,9 @@ class Posting:
 
 def _unanswered(waiting: Future[dict[str, Any]]) -> Refused:
     if waiting.cancel():
-        return Refused(
-            HTTPStatus.SERVICE_UNAVAILABLE, "outbox_busy", "the outbox is busy; nothing was appended", hint="try again"
-        )
+        return Refused("outbox_busy", "the outbox is busy; nothing was appended", hint="try again")
     return Refused(
-        HTTPStatus.SERVICE_UNAVAILABLE, "outcome_unknown",
+        "outcome_unknown",
         f"the disk has not answered within {ANSWER_WITHIN_S:g} s; the entry may have been accepted",
         hint="storenode outbox lists what was",
-    )  # fmt: skip
+    )

@@ -60,7 +60,7 @@ class Api:
                 ("GET", "/openapi.json", self._openapi),
             )
         ]
-        self.app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
         self.app.router.redirect_slashes = False
 
     async def _product(self, request: Request) -> Response:
@@ -101,7 +101,7 @@ class Api:
         verdict = health.exit_code(state)
         if verdict == health.UNUSABLE or (demanded and verdict != health.LIVE):
             code = "not_usable" if verdict == health.UNUSABLE else "not_fresh"
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, code, f"this store is {state}", hint="storenode status")
+            raise Refused(code, f"this store is {state}", hint="storenode status")
         return document({"state": state, "usable": True, "fresh": verdict == health.LIVE})
 
     async def _exposition(self, request: Request) -> Response:
@@ -121,6 +121,17 @@ class Api:
         parameters(request)
         return validated(request, openapi.document())
 
+    async def _no_route(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            told = Refused("method_not_allowed", f"{request.method} is not for this route")
+        else:
+            told = Refused("not_found", "there is no such route", hint="GET /openapi.json lists them")
+        response = problems.told(told)
+        response.headers.update(error.headers or {})
+        self._metrics.observe("other", response.status_code, 0.0)
+        return response
+
     def _standing(self, db: sqlite3.Connection) -> dict[str, Any]:
         """The status document."""
         found = readers.status(self._settings.db, db) | {"outbox": outbox_status(self._settings.outbox_path)}
@@ -139,9 +150,7 @@ class Api:
                 response = problems.told(problems.refused(error))
             except Exception:
                 log.exception("request.failed", route=path)
-                response = problems.told(
-                    Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "this is a bug of ours", hint="see the log")
-                )
+                response = problems.told(Refused("failed", "this is a bug of ours", hint="see the log"))
             self._metrics.observe(path, response.status_code, time.perf_counter() - began_s)
             return response
 
@@ -163,14 +172,3 @@ def _at_s(text: str) -> int:
         if " " in text:
             raise BadArgument(str(error), hint="a + in a URL is a blank: write %2B01:00, or Z") from None
         raise
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        told = Refused(error.status_code, "method_not_allowed", f"{request.method} is not for this route")
-    else:
-        told = Refused(error.status_code, "not_found", "there is no such route", hint="GET /openapi.json lists them")
-    response = problems.told(told)
-    response.headers.update(error.headers or {})
-    return response

@@ -7,6 +7,7 @@ from typing import Any
 
 from contract.contexts import PRODUCT
 from contract.limits import ENTRY_TYPE_CHARS_MAX, KEY_CHARS_MAX
+from storenode.api.problems import CODES
 from storenode.core.health import STATES
 
 Schema = dict[str, Any]
@@ -17,6 +18,7 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 COUNT_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 0}
 TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC, whole seconds"}
 TIME_OR_NULL: Schema = TIME | {"type": ["string", "null"]}
+CODE: Schema = {"type": "string", "enum": list(CODES)}
 STATE: Schema = {"type": "string", "enum": list(STATES)}
 SKU: Schema = {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX}
 MINOR: Schema = {"type": "integer", "minimum": 0, "description": "in the currency's minor unit"}
@@ -137,7 +139,7 @@ SCHEMAS: dict[str, Schema] = {
         "The entry is on disk; (epoch, seq) is its name for ever.", ACCEPTED_EXAMPLE,
     ),
     "Error": exact(
-        {"error": exact({"code": TEXT, "message": TEXT, "hint": TEXT}, "`code` for programs, the rest for people.")},
+        {"error": exact({"code": CODE, "message": TEXT, "hint": TEXT}, "`code` for programs, the rest for people.")},
         "Every answer of 400 and above.", ERROR_EXAMPLE,
     ),
 }  # fmt: skip
