@@ -22,7 +22,7 @@ from typing import TypeVar
 from storenode.api.limits import DEADLINE_S
 from storenode.api.problems import TookTooLong
 from storenode.errors import ReplicaDamaged, ReplicaMissing
-from storenode.replica import translated
+from storenode.replicafile import translated
 from storenode.schema import APPLICATION_ID
 
 T = TypeVar("T")
