@@ -80,7 +80,7 @@ def run(settings: Settings, *, supervised: bool) -> None:
             timeout_graceful_shutdown=STOP_S, h11_max_incomplete_event_size=HEADER_BYTES_MAX, backlog=BACKLOG,
         )
     )  # fmt: skip
-    with _bound(address) as listener:
+    with bound(address) as listener:
         if supervised:
             threading.Thread(target=_await_end_of_input, args=(server,), name="supervised", daemon=True).start()
         log.info("api.started", address=str(address), pid=os.getpid())
@@ -89,7 +89,7 @@ def run(settings: Settings, *, supervised: bool) -> None:
 
 
 @contextlib.contextmanager
-def _bound(address: Address) -> Iterator[socket.socket]:
+def bound(address: Address) -> Iterator[socket.socket]:
     """A socket at the address; a unix socket's file goes with it."""
     # asyncio sets TCP_NODELAY only on what calls itself TCP; without it every answer takes 40 ms (traps of Nagle).
     protocol = 0 if address.path else socket.IPPROTO_TCP

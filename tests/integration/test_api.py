@@ -199,6 +199,7 @@ def test_entries_go_where_the_outbox_is_now(server: ApiServer, till: httpx.Clien
     assert till.post("/outbox", json={"type": "t", "data": 1}).json()["seq"] == 1
     for file in server.outbox.parent.glob("outbox.db*"):
         file.rename(file.with_name(f"old-{file.name}"))
+    Outbox(server.outbox).close()
     assert till.post("/outbox", json={"type": "t", "data": 2}).json()["seq"] == 1
     with Outbox(server.outbox) as outbox:
         assert [entry.data for entry in outbox.after(0, 10)[0]] == ["2"]
