@@ -14,7 +14,6 @@ _OF_A_STREAM = (
     ("head_seq", "Newest seq that HQ is known to have."),
     ("lag_events", "Events between the two."),
     ("stale_seconds", "Seconds since the replica was known to be at HQ's head."),
-    ("rows", "Rows of the stream in the replica."),
     ("quarantined", "Entities that are set aside."),
 )
 

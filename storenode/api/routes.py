@@ -30,7 +30,7 @@ from storenode.commands.way_back import outbox_status
 from storenode.config import Settings
 from storenode.core import exposition, health
 from storenode.core.moments import seconds_of
-from storenode.errors import BadArgument, NotFound, StorenodeError
+from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
 
 log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class Api:
 
     async def _status(self, request: Request) -> Response:
         parameters(request)
-        return document(await self._pool.ask(self._standing))
+        return document(await self._pool.ask(partial(self._standing, counted=True)))
 
     async def _health(self, request: Request) -> Response:
         demanded = whole(parameters(request, "fresh").get("fresh", "0"), "fresh", 0, 1)
@@ -107,7 +107,7 @@ class Api:
     async def _exposition(self, request: Request) -> Response:
         parameters(request)
         try:
-            standing = await self._pool.ask(self._standing)
+            standing = await self._pool.ask(partial(self._standing, counted=False))
         except StorenodeError:
             standing = None  # what is told of the API itself is told all the same
         return Response(self._metrics.page(standing), headers={"content-type": exposition.CONTENT_TYPE})
@@ -132,9 +132,13 @@ class Api:
         self._metrics.observe("other", response.status_code, 0.0)
         return response
 
-    def _standing(self, db: sqlite3.Connection) -> dict[str, Any]:
-        """The status document."""
-        found = readers.status(self._settings.db, db) | {"outbox": outbox_status(self._settings.outbox_path)}
+    def _standing(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
+        """The status document; with `rows`, which a scrape every few seconds need not pay for, or without."""
+        try:
+            found = readers.status(self._settings.db, db, counted=counted)
+        except FileNotFoundError as error:  # set aside this very moment
+            raise ReplicaMissing(str(error), hint="storenode status") from error
+        found["outbox"] = outbox_status(self._settings.outbox_path)
         return {"store_id": found.pop("store_id"), "state": health.overall(found["streams"]), **found}
 
     def _answered(self, path: str, handler: Handler) -> Handler:
