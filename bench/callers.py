@@ -14,9 +14,12 @@ WARM_UP = 20
 """Answers of each client that do not count."""
 
 
-async def _client(port: int, number: int, pause_s: float, end_s: float, skus: list[str]) -> tuple[list[float], int]:
+async def _client(
+    port: int, number: int, clients: int, pause_s: float, end_s: float, skus: list[str]
+) -> tuple[list[float], int]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     took_ms, failed, asked = [], 0, number * 997
+    await asyncio.sleep(pause_s * number / clients)  # tills do not scan in step
     while time.perf_counter() < end_s:
         asked += 1
         began_s = time.perf_counter()
@@ -34,7 +37,7 @@ async def _client(port: int, number: int, pause_s: float, end_s: float, skus: li
 
 async def _all(port: int, clients: int, pause_s: float, seconds: float, skus: list[str]) -> dict[str, float]:
     end_s = time.perf_counter() + seconds
-    found = await asyncio.gather(*(_client(port, n, pause_s, end_s, skus) for n in range(clients)))
+    found = await asyncio.gather(*(_client(port, n, clients, pause_s, end_s, skus) for n in range(clients)))
     ordered = sorted(t for took_ms, _ in found for t in took_ms)
     return {
         "count": len(ordered),

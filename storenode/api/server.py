@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import socket
 import stat
@@ -80,6 +81,8 @@ def run(settings: Settings, *, supervised: bool) -> None:
             timeout_graceful_shutdown=STOP_S, h11_max_incomplete_event_size=HEADER_BYTES_MAX, backlog=BACKLOG,
         )
     )  # fmt: skip
+    gc.collect()
+    gc.freeze()  # what was imported is never garbage; a full collection would hold up every request that is in
     with bound(address) as listener:
         if supervised:
             threading.Thread(target=_await_end_of_input, args=(server,), name="supervised", daemon=True).start()
