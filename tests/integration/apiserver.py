@@ -67,7 +67,7 @@ class ApiServer:
         self.port = free_port()
         self.address = address or f"127.0.0.1:{self.port}"
         self.outbox = db.with_name("outbox.db")
-        self.log = db.with_name("api.log")
+        self.log = db.with_name(f"api-{self.port}.log")
         environ = os.environ | {"STORENODE_DB": str(db), "STORENODE_OUTBOX": str(self.outbox)} | settings
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

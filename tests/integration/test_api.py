@@ -28,27 +28,44 @@ MILK_PRICE = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
 @pytest.fixture
-def replica(tmp_path: Path) -> Iterator[Replica]:
-    """A replica whose daemon is at work: somebody holds its lock."""
-    replica = filled(tmp_path / "replica.db")
+def replica(place: Path) -> Iterator[Replica]:
+    """A new replica, in place of the last test's, whose daemon is at work: somebody holds its lock."""
+    for left in place.glob("*.db*"):
+        left.unlink()
+    replica = filled(place / "replica.db")
     lock = lock_instance(Path(f"{replica.path}.lock"))
     assert lock is not None
     with lock, closing(replica.connection):
         yield replica
 
 
+@pytest.fixture(scope="module")
+def shared(place: Path) -> Iterator[ApiServer]:
+    """One server for all tests that do not end it: it opens each test's replica by itself."""
+    server = ApiServer(place / "replica.db")
+    yield server
+    assert server.stop() == 0
+    assert server.events() == ["api.started", "api.stopped"]
+
+
+@pytest.fixture
+def till(shared: ApiServer, replica: Replica) -> Iterator[httpx.Client]:
+    with shared.client() as client:
+        yield client
+
+
 @pytest.fixture
 def server(replica: Replica) -> Iterator[ApiServer]:
+    """A server of the test's own."""
     server = ApiServer(replica.path)
     yield server
     server.stop(signal.SIGKILL)
-
-
-@pytest.fixture
-def till(server: ApiServer) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
 
 
 def test_a_product_is_found_by_sku_and_by_gtin_with_its_price(till: httpx.Client) -> None:
@@ -155,9 +172,10 @@ def test_the_next_step_of_a_schedule_is_a_new_answer_though_nothing_was_applied(
         assert (again.status_code, "400" in again.text) == (200, True), path
 
 
-def test_an_entry_is_accepted_once_it_is_on_disk(server: ApiServer, till: httpx.Client) -> None:
+def test_an_entry_is_accepted_once_it_is_on_disk(server: ApiServer) -> None:
     text = '{"type": "sale.total", "data": {"minor": 1299, "rate": 1.10}}'
-    answer = till.post("/outbox", content=text, headers={"content-type": "application/json; charset=utf-8"})
+    with server.client() as till:
+        answer = till.post("/outbox", content=text, headers={"content-type": "application/json; charset=utf-8"})
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     with Outbox(server.outbox) as outbox:
         epoch, (entry,) = outbox.standing().epoch, outbox.after(0, 10)[0]
@@ -194,14 +212,14 @@ def test_what_was_answered_with_201_survives_kill_9_of_the_api_under_load(server
     assert len(held) == len(set(held)) <= len(accepted) + len(tills)
 
 
-def test_entries_go_where_the_outbox_is_now(server: ApiServer, till: httpx.Client) -> None:
+def test_entries_go_where_the_outbox_is_now(shared: ApiServer, till: httpx.Client) -> None:
     """An outbox that was moved away is nobody's: what went into it would be lost, though it was acknowledged."""
     assert till.post("/outbox", json={"type": "t", "data": 1}).json()["seq"] == 1
-    for file in server.outbox.parent.glob("outbox.db*"):
+    for file in shared.outbox.parent.glob("outbox.db*"):
         file.rename(file.with_name(f"old-{file.name}"))
-    Outbox(server.outbox).close()
+    Outbox(shared.outbox).close()
     assert till.post("/outbox", json={"type": "t", "data": 2}).json()["seq"] == 1
-    with Outbox(server.outbox) as outbox:
+    with Outbox(shared.outbox) as outbox:
         assert [entry.data for entry in outbox.after(0, 10)[0]] == ["2"]
 
 
@@ -250,7 +268,7 @@ def test_a_file_that_is_no_replica_is_503(tmp_path: Path) -> None:
 
 
 def test_a_question_that_takes_too_long_is_ended_and_others_are_answered_meanwhile(
-    till: httpx.Client, server: ApiServer, replica: Replica
+    till: httpx.Client, shared: ApiServer, replica: Replica
 ) -> None:
     replica.connection.executescript(
         "DROP VIEW freshness; CREATE VIEW freshness AS WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)"
@@ -260,7 +278,7 @@ def test_a_question_that_takes_too_long_is_ended_and_others_are_answered_meanwhi
     ended: list[str] = []
 
     def ask() -> None:
-        with server.client() as another:
+        with shared.client() as another:
             answer = another.get("/status")
             ended.append(f"{answer.status_code} {answer.json()['error']['code']}")
 
@@ -277,11 +295,12 @@ def test_a_question_that_takes_too_long_is_ended_and_others_are_answered_meanwhi
     assert till.get("/search?q=milk").status_code == 200
 
 
-def test_metrics_are_what_prometheus_reads(till: httpx.Client, replica: Replica) -> None:
-    till.get("/prices/4011")
-    till.get("/prices/none")
-    till.post("/outbox", json={"type": "t", "data": None})
-    answer = till.get("/metrics")
+def test_metrics_are_what_prometheus_reads(server: ApiServer) -> None:
+    with server.client() as till:
+        till.get("/prices/4011")
+        till.get("/prices/none")
+        till.post("/outbox", json={"type": "t", "data": None})
+        answer = till.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
     for line in (
@@ -316,8 +335,8 @@ def test_over_a_unix_socket_the_group_may_ask_and_a_killed_servers_socket_is_no_
     assert server.events()[-2:] == ["api.started", "api.stopped"]
 
 
-def test_two_servers_never_share_an_address(server: ApiServer, replica: Replica, tmp_path: Path) -> None:
-    server.port, second = server.port, ApiServer(replica.path, server.address)
+def test_two_servers_never_share_an_address(shared: ApiServer, replica: Replica, tmp_path: Path) -> None:
+    second = ApiServer(replica.path, shared.address)
     assert second.process.wait(20) == 1
     assert "hint: stop the other program" in second.log.read_text()
     (tmp_path / "file").write_text("precious")
