@@ -68,18 +68,18 @@ broker:
 			mosquitto >/dev/null || echo "mosquitto cannot be installed: its tests are left out"; \
 	else echo "mosquitto is not installed: its tests are left out (apt-get install mosquitto)"; fi
 
-# Tools of the torture and system suites; each test that lacks one is left out and says so.
-APT_INSTALL = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
+# Tools of the torture and system suites; a test that lacks one is left out and says so.
+# $(1): commands that must be there; $(2): the packages that bring them.
+need = @for tool in $(1); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -z "$$missing" ]; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "installing $(2)"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null \
+	|| echo "cannot be installed; what needs them is left out:$$missing"; else echo "left out is what needs:$$missing"; fi
 
 faults:
-	@PATH="$$PATH:/usr/sbin:/sbin"; command -v strace nft xfs_io mkfs.ext4 losetup ip >/dev/null 2>&1 && \
-	command -v nft >/dev/null && command -v xfs_io >/dev/null || { $(APT_INSTALL) \
-		strace nftables xfsprogs e2fsprogs mount iproute2 >/dev/null; fi; } || echo "some tools cannot be installed"
+	$(call need,strace nft xfs_io mkfs.ext4 losetup ip,strace nftables xfsprogs e2fsprogs mount iproute2)
 
 containers:
-	@PATH="$$PATH:/usr/sbin:/sbin"; command -v systemd-nspawn >/dev/null && command -v debootstrap >/dev/null || { \
-		$(APT_INSTALL) systemd-container debootstrap >/dev/null; fi; } || echo "some tools cannot be installed"
+	$(call need,systemd-nspawn debootstrap,systemd-container debootstrap)
 
 clean: ## what make made
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results.json
