@@ -15,7 +15,7 @@ import click
 
 from contract.contexts import CONTEXTS
 from contract.streams import SCOPE_ALL
-from storenode.commands import way_back
+from storenode.commands import overrides, way_back
 from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
 from storenode.config import load
 from storenode.core import health
@@ -178,6 +178,7 @@ def _seconds(text: str) -> int:
     return int(found.timestamp())
 
 
+main.add_command(overrides.override)
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
 

@@ -27,6 +27,7 @@ from link.process import configure_logs, lock_instance, notify_supervisor, on_st
 from storenode.announcer import Announcer, last_will
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
 from storenode.jobs import Jobs
+from storenode.mirror import Mirror
 from storenode.orders import Orders
 from storenode.outbox import outbox_bell
 from storenode.replica import Replica
@@ -72,6 +73,7 @@ class Daemon:
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
+        self._mirror = Mirror(settings.outbox_path, self._replica, settings.store_id)
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
         self._jobs: Jobs | None = None
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
@@ -82,6 +84,7 @@ class Daemon:
     def run(self) -> None:
         """Follow HQ until SIGTERM or SIGINT."""
         on_stop(self._stop)
+        self._mirror.step(0, rung=True)
         self._beat(0, self._started_ms, pid=os.getpid())
         self._link.start()
         notify_supervisor("READY=1")
@@ -132,6 +135,7 @@ class Daemon:
             self._way_back(now_ms, wall_ms, rung=rung)
         except NotConnected:
             pass  # the Disconnected event is already on its way
+        self._mirror.step(now_ms, rung=rung)
         self._orders.obey()
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())

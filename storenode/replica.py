@@ -106,7 +106,7 @@ class Replica:
     def _configure(self, scopes: Sequence[str]) -> None:
         """Write down what is followed, and let go of what is followed no longer."""
         db, streams = self.connection, followed_streams(scopes)
-        db.execute("DELETE FROM scopes")
+        db.execute("DELETE FROM scopes WHERE rank < ?", (schema.OWN_RANK,))
         db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", list(scope_ranks(scopes).items()))
         db.executemany("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", [(str(s), EMPTY) for s in streams])
         self._search.follow(streams)
