@@ -50,7 +50,8 @@ class StoreOverride:
 
 def in_force(db: sqlite3.Connection, now_s: int, store: str | None = None) -> list[StoreOverride]:
     """Those that are not withdrawn, replaced or over at `now_s` (seconds since 1970), by store and sku."""
-    newest = dict(db.execute("SELECT store, epoch FROM (SELECT store, epoch, max(seen_at_ms) FROM outboxes GROUP BY store)"))
+    found = db.execute("SELECT store, epoch, max(seen_at_ms) FROM outboxes GROUP BY store")
+    newest = {name: epoch for name, epoch, _ in found}
     held: dict[tuple[str, str], StoreOverride] = {}
     for position, name, epoch, kind, received_at_ms, text in db.execute(
         "SELECT position, store, epoch, type, received_at_ms, data FROM entries"
@@ -61,8 +62,8 @@ def in_force(db: sqlite3.Connection, now_s: int, store: str | None = None) -> li
             continue
         try:
             if kind == OVERRIDE_SET:
-                found = _read(name, position, received_at_ms, text)
-                held[name, found.sku] = found
+                told = _read(name, position, received_at_ms, text)
+                held[name, told.sku] = told
             else:
                 held.pop((name, _withdrawn(text).sku), None)
         except (msgspec.MsgspecError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -20,6 +20,7 @@ from link.port import Link
 from storenode.core.intake import Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.core.pace import Pace
 from storenode.fetch import Fetch
+from storenode.journal import CATCH_UP, LIVE, Commit
 from storenode.replica import Replica
 from storenode.spool import Batch, Spool, unspooled
 
@@ -72,6 +73,7 @@ class Follower:
         self._pace = pace
         self._fetch = Fetch(stream, root, spool, link, pace)
         self._head_deadline_ms = 0
+        self._head_at_ms = 0
 
     @property
     def state(self) -> str:
@@ -132,6 +134,7 @@ class Follower:
         if decision.replace and self.position.epoch is not None and not self._forked:
             self._forked = True
             log.warning("rebuild.started", stream=str(self.stream), position=self.position.seq, head_seq=head.seq)
+        self._head_at_ms = wall_ms
         self._start(decision, now_ms)
         self._finish_if_complete(now_ms, wall_ms)
 
@@ -157,6 +160,7 @@ class Follower:
             ((list(b.rows), list(b.deleted)) for b in whole),
             replace=False,
             wall_ms=wall_ms,
+            commits=[Commit(LIVE, b.first, b.last, b.epoch, b.digest, b.at_ms, wall_ms) for b in whole],
         )
         log.info(
             "batch.applied", stream=str(self.stream), first_seq=whole[0].first, last_seq=last.last, rows=rows
@@ -234,7 +238,9 @@ class Follower:
         try:
             batches = unspooled(done, self._spool, self._root, self.stream)
             target = Position(head.epoch, head.seq, head.digest)
-            rows = self._commit(target, batches, replace=done.replace, wall_ms=wall_ms)
+            first = 1 if done.replace else self.position.seq + 1
+            origin = Commit(CATCH_UP, first, head.seq, head.epoch, head.digest, head.at_ms, self._head_at_ms)
+            rows = self._commit(target, batches, replace=done.replace, wall_ms=wall_ms, commits=[origin])
         except ContractViolation as violation:
             self._counters[f"rejected_{violation.reason}"] += 1
             log.warning("segment.rejected", stream=str(self.stream), reason=violation.reason, detail=violation.detail)
@@ -247,7 +253,9 @@ class Follower:
         self._spool.sweep(())
         self._arrive(now_ms, wall_ms)
 
-    def _commit(self, target: Position, batches: Iterable[Batch], *, replace: bool, wall_ms: int) -> int:
+    def _commit(
+        self, target: Position, batches: Iterable[Batch], *, replace: bool, wall_ms: int, commits: Sequence[Commit]
+    ) -> int:
         assert target.epoch is not None
         self.head_seq = max(self.head_seq, target.seq) if target.epoch == self.position.epoch else target.seq
         current = self.head_seq == target.seq
@@ -262,6 +270,7 @@ class Follower:
             batches=batches,
             replace=replace,
             now_ms=wall_ms,
+            commits=commits,
         )
         self.position = target
         self._counters["rows"] += rows

@@ -22,6 +22,7 @@ from contract.streams import Stream
 from storenode import schema
 from storenode.core.following import followed_streams, scope_ranks
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+from storenode.journal import CATCH_UP, Commit, Journal
 from storenode.search import SearchIndex
 
 BUSY_TIMEOUT_S = 5.0
@@ -76,6 +77,7 @@ class Replica:
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             self._search = SearchIndex(self.connection)
+            self._journal = Journal(self.connection)
             try:
                 self._open(scopes)
             except BaseException:
@@ -137,6 +139,7 @@ class Replica:
         batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
         replace: bool,
         now_ms: int,
+        commits: Sequence[Commit] = (),
     ) -> int:
         """
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
@@ -145,6 +148,7 @@ class Replica:
             batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
                 What lies at or before the present position is skipped.
             replace: the rows there are belong to another history and go.
+            commits: what is written down of where the rows came from; one of unknown origin if left out.
         """
         context, written = stream.declared, 0
         with translated(self.path), self._transaction():
@@ -156,6 +160,7 @@ class Replica:
             if replace:
                 if context is PRODUCT:
                     self._search.give_up()
+                self._journal.forget(str(stream))
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
                     "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL WHERE stream = ?", (str(stream),)
@@ -166,6 +171,8 @@ class Replica:
                 "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
                 (epoch, position, digest, head_seq, str(stream)),
             )
+            unknown = Commit(CATCH_UP, after + 1, position, epoch, digest, None, now_ms)
+            self._journal.record(str(stream), commits or [unknown], now_ms)
             if position >= head_seq:
                 self.connection.execute(
                     "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))

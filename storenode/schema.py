@@ -92,6 +92,13 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
         pk=("sku", "seq"),
         if_not_exists=True,
     )  # fmt: skip
+    # Where a row's seq came from: storenode/journal.py.
+    db.conn.execute(
+        "CREATE TABLE IF NOT EXISTS commits (stream TEXT NOT NULL, how TEXT NOT NULL, last_seq INTEGER NOT NULL,"
+        " first_seq INTEGER NOT NULL, epoch TEXT NOT NULL, digest TEXT NOT NULL, published_at_ms INTEGER,"
+        " received_at_ms INTEGER NOT NULL, applied_at_ms INTEGER NOT NULL,"
+        " PRIMARY KEY (stream, how, last_seq)) WITHOUT ROWID"
+    )
 
 
 def _create_views(db: sqlite_utils.Database) -> None:

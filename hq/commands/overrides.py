@@ -26,9 +26,14 @@ def overrides(*, store: str | None, as_json: bool) -> None:
     for each in found:
         amount = f"{decimal_text(each.amount_minor, each.currency)} {each.currency}"
         until = rfc3339(each.ends_at * 1000)
-        click.echo(f"{each.store:<20} {each.sku:<16}{amount:>14}  until {until}  {each.reason[:80]}")
+        click.echo(f"{each.store:<20} {_plain(each.sku):<16}{amount:>14}  until {until}  {_plain(each.reason[:80])}")
     if not found:
         click.echo("no store has told of an override in force", err=True)
+
+
+def _plain(text: str) -> str:
+    """What a store wrote, harmless on a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _document(each: told.StoreOverride) -> dict[str, str | int]:
