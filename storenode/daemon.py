@@ -25,6 +25,7 @@ from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.departures import Departures, sweep_spools
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
 from storenode.jobs import Jobs
 from storenode.mirror import Mirror
@@ -68,6 +69,8 @@ class Daemon:
         self._worker = Worker(
             settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
         )
+        self._departures = Departures(self._replica, self._worker.followers)
+        sweep_spools(_spools(settings.db), streams)
         self._orders = Orders(settings.db, self._replica, self._worker, self._inbox.wake)
         self._bell = _outbox_bell(settings)
         self._sender = Sender(
@@ -110,8 +113,7 @@ class Daemon:
         self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
-        db = self._settings.db
-        return FileSpool(db.with_name(f"{db.name}.spool") / stream.context / stream.scope)
+        return FileSpool(_spools(self._settings.db) / stream.context / stream.scope)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -136,6 +138,7 @@ class Daemon:
         except NotConnected:
             pass  # the Disconnected event is already on its way
         self._mirror.step(now_ms, rung=rung)
+        self._departures.step(now_ms, connected=self._worker.connected)
         self._orders.obey()
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
@@ -169,6 +172,10 @@ class Daemon:
         return dict(self._worker.counters + self._sender.counters) | {"dropped": self._inbox.dropped}
 
 
+def _spools(db: Path) -> Path:
+    return db.with_name(f"{db.name}.spool")
+
+
 def _outbox_bell(settings: Settings) -> Bell:
     """Bound by one daemon an outbox: two that send from one would lose entries of it."""
     try:
@@ -185,7 +192,7 @@ def _opened(settings: Settings) -> Replica:
     try:
         return Replica(settings.db, settings.scopes)
     except ReplicaDamaged as error:
-        served = settings.db.with_name(f"{settings.db.name}.spool").exists()
+        served = _spools(settings.db).exists()
         set_aside(settings.db, datetime.now(UTC), error, served_here=served)
     return Replica(settings.db, settings.scopes)
 

@@ -86,6 +86,11 @@ class Follower:
             return "offline"
         return "live" if self.phase is Phase.LIVE else "catching_up"
 
+    @property
+    def is_headless(self) -> bool:
+        """Whether HQ has been asked for a head that it may not have."""
+        return self.position.epoch is None and self.phase is Phase.AWAITING_HEAD
+
     def connected(self, now_ms: int) -> None:
         """A new connection: ask for what is live, then for the head."""
         self._forget_connection()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -16,11 +16,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
-from contract.contexts import CONTEXTS, PRODUCT, Context, Row
+from contract.contexts import PRODUCT, Context, Row
 from contract.digest import EMPTY
 from contract.streams import Stream
 from storenode import schema
-from storenode.core.following import followed_streams, scope_ranks
+from storenode.departures import Following
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
 from storenode.journal import CATCH_UP, Commit, Journal
 from storenode.search import SearchIndex
@@ -78,6 +78,7 @@ class Replica:
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             self._search = SearchIndex(self.connection)
             self._journal = Journal(self.connection)
+            self._following = Following(self.connection, self._search, self._journal)
             try:
                 self._open(scopes)
             except BaseException:
@@ -103,23 +104,17 @@ class Replica:
                 schema.create(db)
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
-            self._configure(scopes)
+            self._following.follow(scopes)
 
-    def _configure(self, scopes: Sequence[str]) -> None:
-        """Write down what is followed, and let go of what is followed no longer."""
-        db, streams = self.connection, followed_streams(scopes)
-        db.execute("DELETE FROM scopes WHERE rank < ?", (schema.OWN_RANK,))
-        db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", list(scope_ranks(scopes).items()))
-        db.executemany("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", [(str(s), EMPTY) for s in streams])
-        self._search.follow(streams)
-        there = [name for (name,) in db.execute("SELECT stream FROM streams")]
-        for name in set(there) - {str(s) for s in streams}:
-            context, _, scope = name.partition("/")
-            if context == PRODUCT.name:
-                self._search.give_up()
-            if context in CONTEXTS:
-                db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
-            db.execute("DELETE FROM streams WHERE stream = ?", (name,))
+    def departing(self) -> list[str]:
+        """Streams that are followed no longer, and whose rows readers still need."""
+        with translated(self.path):
+            return [name for (name,) in self.connection.execute("SELECT stream FROM departing ORDER BY stream")]
+
+    def let_go(self, missing: Collection[str]) -> list[str]:
+        """Remove the departing rows that nobody needs any more; `missing`: streams that HQ does not seem to have."""
+        with translated(self.path), self._transaction():
+            return self._following.let_go(missing)
 
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):

@@ -92,6 +92,10 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
         pk=("sku", "seq"),
         if_not_exists=True,
     )  # fmt: skip
+    # Streams that were followed, and whose rows are served until others take their place: storenode/departures.py.
+    db.table("departing").create(
+        {"stream": str, "epoch": str, "position": int, "digest": str, "head_seq": int}, pk="stream", if_not_exists=True
+    )
     # Where a row's seq came from: storenode/journal.py.
     db.conn.execute(
         "CREATE TABLE IF NOT EXISTS commits (stream TEXT NOT NULL, how TEXT NOT NULL, last_seq INTEGER NOT NULL,"
