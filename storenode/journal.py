@@ -20,7 +20,10 @@ PRUNE_EVERY = 500
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The changes `first_seq..last_seq` as they came in; `digest` is the stream's after them."""
+    """The changes `first_seq..last_seq` as they came in, but for those known before; `digest`: the stream's after.
+
+    `received_at_ms`: when all of it was here.
+    """
 
     how: str
     first_seq: int
@@ -38,16 +41,17 @@ class Journal:
         self._db = connection
         self._until_pruned: Counter[str] = Counter()
 
-    def record(self, stream: str, commits: Sequence[Commit], applied_at_ms: int) -> None:
+    def record(self, stream: str, commits: Sequence[Commit], after: int, applied_at_ms: int) -> None:
+        """Write down what brought the stream forward from `after`."""
         self._db.executemany(
             "INSERT OR REPLACE INTO commits VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
-                    stream, c.how, c.last_seq, c.first_seq, c.epoch, c.digest, c.published_at_ms, c.received_at_ms,
-                    applied_at_ms,
+                    stream, c.how, c.last_seq, max(c.first_seq, after + 1), c.epoch, c.digest, c.published_at_ms,
+                    c.received_at_ms, applied_at_ms,
                 )
                 for c in commits
-                if c.first_seq <= c.last_seq
+                if c.last_seq > after
             ],
         )  # fmt: skip
         self._until_pruned[stream] -= len(commits)

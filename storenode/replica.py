@@ -20,8 +20,8 @@ from contract.contexts import PRODUCT, Context, Row
 from contract.digest import EMPTY
 from contract.streams import Stream
 from storenode import schema
-from storenode.departures import Following
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+from storenode.following import Following
 from storenode.journal import CATCH_UP, Commit, Journal
 from storenode.search import SearchIndex
 
@@ -42,11 +42,12 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Where the replica stands in a stream; epoch None: never bootstrapped."""
+    """Where the replica stands in a stream; epoch None: never bootstrapped. `doubt`: why it is to be rebuilt."""
 
     epoch: str | None
     position: int
     digest: str
+    doubt: str | None = None
 
 
 @contextmanager
@@ -106,22 +107,17 @@ class Replica:
                 schema.upgrade(db, version)
             self._following.follow(scopes)
 
-    def departing(self) -> list[str]:
-        """Streams that are followed no longer, and whose rows readers still need."""
-        with translated(self.path):
-            return [name for (name,) in self.connection.execute("SELECT stream FROM departing ORDER BY stream")]
-
-    def let_go(self, missing: Collection[str]) -> list[str]:
-        """Remove the departing rows that nobody needs any more; `missing`: streams that HQ does not seem to have."""
+    def let_go(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
+        """Remove the rows of departing streams that are not needed; see storenode/following.py."""
         with translated(self.path), self._transaction():
             return self._following.let_go(missing)
 
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
             row = self.connection.execute(
-                "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
+                "SELECT epoch, position, digest, doubt FROM streams WHERE stream = ?", (str(stream),)
             ).fetchone()
-        return StreamState(row[0], row[1], row[2] or EMPTY) if row else StreamState(None, 0, EMPTY)
+        return StreamState(row[0], row[1], row[2] or EMPTY, row[3]) if row else StreamState(None, 0, EMPTY)
 
     def apply(
         self,
@@ -134,6 +130,7 @@ class Replica:
         batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
         replace: bool,
         now_ms: int,
+        reason: str = "",
         commits: Sequence[Commit] = (),
     ) -> int:
         """
@@ -142,7 +139,7 @@ class Replica:
         Args:
             batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
                 What lies at or before the present position is skipped.
-            replace: the rows there are belong to another history and go.
+            replace: the rows there are go, for this `reason`.
             commits: what is written down of where the rows came from; one of unknown origin if left out.
         """
         context, written = stream.declared, 0
@@ -158,16 +155,18 @@ class Replica:
                 self._journal.forget(str(stream))
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
-                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL WHERE stream = ?", (str(stream),)
-                )
+                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL, doubt = NULL,"
+                    " rebuilt_at_ms = iif(epoch IS NULL, NULL, ?), rebuild_reason = iif(epoch IS NULL, NULL, ?)"
+                    " WHERE stream = ?", (now_ms, reason, str(stream)),
+                )  # fmt: skip
             for rows, deleted in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
             self.connection.execute(
                 "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
                 (epoch, position, digest, head_seq, str(stream)),
             )
-            unknown = Commit(CATCH_UP, after + 1, position, epoch, digest, None, now_ms)
-            self._journal.record(str(stream), commits or [unknown], now_ms)
+            unknown = Commit(CATCH_UP, 1, position, epoch, digest, None, now_ms)
+            self._journal.record(str(stream), commits or [unknown], after, now_ms)
             if position >= head_seq:
                 self.connection.execute(
                     "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))
@@ -193,6 +192,11 @@ class Replica:
                 " VALUES(1, ?, ?, ?, ?, ?, ?)",
                 (store_id, pid, int(connected), started_at_ms, now_ms, json.dumps(dict(counters))),
             )
+
+    def doubt(self, stream: Stream, reason: str) -> None:
+        """Write down that the stream is to be rebuilt, so that a crash does not forget it."""
+        with translated(self.path):
+            self.connection.execute("UPDATE streams SET doubt = ? WHERE stream = ?", (reason, str(stream)))
 
     def set_verified(self, stream: Stream, *, ok: bool, at_ms: int) -> None:
         with translated(self.path):
@@ -223,6 +227,14 @@ class Replica:
     def is_search_ready(self) -> bool:
         """Whether the search index has every row."""
         return self._search.is_ready()
+
+    def check_search(self) -> bool:
+        """Prove the search index; one that drifted will be rebuilt. False if so."""
+        with translated(self.path), self._transaction():
+            drifted = self._search.has_drifted()
+            if drifted:
+                self._search.give_up()
+        return not drifted
 
     def feed_search(self) -> int:
         """Bring the search index nearer to the rows, in a transaction of its own; returns the rows taken in."""
