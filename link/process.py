@@ -102,7 +102,7 @@ def is_locked(descriptor: int) -> bool:
 
 
 def on_reload(flag: Callable[[], None]) -> None:
-    """Call `flag` on SIGHUP; it may only set something and wake a loop. A terminal that hangs up still ends a daemon."""
+    """Call `flag` on SIGHUP; it may only set something and wake a loop. A terminal that hangs up still ends it."""
     if sys.stdin is None or not sys.stdin.isatty():
         signal.signal(signal.SIGHUP, lambda _number, _frame: flag())
 
