@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     Tell why SKU costs what it costs at `at_s` (seconds since 1970; None: now).
 
     Returns:
-        `{"sku", "at", "rule", "price", "effective_at", "candidates"}`; see the operating guide for the keys.
+        `{"sku", "at", "rule", "price", "effective_at", "candidates", "held"}`; see the operating guide for the keys.
 
     Raises:
         NotFound: the replica has no price line of that SKU at all.
@@ -42,6 +43,7 @@ def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
             raise NotFound(f"no price line of {sku} in this replica", hint="is it fresh? storenode status")
         own = [each for each in read_if_there(db) if each.sku == sku]
         told = [_told(db, each, own) for each in candidates(lines, at)]
+        held = _held(db, sku)
     won = next((each for each in told if each["won"]), None)
     names = ("amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
     return {
@@ -51,6 +53,7 @@ def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
         "price": {"sku": sku} | {name: won[name] for name in names} if won else None,
         "effective_at": _effective(reigns_since(lines, at), won["commit"] if won else None),
         "candidates": told,
+        "held": held,
     }
 
 
@@ -68,6 +71,20 @@ def _told(db: sqlite3.Connection, each: Candidate, own: list[Override]) -> dict[
         behind = next((o for o in own if (o.starts_at, o.ends_at) == (step.starts_at, step.ends_at)), None)
         return found | {"commit": None, "override": _own(behind) if behind else None}
     return found | {"commit": _commit(db, stream, line.seq), "override": None}
+
+
+def _held(db: sqlite3.Connection, sku: str) -> list[dict[str, Any]]:
+    """Newer versions of the SKU's lines that break a rule and are in quarantine, not served."""
+    keys = [json.dumps([sku, kind]) for kind in PRICE.keys[1].choices]
+    rows = db.execute(
+        f"SELECT stream, key, seq, reason, at_ms FROM quarantine WHERE key IN ({', '.join('?' * len(keys))})"
+        " AND stream LIKE ? ORDER BY stream, key",
+        (*keys, f"{PRICE.name}/%"),
+    )
+    return [
+        {"stream": stream, "kind": json.loads(key)[1], "seq": seq, "reason": reason, "at": _moment(at_ms)}
+        for stream, key, seq, reason, at_ms in rows
+    ]
 
 
 def _commit(db: sqlite3.Connection, stream: str, seq: int) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ class Follower:
     @property
     def standing(self) -> str:
         """What HQ is told anew when it changes."""
-        return f"{self.state}/{self.life}"
+        return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}"
 
     def connected(self, now_ms: int) -> None:
         """A new connection: ask for what is live, then for the head."""
@@ -176,7 +176,7 @@ class Follower:
         last = whole[-1]
         rows = self._commit(
             [Commit(LIVE, b.first, b.last, b.epoch, b.digest, b.at_ms, wall_ms) for b in whole],
-            ((list(b.rows), list(b.deleted)) for b in whole),
+            ((b.rows, b.deleted, b.held) for b in whole),
             replace=None,
             wall_ms=wall_ms,
         )

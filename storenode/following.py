@@ -17,7 +17,7 @@ from storenode.core.following import followed_streams, scope_ranks
 from storenode.journal import Journal
 from storenode.search import SearchIndex
 
-_KEPT = "stream, epoch, position, digest, head_seq, doubt"
+_KEPT = "stream, epoch, position, digest, head_seq, doubt, quarantined"
 
 
 class Following:

@@ -25,7 +25,8 @@ from contract.limits import STEPS_MAX
 from contract.schedule import Step
 from storenode import schema
 from storenode.overrides import COLUMNS, Override, read
-from storenode.replica import Replica, translated
+from storenode.replica import Replica
+from storenode.replicafile import translated
 
 log = structlog.get_logger()
 

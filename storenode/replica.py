@@ -18,11 +18,14 @@ from typing import cast
 
 from contract.contexts import PRODUCT, Context, Row
 from contract.digest import EMPTY
+from contract.rows import Held
 from contract.streams import Stream
 from storenode import schema
-from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+from storenode.errors import ReplicaDamaged
 from storenode.following import Following
 from storenode.journal import CATCH_UP, Commit, Journal
+from storenode.quarantine import Quarantine
+from storenode.replicafile import translated
 from storenode.search import SearchIndex
 
 BUSY_TIMEOUT_S = 5.0
@@ -36,9 +39,8 @@ ROWS_PER_STATEMENT = 32
 CLOSING_BUSY_TIMEOUT_MS = 200
 """A clean stop does not wait for readers."""
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
+Batch = tuple[Sequence[Row], Sequence[Row]] | tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
+"""As `storenode.spool.Batch`; nothing is held where the third part is left out."""
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
@@ -48,22 +50,6 @@ class StreamState:
     position: int
     digest: str
     doubt: str | None = None
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            raise ReplicaDamaged(
-                f"{path} is not a sound replica: {error}", hint="stop storenode, move the file away, start it again"
-            ) from error
-        if code in _BUSY:
-            raise ReplicaBusy(f"{path} is locked by another program", hint="find it with: fuser -v FILE") from error
-        raise ReplicaUnwritable(f"{path}: {error}", hint="check free space and permissions") from error
 
 
 class Replica:
@@ -80,6 +66,7 @@ class Replica:
             self._search = SearchIndex(self.connection)
             self._journal = Journal(self.connection)
             self._following = Following(self.connection, self._search, self._journal)
+            self._quarantine = Quarantine(self.connection)
             try:
                 self._open(scopes)
             except BaseException:
@@ -127,7 +114,7 @@ class Replica:
         position: int,
         digest: str,
         head_seq: int,
-        batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
+        batches: Iterable[Batch],
         replace: bool,
         now_ms: int,
         reason: str = "",
@@ -137,7 +124,8 @@ class Replica:
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
 
         Args:
-            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
+            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`, and what is held, if
+                anything; batches in order of seq.
                 What lies at or before the present position is skipped.
             replace: the rows there are go, for this `reason`.
             commits: what is written down of where the rows came from; one of unknown origin if left out.
@@ -153,14 +141,16 @@ class Replica:
                 if context is PRODUCT:
                     self._search.give_up()
                 self._journal.forget(str(stream))
+                self._quarantine.empty(stream)
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
                     "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL, doubt = NULL,"
                     " rebuilt_at_ms = iif(epoch IS NULL, NULL, ?), rebuild_reason = iif(epoch IS NULL, NULL, ?)"
                     " WHERE stream = ?", (now_ms, reason, str(stream)),
                 )  # fmt: skip
-            for rows, deleted in batches:
+            for rows, deleted, *held in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
+                self._quarantine.settle(stream, rows, deleted, held[0] if held else (), after, now_ms)
             self.connection.execute(
                 "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
                 (epoch, position, digest, head_seq, str(stream)),
@@ -171,6 +161,7 @@ class Replica:
                 self.connection.execute(
                     "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))
                 )
+        self._quarantine.committed()
         return written
 
     def note(self, stream: Stream, *, state: str, head_seq: int, as_of_ms: int | None) -> None:
@@ -203,6 +194,10 @@ class Replica:
             self.connection.execute(
                 "UPDATE streams SET verified_at_ms = ?, verified_ok = ? WHERE stream = ?", (at_ms, int(ok), str(stream))
             )
+
+    def quarantined(self, stream: Stream) -> int:
+        """How many entities' newest versions are held."""
+        return len(self._quarantine.known(stream))
 
     def wal_bytes(self) -> int:
         try:
@@ -272,6 +267,7 @@ class Replica:
             yield
             self.connection.execute("COMMIT")
         except BaseException:
+            self._quarantine.rolled_back()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise

@@ -97,9 +97,13 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
     )  # fmt: skip
     # Streams that were followed, and whose rows are served until others take their place: storenode/departures.py.
     db.table("departing").create(
-        {"stream": str, "epoch": str, "position": int, "digest": str, "head_seq": int, "doubt": str}, pk="stream",
+        {
+            "stream": str, "epoch": str, "position": int, "digest": str, "head_seq": int, "doubt": str,
+            "quarantined": int,
+        },
+        pk="stream",
         if_not_exists=True,
-    )
+    )  # fmt: skip
     # Where a row's seq came from: storenode/journal.py.
     db.conn.execute(
         "CREATE TABLE IF NOT EXISTS commits (stream TEXT NOT NULL, how TEXT NOT NULL, last_seq INTEGER NOT NULL,"

@@ -37,6 +37,8 @@ def explain(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> No
         click.echo(f"     {'won' if each['won'] else 'not'}: {each['why']}")
         for line in _origin(each):
             click.echo(f"     {line}")
+    for each in found["held"]:
+        click.echo(f"in quarantine: the {each['kind']} price of {each['stream']}, seq {each['seq']}: {each['reason']}")
     click.echo(f"rule: {found['rule']}")
 
 

@@ -123,6 +123,19 @@ def test_a_sku_without_a_price_now_is_explained_and_one_without_a_line_is_not_fo
     assert (missing.exit_code, missing.stderr.splitlines()[0]) == (1, "error: no price line of 4012 in this replica")
 
 
+def test_a_version_in_quarantine_is_said(replica: Replica) -> None:
+    put(replica, ALL, [line(1, "regular", "[[1700000000,null,199]]")], commit(LIVE, 1, 1))
+    assert told(replica, "4011")["held"] == []
+    replica.connection.executemany(
+        "INSERT INTO quarantine(stream, key, seq, row, reason, at_ms) VALUES(?, ?, 2, '[]', 'too odd', 5)",
+        [("price/all", '["4011", "regular"]'), ("price/all", '["4012", "regular"]')],
+    )
+    assert told(replica, "4011")["held"] == [
+        {"stream": "price/all", "kind": "regular", "seq": 2, "reason": "too odd", "at": "1970-01-01T00:00:00.005Z"}
+    ]
+    assert "in quarantine: the regular price of price/all, seq 2: too odd" in typed(replica, "4011").stdout
+
+
 def test_a_commit_of_unknown_origin_and_one_no_longer_kept_are_said(replica: Replica) -> None:
     row = line(1, "regular", "[[1700000000,null,199]]")
     replica.apply(
