@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from contract.contexts import CONTEXTS
-from storenode.commands import api, proving, way_back
+from storenode.commands import api, explain, overrides, proving, way_back
 from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
 from storenode.config import load
 from storenode.core.moments import seconds_of
@@ -40,7 +40,7 @@ def run(settings: SettingsOf) -> None:
     """Follow HQ: the daemon, in the foreground, until SIGTERM."""
     from storenode import daemon
 
-    daemon.run(settings())
+    daemon.run(settings)
 
 
 @main.command(cls=Judging)
@@ -133,6 +133,8 @@ def search(settings: SettingsOf, text: tuple[str, ...], limit: int, as_json: boo
         click.echo("nothing found", err=True)
 
 
+main.add_command(explain.explain)
+main.add_command(overrides.override)
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
 main.add_command(api.api)
