@@ -24,10 +24,10 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
     found.close()
 
 
-def code_of(chain: Chain) -> int | None:
+def code_of(chain: Chain, address: str | None = None) -> int | None:
     """The status of /health; None when nobody answers."""
     try:
-        return httpx.get(f"http://{chain.extra['STORENODE_API']}/health", trust_env=False).status_code
+        return httpx.get(f"http://{address or chain.extra['STORENODE_API']}/health", trust_env=False).status_code
     except httpx.HTTPError:
         return None
 
@@ -98,3 +98,21 @@ def test_the_api_process_is_told_nothing_of_the_broker(chain: Chain) -> None:
         "STORENODE_OUTBOX": str(chain.directory / "box" / "outbox.db"), "STORENODE_OUTBOX_MAX_BYTES": "268435456",
         "STORENODE_API": chain.extra["STORENODE_API"],
     }  # fmt: skip
+
+
+def test_another_address_in_the_settings_is_taken_up_by_a_reload(chain: Chain) -> None:
+    before, after = chain.extra.pop("STORENODE_API"), f"127.0.0.1:{free_port()}"
+    config = chain.directory / "storenode.toml"
+    config.write_text(f'api = "{before}"\n')
+    chain.extra["STORENODE_CONFIG"] = str(config)
+    store = chain.add_store("s")
+    until(lambda: code_of(chain, before) == 503, "the API answers")
+    config.write_text(f'api = "{after}"\napi_hosts = ["till.example"]\n')
+    (started,) = logged(store, "store.started")
+    os.kill(int(str(started["pid"])), signal.SIGHUP)
+    until(lambda: code_of(chain, after) == 503, "the API answers at the other address")
+    assert code_of(chain, before) is None
+    config.write_text("")
+    os.kill(int(str(started["pid"])), signal.SIGHUP)
+    until(lambda: code_of(chain, after) is None, "no API is asked for")
+    assert (store.stop(), logged(store, "api.ended")) == (0, [])
