@@ -43,8 +43,7 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete:  # else the next request was there already
-            self._note(in_request=False)
+        self._note(in_request=not self.cycle.response_complete)  # the next request may have been there already
 
     def send_400_response(self, msg: str) -> None:
         """A request that is no HTTP gets the same document as any other mistake."""
@@ -57,9 +56,14 @@ class Connection(H11Protocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a whole request waits for its answer."""
+        """Whether a whole request waits for us; not for a client that does not read."""
         cycle: Any = self.cycle  # None before the first request
-        return cycle is not None and not cycle.response_complete and not cycle.more_body
+        return cycle is not None and not (cycle.response_complete or cycle.more_body or self.flow.write_paused)
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether the client is to send something, or to read it."""
+        return self.in_request or self.transport.is_closing()
 
     def abort(self) -> None:
         self.transport.abort()
@@ -69,9 +73,12 @@ class Connection(H11Protocol):
 
 
 def sweep(connections: Iterable[Any], now_s: float) -> None:
-    """End the connections whose request takes too long to come, or its answer to be read."""
+    """End the connections whose request takes too long to come, or its answer to be read.
+
+    One that is closing waits for its client to read; one that was idle before has waited long enough.
+    """
     for each in list(connections):
-        if isinstance(each, Connection) and each.in_request and now_s - each.since_s > REQUEST_S:
+        if isinstance(each, Connection) and each.is_owing and now_s - each.since_s > REQUEST_S:
             each.abort()
 
 

@@ -37,7 +37,7 @@ class Metrics:
                 "storenode_api_requests_total", "counter", "Requests answered since the API started.",
                 [({"route": route, "status": str(status)}, n) for (route, status), n in self._answered.items()],
             ),
-            self._took.lines("storenode_api_request_seconds", "Seconds from the request's end to its answer."),
+            self._took.lines("storenode_api_request_seconds", "Seconds from a request's headers to its answer."),
         ]  # fmt: skip
         return page(parts if standing is None else [_store(standing), _streams(standing["streams"]), *parts])
 
