@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from functools import lru_cache
 from itertools import islice
 from operator import itemgetter, lt
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 
 from contract import codec, schedule
-from contract.contexts import CONTEXTS, Column, Context, Row
+from contract.contexts import Column, Context, Row
 from contract.errors import ContractViolation
 from contract.limits import ROWS_MAX, SEQ_MAX
 from contract.streams import Stream
@@ -20,7 +21,7 @@ from contract.streams import Stream
 def decode_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> tuple[list[Row], list[Row]]:
     """Decode the `rows` and `deleted` members of a message, each value by its column's declaration."""
     context = stream.declared
-    row_decoder, key_decoder = _decoders(context.name)
+    row_decoder, key_decoder = _decoders(context)
     rows = cast("list[Row]", codec.decode_part(row_decoder, raw_rows, "rows"))
     deleted = cast("list[Row]", codec.decode_part(key_decoder, raw_deleted, "deleted"))
     for index, column in enumerate(context.values, start=1 + len(context.keys)):
@@ -63,16 +64,26 @@ def _check_currency(text: str, name: str) -> None:
         raise ContractViolation("wrong_type", f"{text[:80]!r} is no currency", field=name)
 
 
-_CHECKS = {"json": _check_object, "schedule": _check_schedule, "currency": _check_currency}
+def _check_date(text: str, name: str) -> None:
+    """`YYYY-MM-DD`, a day that there is."""
+    try:
+        if not _DATE(text):
+            raise ValueError
+        date.fromisoformat(text)
+    except ValueError:
+        raise ContractViolation("wrong_type", f"{text[:80]!r} is no date such as 2026-12-24", field=name) from None
+
+
+_CHECKS = {"json": _check_object, "schedule": _check_schedule, "currency": _check_currency, "date": _check_date}
 _NUMBER = "(?:0|[1-9][0-9]{0,17})"
 _STEP = rf"\[{_NUMBER},(?:null|{_NUMBER}),{_NUMBER}\]"
 _SCHEDULE = re.compile(rf"\[{_STEP}(?:,{_STEP})*\]").fullmatch
 _CURRENCY = re.compile(r"[A-Z]{3}").fullmatch
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
 
 @lru_cache
-def _decoders(name: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
-    context = CONTEXTS[name]
+def _decoders(context: Context) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
     seq = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
     keys = tuple(_type_of(c) for c in context.keys)
     values = tuple(_type_of(c) for c in context.values)
@@ -89,6 +100,8 @@ def _type_of(column: Column) -> Any:
     kind: Any
     if column.choices:
         kind = Literal.__getitem__(column.choices)
+    elif column.is_integer:
+        kind = Annotated[int, msgspec.Meta(ge=column.at_least, le=column.at_most)]
     else:
         bounds = msgspec.Meta(min_length=1 if column.required else None, max_length=column.chars_max)
         kind = Annotated[str, bounds]
