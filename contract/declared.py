@@ -55,7 +55,7 @@ _WORDS = (
 SQL_WORDS = frozenset(_WORDS.split())
 """What cannot stand in SQL as it is: a till types the names of columns and tables."""
 
-_NAME = re.compile(r"[a-z](?:[a-z0-9_]{0,30}[a-z0-9])?")
+_NAME = re.compile(r"[a-z](?:[a-z0-9_]{0,30}[a-z0-9])?")  # as in contract.streams
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _CONTEXT_MEMBERS = ("name", "table", "keys", "values", "search")
 _COLUMN_MEMBERS = ("name", "kind", "required", "max_chars", "choices", "default", "min", "max", "currency")
@@ -82,11 +82,6 @@ def parse(text: str) -> tuple[Context, ...]:
     if mistakes:
         raise ContractViolation("bad_declaration", "; ".join(mistakes))
     return tuple(found)
-
-
-def is_name(text: str) -> bool:
-    """Whether a context or column may be called so."""
-    return _NAME.fullmatch(text) is not None
 
 
 def _context(given: Mapping[str, Any], place: int, mistakes: Mistakes) -> Context:
@@ -241,7 +236,7 @@ def _search(what: str, names: Any, columns: Mapping[str, Column], mistakes: Mist
 
 
 def _name(what: str, name: Any, mistakes: Mistakes) -> str:
-    if not isinstance(name, str) or not is_name(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         mistakes.append(f"{what}: needs a name of 1 to 32 of a-z, 0-9 and _, a letter first and no _ last")
         return ""
     if name in SQL_WORDS:

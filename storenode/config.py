@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contract.contexts import CONTEXTS
+from contract.declared import parse
 from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
@@ -36,6 +38,7 @@ class Settings:
     """Everything `storenode` can be told from outside, checked.
 
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
+    A scope of a context that is not declared is passed over. `contexts`: the file of what the chain declares itself.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
     """
 
@@ -47,6 +50,7 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    contexts: Path | None = None
 
     @property
     def outbox_path(self) -> Path:
@@ -70,7 +74,7 @@ def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
     """
-    Read the settings.
+    Read the settings; the contexts that they declare are known to the process from then on.
 
     Args:
         environ: the process's environment; `STORENODE_CONFIG` names the file unless `config` does.
@@ -90,7 +94,7 @@ def load(
             given[name] = (variable, environ[variable])
     given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
     found: dict[str, Any] = {}
-    for name, (source, value) in given.items():
+    for name, (source, value) in sorted(given.items(), key=lambda item: item[0] != "contexts"):  # scopes may name them
         try:
             found[name] = _PARSERS[name](value)
         except ContractViolation as violation:
@@ -118,6 +122,18 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a text that is not empty")
     return value
+
+
+def _contexts(value: Any) -> Path:
+    """Read the declarations and put them into the registry."""
+    path = Path(_text(value))
+    try:
+        CONTEXTS.declare(parse(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except ContractViolation as error:
+        raise ValueError(f"{path}: {error.detail}") from error
+    return path
 
 
 def _scopes(value: Any) -> tuple[str, ...]:
@@ -152,4 +168,5 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_kbps": _kbps,
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
+    "contexts": _contexts,
 }

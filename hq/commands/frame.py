@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _SETTINGS = "hq.settings"
 
-context_argument = click.argument("context", type=click.Choice(sorted(CONTEXTS)))
+context_argument = click.argument("context")
 scope_option = click.option("--scope", default="all", show_default=True, help="Chain-wide, a zone or one store.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -61,6 +61,9 @@ def settings() -> Settings:
 
 
 def stream_of(context: str, scope: str) -> Stream:
+    """The stream of a command; after `settings`, which may declare contexts."""
+    if context not in CONTEXTS:
+        raise click.BadParameter(f"{context[:80]!r} is not one of {', '.join(sorted(CONTEXTS))}", param_hint="CONTEXT")
     return Stream(context, checked_name(scope, "scope"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from contract.contexts import CONTEXTS, Context, Key, Row
+from contract.contexts import Context, Key, Row
 from contract.streams import Stream
 from hq.commands.frame import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
 from hq.commands.frame import settings as read_settings
@@ -65,7 +65,8 @@ def publish(
     """
     if stdin == bool(fields):
         raise click.UsageError("name fields as FIELD=VALUE, or use --stdin")
-    settings, stream, declared = read_settings(), stream_of(context, scope), CONTEXTS[context]
+    settings, stream = read_settings(), stream_of(context, scope)
+    declared = stream.declared
     if stdin:
         content = sys.stdin.buffer.read(FEED_BYTES_MAX)
         rows = list(ndjson_rows(content, STDIN, declared, {}))
