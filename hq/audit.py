@@ -79,13 +79,20 @@ def _verify(master: Master, row: StreamRow) -> Finding:
 
 def _verify_events(master: Master, row: StreamRow, seqs: list[int]) -> list[str]:
     """Replay the log from its beginning: no gap, each digest right, its last rows the master's."""
-    context = row.stream.declared
+    context, reshapes = row.stream.declared, deque(adoption.reshapes(master.query, row.stream))
+    width = len(context.columns) - sum(len(reshape.fill) for reshape in reshapes)
     newest: dict[Key, Row] = {}
     acc, seq = 0, 0
     while events := master.events_after(row.stream, seq, EVENTS_PER_READ):
         for event in events:
             if event.seq != seq + 1:
                 return [f"event {seq + 1} is missing from the log"]
+            while reshapes and reshapes[0].seq == seq:
+                acc = _widen(newest, width, reshapes[0].fill)
+                width += len(reshapes[0].fill)
+                if to_hex(acc) != reshapes[0].digest:
+                    return [f"with the columns gained behind {seq} the digest is {to_hex(acc)}, not as recorded"]
+                reshapes.popleft()
             seq, key = event.seq, context.key_of(event.row)
             old = newest.get(key)
             if event.prev_seq not in _earlier(old, row.floor, len(context.columns)):
