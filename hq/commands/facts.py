@@ -10,7 +10,7 @@ import click
 
 from contract.streams import Stream
 from hq import audit
-from hq.commands.frame import configured, json_option, print_json
+from hq.commands.frame import configured, json_option, print_json, warn_of_left_out
 from hq.commands.frame import settings as read_settings
 from hq.core.times import epoch_seconds
 from hq.errors import BadField
@@ -29,6 +29,7 @@ def status(as_json: bool) -> None:
     settings = read_settings()
     with Master(settings.db) as master:
         document = _status(master, settings.db)
+        warn_of_left_out(master)
     document["broker"]["url"] = str(settings.broker)
     if as_json:
         print_json(document)
@@ -117,6 +118,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     settings = read_settings()
     with Master(settings.db) as master:
         found = audit.verify(master)
+        warn_of_left_out(master)
     ok = not any(each.problems for each in found)
     if as_json:
         streams = {

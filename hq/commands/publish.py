@@ -35,6 +35,8 @@ def init(as_json: bool) -> None:
     settings = read_settings()
     with Master(settings.db) as master:
         made = master.create(now_ms())
+        with master.writing():
+            pass  # a master that was there takes in what was declared since
         streams = [str(row.stream) for row in master.streams()]
     if as_json:
         print_json({"db": str(settings.db), "created": made, "streams": streams})
