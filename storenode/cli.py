@@ -66,7 +66,7 @@ def status(settings: SettingsOf, as_json: bool, watch: bool) -> None:
 
 
 @main.command()
-@click.argument("context", type=click.Choice(list(CONTEXTS)))
+@click.argument("context")
 @click.argument("key", nargs=-1, required=True)
 @click.option("--scope", help="Only this scope; the most specific one that has the row if left out.")
 @json_option
@@ -76,11 +76,14 @@ def get(settings: SettingsOf, context: str, key: tuple[str, ...], scope: str | N
     """Print one row: `get product 4011`, `get price 4011 regular`."""
     from storenode import readers
 
+    path = settings().db  # settings may declare contexts
+    if context not in CONTEXTS:
+        raise click.BadParameter(f"{context[:80]!r} is not one of {', '.join(CONTEXTS)}", param_hint="CONTEXT")
     declared = CONTEXTS[context]
-    whole = key + tuple(c.default for c in declared.keys[len(key) :] if c.default)
+    whole = key + tuple(str(c.default) for c in declared.keys[len(key) :] if c.default)
     if len(whole) != len(declared.keys):
         raise click.UsageError(f"a {context} is named by {' '.join(declared.key_names).upper()}")
-    row = readers.get(settings().db, declared, whole, scope)
+    row = readers.get(path, declared, whole, scope)
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return

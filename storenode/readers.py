@@ -19,6 +19,7 @@ from contract.schedule import load
 from contract.streams import Stream, rfc3339
 from link.process import is_locked
 from storenode import schema
+from storenode.declared import columns_there, problems_of
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
 from storenode.replica import translated
 
@@ -74,11 +75,11 @@ def scan(path: Path, stream: Stream) -> Scan:
         epoch, position, announced = db.execute(
             "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
         ).fetchone() or (None, 0, digest.EMPTY)
-        count = 0
+        count, sql = 0, schema.scan_sql(stream.declared, columns_there(db, stream))
 
         def rows() -> Iterator[Any]:
             nonlocal count
-            for row in db.execute(schema.scan_sql(stream.declared), (stream.scope,)):
+            for row in db.execute(sql, (stream.scope,)):
                 count += 1
                 yield row
 
@@ -95,9 +96,10 @@ def check_file(path: Path) -> None:
 
 
 def streams(path: Path) -> list[Stream]:
-    """The streams that the replica follows."""
+    """The streams that the replica follows, of the contexts that are declared here."""
     with reading(path) as db:
-        return [Stream.parse(name) for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
+        names = [name for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
+    return [Stream.parse(name) for name in names if name.partition("/")[0] in CONTEXTS]
 
 
 def get(path: Path, context: Context, key: Sequence[str], scope: str | None = None) -> dict[str, Any]:
@@ -117,6 +119,8 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
     for column in context.values:
         if row[column.name] is not None and column.kind == "json":
             row[column.name] = json.loads(row[column.name])
+        elif row[column.name] is not None and column.kind == "boolean":
+            row[column.name] = bool(row[column.name])
         elif column.kind == "schedule":
             row[column.name] = [
                 {
@@ -177,7 +181,9 @@ def status(path: Path) -> dict[str, Any]:
         now_ms = time.time_ns() // 1_000_000
         alive = pid is not None and daemon_alive(path)
         heard = alive and now_ms - seen_ms <= schema.STALE_AFTER_S * 1000
-        found = {name: _stream_status(db, name, alive=alive) for (name,) in db.execute("SELECT stream FROM streams")}
+        names = [name for (name,) in db.execute("SELECT stream FROM streams") if name.partition("/")[0] in CONTEXTS]
+        found = {name: _stream_status(db, name, alive=alive) for name in names}
+        problems = problems_of(db)
     wal = path.with_name(path.name + "-wal")
     return {
         "store_id": store_id,
@@ -185,6 +191,7 @@ def status(path: Path) -> dict[str, Any]:
         "pid": pid if alive else None,
         "uptime_seconds": max(now_ms - started_ms, 0) // 1000 if alive else None,
         "streams": found,
+        "contexts": {name: {"problem": problem} for name, problem in problems.items()},
         "outbox": None,
         "clock": {"skew_seconds": None},
         "database": {

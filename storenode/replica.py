@@ -19,7 +19,7 @@ from typing import cast
 from contract.contexts import CONTEXTS, PRODUCT, Context, Row
 from contract.digest import EMPTY
 from contract.streams import Stream
-from storenode import schema
+from storenode import declared, schema
 from storenode.core.following import followed_streams, scope_ranks
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
 from storenode.search import SearchIndex
@@ -69,6 +69,7 @@ class Replica:
     """The writer of one replica file; makes it, and lets go of what the configuration no longer follows.
 
     `scopes`: as configured (`zone-west`, `price/zone-west`), from the least to the most specific.
+    `left_out`: the contexts that cannot be followed here, each with the reason.
     """
 
     def __init__(self, path: Path, scopes: Sequence[str]) -> None:
@@ -102,22 +103,22 @@ class Replica:
                 schema.create(db)
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
+            self.left_out = declared.adopt(db, scopes)
             self._configure(scopes)
 
     def _configure(self, scopes: Sequence[str]) -> None:
         """Write down what is followed, and let go of what is followed no longer."""
-        db, streams = self.connection, followed_streams(scopes)
+        db, streams = self.connection, [s for s in followed_streams(scopes) if s.context not in self.left_out]
         db.execute("DELETE FROM scopes")
         db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", list(scope_ranks(scopes).items()))
         db.executemany("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", [(str(s), EMPTY) for s in streams])
         self._search.follow(streams)
-        there = [name for (name,) in db.execute("SELECT stream FROM streams")]
-        for name in set(there) - {str(s) for s in streams}:
+        gone = {name for (name,) in db.execute("SELECT stream FROM streams")} - {str(s) for s in streams}
+        for name in declared.known(gone, self.left_out):
             context, _, scope = name.partition("/")
             if context == PRODUCT.name:
                 self._search.give_up()
-            if context in CONTEXTS:
-                db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
+            db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
             db.execute("DELETE FROM streams WHERE stream = ?", (name,))
 
     def state(self, stream: Stream) -> StreamState:

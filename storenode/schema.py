@@ -1,4 +1,4 @@
-"""The replica's tables and views, made from the declarations in `contract.contexts`: the readers' interface.
+"""The replica's tables and views of the built-in contexts: the readers' interface.
 
 Views are joins without aggregates and windows, so that SQLite takes them apart inside a reader's own query: a
 lookup by sku or gtin is a search in an index, also through `catalog`. No STRICT tables, no `->>`: tills may
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import sqlite_utils
 
-from contract.contexts import CONTEXTS, PRICE, PRODUCT, Context
+from contract.contexts import BUILT_IN, PRICE, PRODUCT, Context
 from storenode import search
 
 APPLICATION_ID = 0x53745265
@@ -36,7 +36,7 @@ GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE 
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables and views; the caller's transaction holds them."""
     db = sqlite_utils.Database(connection, execute_plugins=False)
-    for context in CONTEXTS.values():
+    for context in BUILT_IN:
         columns: dict[str, type] = {"scope": str}
         columns |= dict.fromkeys((*context.key_names, *context.value_names), str)
         table = db.table(context.table)
@@ -200,6 +200,6 @@ def delete_sql(context: Context) -> str:
 
 
 @lru_cache
-def scan_sql(context: Context) -> str:
-    """The wire rows of one scope."""
-    return f"SELECT {', '.join(context.columns)} FROM {context.table} WHERE scope = ?"
+def scan_sql(context: Context, columns: tuple[str, ...]) -> str:
+    """The wire rows of one scope, as far as they have these columns."""
+    return f"SELECT {', '.join(columns)} FROM {context.table} WHERE scope = ?"
