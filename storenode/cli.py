@@ -153,6 +153,7 @@ main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
 main.add_command(proving.verify)
 main.add_command(proving.rebuild)
+main.add_command(proving.quarantine)
 
 if __name__ == "__main__":
     main()

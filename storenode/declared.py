@@ -21,7 +21,7 @@ from storenode.core.states import COLUMNS
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS contexts
-    (name TEXT PRIMARY KEY, table_name TEXT, columns TEXT, search TEXT, problem TEXT)""",
+    (name TEXT PRIMARY KEY, table_name TEXT, columns TEXT, search TEXT, rules TEXT, problem TEXT)""",
     "CREATE TABLE IF NOT EXISTS shapes (stream TEXT PRIMARY KEY, columns TEXT NOT NULL)",
 )
 
@@ -45,7 +45,8 @@ def adopt(db: sqlite3.Connection, scopes: Sequence[str]) -> Mapping[str, str]:
         db.execute(statement)
     db.execute("DELETE FROM contexts WHERE table_name IS NULL")
     db.execute("UPDATE contexts SET problem = NULL")
-    recorded = {name: rest for name, *rest in db.execute("SELECT name, table_name, columns, search FROM contexts")}
+    found = db.execute("SELECT name, table_name, columns, search, rules FROM contexts")
+    recorded = {name: rest for name, *rest in found}
     problems = {name: FORGOTTEN for name in recorded if name not in CONTEXTS}
     for context in CONTEXTS.declared:
         problem = _adopt(db, context, recorded.get(context.name))
@@ -99,7 +100,7 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
             return f"this replica has a table {context.table} of its own: declare another name with table = ..."
         _make(db, context)
     else:
-        table, columns, search = recorded
+        table, columns, search, rules = recorded
         if table != context.table:
             if _is_taken(db, context.table):
                 return f"this replica has a table {context.table} of its own: declare another name with table = ..."
@@ -116,12 +117,14 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
             _make(db, context)
         elif tuple(json.loads(columns)) != context.columns:
             _adapt(db, context, columns)
+        elif rules != _rules(context):
+            _let_go(db, context)
         if search != json.dumps(context.search) or table != context.table:
             _drop_search(db, context.table)
     _index_words(db, context)
     db.execute(
-        "INSERT OR REPLACE INTO contexts(name, table_name, columns, search) VALUES(?, ?, ?, ?)",
-        (context.name, context.table, json.dumps(context.columns), json.dumps(context.search)),
+        "INSERT OR REPLACE INTO contexts(name, table_name, columns, search, rules) VALUES(?, ?, ?, ?, ?)",
+        (context.name, context.table, json.dumps(context.columns), json.dumps(context.search), _rules(context)),
     )
     return None
 
@@ -164,6 +167,19 @@ def _adapt(db: sqlite3.Connection, context: Context, columns: str) -> None:
         " AND NOT (doubt IS NOT NULL AND stream IN (SELECT stream FROM shapes))", (columns, _streams(context.name)),
     )  # fmt: skip
     db.execute(f"UPDATE streams SET doubt = coalesce(doubt, ?) {_BEGUN}", (COLUMNS, _streams(context.name)))
+
+
+def _let_go(db: sqlite3.Connection, context: Context) -> None:
+    """Rules have changed: what is held because of the old ones is fetched anew, with its stream."""
+    db.execute(
+        f"UPDATE streams SET doubt = coalesce(doubt, ?) {_BEGUN} AND stream IN (SELECT stream FROM quarantine)",
+        (COLUMNS, _streams(context.name)),
+    )
+
+
+def _rules(context: Context) -> str:
+    """What a value must be like, in a form to compare."""
+    return repr((context.keys, context.values))
 
 
 def _index_words(db: sqlite3.Connection, context: Context) -> None:

@@ -19,7 +19,8 @@ from storenode.core.pace import Pace
 from storenode.core.states import Phase
 from storenode.declared import note_problems
 from storenode.follower import Follower
-from storenode.replica import Replica, translated
+from storenode.replica import Replica
+from storenode.replicafile import translated
 from storenode.spool import Spool
 
 log = structlog.get_logger()
