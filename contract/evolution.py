@@ -83,7 +83,7 @@ def columns_differ(context: Context, found: Sequence[str]) -> str:
         return f"HQ's {context.name} has {_columns(extra)} that the declaration here lacks"
     lacking = [name for name in context.columns if name not in found]
     if lacking:
-        return f"HQ's {context.name} lacks {_columns(lacking)} that is declared here"
+        return f"HQ's {context.name} lacks {_columns(lacking)} that the declaration here has"
     return f"HQ's {context.name} has its columns in another order than declared here"
 
 

@@ -166,14 +166,19 @@ def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     return dict(zip(names, found, strict=True))
 
 
+def query_of(text: str) -> str:
+    """Ask an index for every word of a text as the beginning of a word; empty if it has none."""
+    words = text.replace("\0", " ").replace('"', " ").encode(errors="replace").decode().split()[:SEARCH_WORDS_MAX]
+    return " ".join(f'"{word}"*' for word in words if any(c.isalnum() for c in word))
+
+
 def search(path: Path, text: str, limit: int) -> list[dict[str, Any]]:
     """Products in which every word of `text` begins a word, the best matches first, with their prices now.
 
     Any text is harmless: words go into the index's query language quoted. A product that changed a moment ago may
     still be found by what it was called.
     """
-    words = text.replace("\0", " ").replace('"', " ").encode(errors="replace").decode().split()[:SEARCH_WORDS_MAX]
-    query = " ".join(f'"{word}"*' for word in words if any(c.isalnum() for c in word))
+    query = query_of(text)
     if not query:
         return []
     names = ("sku", "gtin", "name", "brand", "pack_size", "department", "category", "amount_minor", "currency")
