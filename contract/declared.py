@@ -75,7 +75,7 @@ def parse(text: str) -> tuple[Context, ...]:
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
         tables, mistakes = [], [*mistakes, "write each context as [[context]]"]
     if len(tables) > CONTEXTS_MAX:
-        mistakes.append(f"{len(tables)} contexts; at most {CONTEXTS_MAX}")
+        mistakes.append(f"{len(tables)} contexts, at most {CONTEXTS_MAX}")
     found = [_context(each, place, mistakes) for place, each in enumerate(tables, start=1)]
     for what, names in (("context", [c.name for c in found]), ("table", [c.table for c in found])):
         mistakes += [f"{what} {name} is declared twice" for name in _twice(name for name in names if name)]
@@ -94,15 +94,15 @@ def _context(given: Mapping[str, Any], place: int, mistakes: Mistakes) -> Contex
         mistakes.append(f"{what}: is built in and cannot be declared{more}")
     table = _name(f"{what}, table", given.get("table", name), mistakes) if name or "table" in given else ""
     if table in RESERVED_TABLES or table.startswith(RESERVED_PREFIXES) or table.endswith("_search"):
-        mistakes.append(f"{what}: table {table} is a name of the replica's own; name another with table = ...")
+        mistakes.append(f"{what}: table {table} is a name of the replica's own, name another with table = ...")
     keys = _columns(what, given, "keys", mistakes)
     values = _columns(what, given, "values", mistakes)
     names = [column.name for column in (*keys, *values) if column.name]
     mistakes += [f"{what}: column {twice} is declared twice" for twice in _twice(names)]
     if len(keys) > KEYS_MAX:
-        mistakes.append(f"{what}: {len(keys)} keys; at most {KEYS_MAX}")
+        mistakes.append(f"{what}: {len(keys)} keys, at most {KEYS_MAX}")
     if len(keys) + len(values) > COLUMNS_MAX:
-        mistakes.append(f"{what}: {len(keys) + len(values)} columns; at most {COLUMNS_MAX}")
+        mistakes.append(f"{what}: {len(keys) + len(values)} columns, at most {COLUMNS_MAX}")
     search = _search(what, given.get("search", []), {c.name: c for c in (*keys, *values)}, mistakes)
     return Context(name, table, keys, values, search)
 
