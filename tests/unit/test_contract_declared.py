@@ -231,7 +231,7 @@ def promotion() -> Iterator[Stream]:
         yield Stream("promotion", "all")
 
 
-GOOD = [1, "S1", "Summer", None, "everyone", "2026-06-01", None, 2000, 1, '{"a":1}']
+GOOD: list[str | int | None] = [1, "S1", "Summer", None, "everyone", "2026-06-01", None, 2000, 1, '{"a":1}']
 
 
 def as_raw(*rows: object) -> msgspec.Raw:
@@ -253,7 +253,7 @@ def test_rows_of_every_kind_travel(promotion: Stream) -> None:
     ],
 )  # fmt: skip
 def test_a_row_that_breaks_a_rule_is_held_alone(promotion: Stream, at: int, value: object, reason: str) -> None:
-    bad = [2, "S2", *GOOD[2:]]
+    bad: list[object] = [2, "S2", *GOOD[2:]]
     bad[at] = value
     found = read_rows(promotion, as_raw(GOOD, bad), as_raw())
     assert found.rows == [tuple(GOOD)]
@@ -265,7 +265,7 @@ def test_a_row_that_breaks_a_rule_is_held_alone(promotion: Stream, at: int, valu
 
 @pytest.mark.parametrize("value", [1.0, True, 2**63, [1], {}])
 def test_what_no_row_can_hold_spoils_the_message(promotion: Stream, value: object) -> None:
-    bad = [2, "S2", *GOOD[2:]]
+    bad: list[object] = [2, "S2", *GOOD[2:]]
     bad[7] = value
     with pytest.raises(ContractViolation):
         decode_rows(promotion, as_raw(GOOD, bad), as_raw())
