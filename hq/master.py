@@ -35,6 +35,11 @@ _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_row = msgspec.json.Decoder(tuple[str | int | None, ...]).decode
 
 
+def random_epoch() -> int:
+    """What tells two epochs of the same millisecond apart."""
+    return secrets.randbits(32)
+
+
 class Master:
     """One connection to the master, opened at first use; owned by one thread.
 
@@ -42,7 +47,7 @@ class Master:
     contexts; the first transaction that writes gives a context the columns that it has gained.
     """
 
-    def __init__(self, path: Path | str, entropy: Callable[[], int] = lambda: secrets.randbits(32)) -> None:
+    def __init__(self, path: Path | str, entropy: Callable[[], int] = random_epoch) -> None:
         self.path = Path(path)
         self._entropy = entropy
         self._opened: sqlite3.Connection | None = None
