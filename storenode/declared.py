@@ -18,12 +18,15 @@ from contract.contexts import CONTEXTS, Context
 from contract.streams import Stream
 from storenode.core.following import undeclared
 from storenode.core.states import COLUMNS
+from storenode.errors import NotFound
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS contexts
     (name TEXT PRIMARY KEY, table_name TEXT, columns TEXT, search TEXT, rules TEXT, problem TEXT)""",
     "CREATE TABLE IF NOT EXISTS shapes (stream TEXT PRIMARY KEY, columns TEXT NOT NULL)",
 )
+
+RESTART = "the daemon reads the file of contexts when it starts: systemctl restart storenode"
 
 _BEGUN = "WHERE epoch IS NOT NULL AND stream LIKE ? ESCAPE '!'"
 """Streams of a context (`_streams`) that have rows of some epoch."""
@@ -80,8 +83,20 @@ def problems_of(db: sqlite3.Connection) -> dict[str, str]:
     return dict(db.execute("SELECT name, problem FROM contexts WHERE problem IS NOT NULL ORDER BY name"))
 
 
+def columns_of(db: sqlite3.Connection, context: Context) -> tuple[str, ...]:
+    """The columns that a context's table has, which a command may know better than the daemon did when it began."""
+    if context not in CONTEXTS.declared:
+        return context.columns
+    found = None
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'contexts'").fetchone() is not None:
+        found = db.execute("SELECT columns FROM contexts WHERE name = ?", (context.name,)).fetchone()
+    if found is None or found[0] is None:
+        raise NotFound(f"this replica has no {context.name} yet", hint=RESTART)
+    return tuple(json.loads(found[0]))
+
+
 def columns_there(db: sqlite3.Connection, stream: Stream) -> tuple[str, ...]:
-    """The columns that a stream's rows have: fewer than declared while it waits to be fetched anew."""
+    """The columns that a stream's rows have: fewer than the table while it waits to be fetched anew."""
     context = stream.declared
     if context in CONTEXTS.declared:
         found = db.execute(
@@ -90,7 +105,7 @@ def columns_there(db: sqlite3.Connection, stream: Stream) -> tuple[str, ...]:
         ).fetchone()  # fmt: skip
         if found is not None:
             return tuple(json.loads(found[0]))
-    return context.columns
+    return columns_of(db, context)
 
 
 def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None) -> str | None:

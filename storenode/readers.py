@@ -19,7 +19,7 @@ from contract.schedule import load
 from contract.streams import Stream, rfc3339
 from link.process import is_locked
 from storenode import schema
-from storenode.declared import columns_there, problems_of
+from storenode.declared import columns_of, columns_there, problems_of
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
 from storenode.replicafile import translated
 
@@ -124,8 +124,9 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
     """One entity's row in a scope, or else in the most specific scope that has it. Raises NotFound."""
     where = " AND ".join(f"t.{name} = ?" for name in context.key_names)
     with reading(path) as db:
+        columns = columns_of(db, context)
         found = db.execute(
-            f"SELECT t.scope, {', '.join('t.' + c for c in context.columns)} FROM {context.table} t"
+            f"SELECT t.scope, {', '.join('t.' + c for c in columns)} FROM {context.table} t"
             f" JOIN scopes s ON s.scope = t.scope WHERE {where} AND t.scope = coalesce(?, t.scope)"
             " ORDER BY s.rank DESC LIMIT 1",
             (*key, scope),
@@ -133,8 +134,8 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
     if found is None:
         place = f"scope {scope} of this replica" if scope else "this replica"
         raise NotFound(f"no {context.name} {' '.join(key)} in {place}", hint="is it fresh? storenode status")
-    row = dict(zip(("scope", *context.columns), found, strict=True))
-    for column in context.values:
+    row = dict(zip(("scope", *columns), found, strict=True))
+    for column in (c for c in context.values if c.name in row):
         if row[column.name] is not None and column.kind == "json":
             row[column.name] = json.loads(row[column.name])
         elif row[column.name] is not None and column.kind == "boolean":

@@ -12,9 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from contract.digest import to_hex, total
+from contract.messages import decode_head, decode_live
 from contract.streams import Stream
 from hq.cli import main
 from hq.master import Master
+from hq.outlet import Outlet, Sizes
+from hq.publication import Publication
 from tests.registry import EXAMPLE, TAX, WIDER_TAX, forget, forgotten_afterwards
 
 TAX_ALL = "tax/all"
@@ -220,6 +223,30 @@ def test_the_digest_before_the_first_event_of_the_longer_rows_is_theirs(taxed: D
     with Master(taxed.db) as master:
         before = master.digest_at(Stream("tax", "all"), 4)
     assert before == to_hex(total([(1, "full", 1900, None, 0), (2, "half", 700, None, 0)]))
+
+
+def test_no_live_batch_holds_events_from_before_the_columns_were_gained(taxed: Desk) -> None:
+    """Their rows are shorter; they only travel within segments and heads, which are made of the master's rows."""
+    taxed.declare(WIDER_TAX)
+    taxed.json("publish tax tax_class=half label=Reduced")
+    taxed.json("publish tax tax_class=half reduced=yes")
+    stream = Stream("tax", "all")
+    with Master(taxed.db) as master:
+        row = master.stream(stream)
+        assert row is not None
+        outlet = Outlet(stream, "t", master, Publication(taxed.directory / "p.db"), row.epoch, Sizes())
+        message, until = outlet.next_live(row) or (None, 0)
+        assert message is not None
+        live = decode_live("t", message)
+        while not outlet.seal(1, 1):
+            pass
+        made = outlet.head(2)
+    assert (live.first, live.last, until) == (5, 6, 6)
+    assert live.prev_digest == to_hex(total([(1, "full", 1900, None, 0), (2, "half", 700, None, 0)]))
+    assert list(live.rows) == [(5, "half", 700, "Reduced", 0), (6, "half", 700, "Reduced", 1)]
+    assert made is not None
+    head = decode_head("t", made[0])
+    assert list(head.tail_rows) == [(1, "full", 1900, None, 0), (6, "half", 700, "Reduced", 1)]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ class Store:
             self.replica = None
 
     def run(self, line: str) -> Result:
+        """Type a command: a process of its own, that knows what the file declares by now."""
+        forget()
         environ = {"STORENODE_DB": str(self.path), "STORENODE_CONFIG": "", "STORENODE_CONTEXTS": str(self.file)}
         return CliRunner().invoke(main, line.split(" "), env=environ, catch_exceptions=False)
 
@@ -200,6 +202,19 @@ def test_gained_columns_keep_the_rows_readable_and_proven_until_they_are_fetched
     scan = readers.scan(store.path, TAX_ALL)
     assert (scan.ok, scan.rows) == (True, 1)
     assert store.asked("SELECT rebuild_reason FROM streams WHERE stream = 'tax/all'") == [("",)]
+
+
+def test_a_command_that_knows_a_newer_file_than_the_daemon_reads_what_is_there(store: Store) -> None:
+    put(store.open(None), Stream("price", "all"), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
+    store.file.write_text(TAX)
+    assert "this replica has no tax yet" in store.run("get tax full").stderr
+    assert "restart" in store.run("get tax full").stderr
+    put(store.open(TAX), TAX_ALL, FULL)
+    store.file.write_text(WIDER_TAX + 'search = ["label"]\n')
+    assert store.json("get tax full")["rate_bp"] == 1900
+    assert store.json("verify")["streams"]["tax/all"]["ok"] is True
+    assert "no index of tax yet" in store.run("search --context tax x").stderr
+    assert store.run("status").exit_code in (1, 2)
 
 
 def test_a_declaration_that_was_taken_back_serves_on(store: Store) -> None:
