@@ -138,10 +138,17 @@ class Contexts(Mapping[str, Context]):
         self._by_name = {context.name: context for context in contexts}
 
     def declare(self, contexts: Iterable[Context]) -> None:
-        """Add contexts; the same one again is no change. Raises ContractViolation for another of a known name."""
-        for context in contexts:
-            if self._by_name.setdefault(context.name, context) != context:
-                raise ContractViolation("bad_declaration", f"{context.name} is declared otherwise already")
+        """
+        Add contexts; the same one again is no change.
+
+        Raises:
+            ContractViolation: a known name is declared otherwise; nothing is added.
+        """
+        added = {context.name: context for context in contexts}
+        for name, context in added.items():
+            if self._by_name.get(name, context) != context:
+                raise ContractViolation("bad_declaration", f"{name} is declared otherwise already")
+        self._by_name |= added
 
     @property
     def declared(self) -> tuple[Context, ...]:

@@ -12,8 +12,8 @@ from typing import Any
 from contract.contexts import CONTEXTS
 from contract.declared import parse
 from contract.errors import ContractViolation
+from contract.money import EXPONENTS
 from contract.streams import checked_root
-from hq.core.money import EXPONENTS
 from hq.errors import BadSettings
 from link.errors import LinkError
 from link.url import BrokerUrl

@@ -7,11 +7,12 @@ import re
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from contract.contexts import CONTEXTS
+from contract.contexts import CONTEXTS, Context
 from contract.declared import parse
 from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
@@ -33,6 +34,13 @@ def _host_name() -> str:
     return name or "store"
 
 
+class Declarations(NamedTuple):
+    """The file of what the chain declares itself, and what it says: settings differ where that does."""
+
+    path: Path
+    contexts: tuple[Context, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `storenode` can be told from outside, checked.
@@ -50,7 +58,7 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
-    contexts: Path | None = None
+    contexts: Declarations | None = None
 
     @property
     def outbox_path(self) -> Path:
@@ -124,16 +132,18 @@ def _text(value: Any) -> str:
     return value
 
 
-def _contexts(value: Any) -> Path:
+def _contexts(value: Any) -> Declarations:
     """Read the declarations and put them into the registry."""
     path = Path(_text(value))
     try:
-        CONTEXTS.declare(parse(path.read_text(encoding="utf-8")))
+        found = Declarations(path, parse(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     except ContractViolation as error:
         raise ValueError(f"{path}: {error.detail}") from error
-    return path
+    with suppress(ContractViolation):  # read again, and changed: the daemon becomes another process, which knows them
+        CONTEXTS.declare(found.contexts)
+    return found
 
 
 def _scopes(value: Any) -> tuple[str, ...]:

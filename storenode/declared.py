@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlite_utils
@@ -68,12 +68,6 @@ def note_problems(db: sqlite3.Connection, problems: Mapping[str, str | None]) ->
         "INSERT INTO contexts(name, problem) VALUES(?, ?) ON CONFLICT (name) DO UPDATE SET problem = excluded.problem",
         list(problems.items()),
     )
-
-
-def known(streams: Iterable[str], left_out: Collection[str]) -> list[str]:
-    """Those whose context is followed; the rows of the others stay."""
-    contexts = CONTEXTS.keys() - left_out
-    return [name for name in streams if name.partition("/")[0] in contexts]
 
 
 def problems_of(db: sqlite3.Connection) -> dict[str, str]:
@@ -176,12 +170,13 @@ def _adapt(db: sqlite3.Connection, context: Context, columns: str) -> None:
         if column.name not in there:
             kind = "INTEGER" if column.is_integer else "TEXT"
             db.execute(f"ALTER TABLE {context.table} ADD COLUMN {column.name} {kind}")
-    # Where an earlier change still waits, the rows have the columns from before that one.
-    db.execute(
-        f"INSERT OR REPLACE INTO shapes(stream, columns) SELECT stream, ? FROM streams {_BEGUN}"
-        " AND NOT (doubt IS NOT NULL AND stream IN (SELECT stream FROM shapes))", (columns, _streams(context.name)),
-    )  # fmt: skip
-    db.execute(f"UPDATE streams SET doubt = coalesce(doubt, ?) {_BEGUN}", (COLUMNS, _streams(context.name)))
+    for table in ("streams", "departing"):
+        # Where an earlier change still waits, the rows have the columns from before that one.
+        db.execute(
+            f"INSERT OR REPLACE INTO shapes(stream, columns) SELECT stream, ? FROM {table} {_BEGUN}"
+            " AND NOT (doubt IS NOT NULL AND stream IN (SELECT stream FROM shapes))", (columns, _streams(context.name)),
+        )  # fmt: skip
+        db.execute(f"UPDATE {table} SET doubt = coalesce(doubt, ?) {_BEGUN}", (COLUMNS, _streams(context.name)))
 
 
 def _let_go(db: sqlite3.Connection, context: Context) -> None:

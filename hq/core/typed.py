@@ -6,7 +6,7 @@ import re
 from datetime import date
 
 from contract.contexts import Column
-from hq.core.money import minor_units
+from contract.money import minor_units
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

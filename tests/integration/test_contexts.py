@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 import sqlite3
 from collections.abc import Iterator
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
@@ -41,6 +43,10 @@ class Declaring(Chain):
     def restart_store(self, name: str) -> None:
         self.stores[name].stop()
         self.stores[name].start()
+
+    def reload_store(self, name: str) -> None:
+        """As `systemctl reload` does: the daemon reads its settings again, and begins anew where they differ."""
+        os.kill(json.loads(self.store(name, "status", "--json").stdout)["pid"], signal.SIGHUP)
 
     def rows(self, name: str, sql: str) -> list[tuple[object, ...]]:
         db = sqlite3.connect(f"{self.replica(name).as_uri()}?mode=ro", uri=True)
@@ -155,7 +161,7 @@ def test_stores_that_lack_a_declaration_or_a_column_follow_all_the_rest(chain: D
     assert chain.store("plain", "verify").returncode == 0
 
     chain.file_of("early").write_text(WIDER_TAX)
-    chain.restart_store("early")
+    chain.reload_store("early")
     lacks = {"tax": "HQ's tax lacks columns label, reduced that the declaration here has"}
     until(lambda: chain.problems("early") == lacks, "the store that gained columns first says what HQ lacks")
     assert chain.rows("early", count) == [(2_000,)]
