@@ -37,11 +37,11 @@ class Scene:
     again: dict[str, Any] = field(default_factory=dict)
 
     def play(self, stage: Stage, directory: Path, **options: Any) -> Played:
-        return stage.play(self.act, directory, **options, **self.parameters)
+        return stage.play(self.act, directory, **(self.parameters | options))
 
     def go_on(self, stage: Stage, directory: Path, **options: Any) -> Played:
         """Play it again, as the processes are started again after a fault."""
-        return stage.play(self.act, directory, **options, **(self.parameters | self.again))
+        return stage.play(self.act, directory, **(self.parameters | self.again | options))
 
 
 def _replica(directory: Path, said: Said) -> Verdict:
