@@ -35,6 +35,7 @@ ROWS_PER_STATEMENT = 32
 CLOSING_BUSY_TIMEOUT_MS = 200
 """A clean stop does not wait for readers."""
 
+UNWRITABLE_HINT = "check free space and permissions"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -50,9 +51,11 @@ class StreamState:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+    """Turn SQLite's and the disk's errors into ours."""
     try:
         yield
+    except OSError as error:
+        raise ReplicaUnwritable(f"{path}: {error.strerror or error}", hint=UNWRITABLE_HINT) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _DAMAGED:
@@ -61,7 +64,7 @@ def translated(path: Path) -> Iterator[None]:
             ) from error
         if code in _BUSY:
             raise ReplicaBusy(f"{path} is locked by another program", hint="find it with: fuser -v FILE") from error
-        raise ReplicaUnwritable(f"{path}: {error}", hint="check free space and permissions") from error
+        raise ReplicaUnwritable(f"{path}: {error}", hint=UNWRITABLE_HINT) from error
 
 
 class Replica:

@@ -14,6 +14,7 @@ import structlog
 
 from storenode.core.damage import is_ours
 from storenode.errors import ReplicaDamaged
+from storenode.replica import translated
 from storenode.schema import APPLICATION_ID
 
 log = structlog.get_logger()
@@ -23,16 +24,20 @@ SUFFIXES = ("-shm", "", "-wal")
 
 
 def set_aside(path: Path, now: datetime, error: ReplicaDamaged, *, served_here: bool) -> None:
-    """Rename the file and its log to `.damaged-<UTC time>`. Raises `error` when it is somebody else's."""
-    with path.open("rb") as file:
+    """Rename the file and its log to `.damaged-<UTC time>`. Raises `error` when it is somebody else's.
+
+    Raises ReplicaUnwritable when the disk refuses; what is left is set aside the next time.
+    """
+    with translated(path), path.open("rb") as file:
         header = file.read(100)
     if not is_ours(header, APPLICATION_ID, served_here=served_here):
         raise error
     aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S.%fZ}")
-    for suffix in SUFFIXES:
-        part = Path(f"{path}{suffix}")
-        if part.exists():
-            part.rename(f"{aside}{suffix}")
+    with translated(path):
+        for suffix in SUFFIXES:
+            part = Path(f"{path}{suffix}")
+            if part.exists():
+                part.rename(f"{aside}{suffix}")
     log.error("replica.set_aside", file=aside.name, reason=str(error))
     kept = sorted({_whole(p) for p in path.parent.glob(f"{path.name}.damaged-*")})
     for old in kept[:-KEPT_MAX]:

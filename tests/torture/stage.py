@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ class Stage:
         count: tuple[str, ...] = (),
         on_pause: Callable[[], None] = lambda: None,
         on_line: Callable[[dict[str, Any]], None] = lambda _: None,
+        heal: bool = False,
         **parameters: Any,
     ) -> Played:
         """
@@ -75,6 +77,7 @@ class Stage:
             count: names of calls to count; makes `calls` of the result.
             on_pause: called while the child waits in `Say.pause`.
             on_line: called with each line as it comes.
+            heal: the injection ends with the first pause.
         """
         ours, theirs = socket.socketpair()
         ours.settimeout(ACT_S)
@@ -83,23 +86,35 @@ class Stage:
                 request = json.dumps({"act": act, "directory": str(directory)} | parameters).encode()
                 socket.send_fds(self._channel, [request], [theirs.fileno()])
             pid = int(self._channel.recv(64))
-            options = strace or (counting(count) if count else ())
-            tracer = stack.enter_context(Tracer(pid, options)) if options else None
-            assert tracer is None or tracer.attached, tracer.words
-            ours.sendall(GO)
-            said: list[dict[str, Any]] = []
-            with ours.makefile("rb") as lines:
-                for line in lines:
-                    if not line.endswith(b"\n"):
-                        break
-                    said.append(json.loads(line))
-                    on_line(said[-1])
-                    if said[-1] == {"paused": True}:
+            try:
+                options = strace or (counting(count) if count else ())
+                tracer = stack.enter_context(Tracer(pid, options)) if options else None
+                assert tracer is None or tracer.attached, tracer.words
+                ours.sendall(GO)
+                said: list[dict[str, Any]] = []
+                for line in _whole_lines(ours):
+                    said.append(line)
+                    on_line(line)
+                    if line == {"paused": True}:
                         on_pause()
+                        if heal and tracer is not None:
+                            tracer.let_go()
                         ours.sendall(GO)
-            code = os.waitstatus_to_exitcode(int(self._channel.recv(64)))
+            except BaseException:
+                os.kill(pid, signal.SIGKILL)
+                raise
+            finally:
+                code = os.waitstatus_to_exitcode(int(self._channel.recv(64)))
             calls = tracer.calls() if tracer is not None and count else Counter[str]()
         return Played(said, code, calls)
+
+
+def _whole_lines(line: socket.socket) -> Iterator[dict[str, Any]]:
+    """What the child says, until it is gone; what it could not finish was not said."""
+    with line.makefile("rb") as lines:
+        for text in lines:
+            if text.endswith(b"\n"):
+                yield json.loads(text)
 
 
 class Say:
@@ -125,6 +140,8 @@ def _child(request: dict[str, Any], line: socket.socket) -> int:
     line.recv(1)
     try:
         getattr(workload, act)(directory, say, **request)
+    except BrokenPipeError:
+        return 4  # nobody listens any more
     except Exception as error:
         say(raised=f"{type(error).__module__}.{type(error).__qualname__}: {error}")
         return 3

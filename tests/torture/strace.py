@@ -21,6 +21,9 @@ CHANGES = (
 KILLED_AT = (*CHANGES, "openat", "sendto")
 """Also where a file is made, and where something is acknowledged."""
 
+FAILED_AT = tuple(name for name in CHANGES if "chmod" not in name)
+"""What a disk refuses when it is full or broken."""
+
 WAIT_S = 20.0
 
 
@@ -88,6 +91,11 @@ class Tracer:
         self._process.wait(WAIT_S)
         self._process.stderr.close()
         self._out.unlink()
+
+    def let_go(self) -> None:
+        """Detach: the process goes on as if nothing had ever been wrong with its disk."""
+        self._process.terminate()
+        self._process.wait(WAIT_S)
 
     def calls(self) -> Counter[str]:
         """How often each call was made; once the process has ended."""
