@@ -1,4 +1,4 @@
-"""The figures of the torture tests: what tests recorded as properties is summed up and printed, a line for each file."""
+"""The figures of the torture tests: what tests recorded as properties, summed up, a line for each file."""
 
 from __future__ import annotations
 

@@ -97,8 +97,9 @@ class Story:
         rows: list[Row] = [(n, *key, *values) for n, key, values in changes if values is not None]
         deleted: list[Row] = [(n, *key) for n, key, values in changes if values is None]
         live = Live(
-            Stream.parse(self.name), self.epoch, first, last, before, after, commit, AT_MS, rows, deleted, [[]] * len(rows)
-        )
+            Stream.parse(self.name), self.epoch, first, last, before, after, commit, AT_MS, rows, deleted,
+            [()] * len(rows),
+        )  # fmt: skip
         return encode_live(ROOT, live)
 
 

@@ -86,7 +86,7 @@ def _judge_stream(
     if epoch is None:
         if rows or position:
             verdict.wrong.append(f"{name}: {len(rows)} rows at {position} without an epoch")
-        verdict.lost += any(stream == name for stream, at in reached if at is not None)
+        verdict.lost += any(stream == name and position for (stream, _), position in reached.items())
         return
     story = next((s for s in told if (s.name, s.epoch) == (name, epoch)), None)
     if story is None or position not in story.ends:

@@ -81,7 +81,7 @@ SCENES = (BOOTSTRAP, LIVE, REBUILD, CHECKPOINT, SETTING_ASIDE, WAY_BACK, MASTER)
 
 
 class Props:
-    """Directories as scenes begin with them, on a disk in memory: what is tested is the order of calls, not the disk."""
+    """Directories as scenes begin with them, in memory: what is tested is the order of calls, not a disk."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage

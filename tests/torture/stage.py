@@ -42,6 +42,7 @@ class Stage:
     """The parent's side of the process; acts are the functions of `tests.torture.workload`."""
 
     def __init__(self) -> None:
+        self._pid = 0
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -56,6 +57,10 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
         self._process.wait(ACT_S)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child that is playing."""
+        os.kill(self._pid, number)
 
     def play(
         self,
@@ -85,7 +90,7 @@ class Stage:
             with theirs:
                 request = json.dumps({"act": act, "directory": str(directory)} | parameters).encode()
                 socket.send_fds(self._channel, [request], [theirs.fileno()])
-            pid = int(self._channel.recv(64))
+            self._pid = pid = int(self._channel.recv(64))
             try:
                 options = strace or (counting(count) if count else ())
                 tracer = stack.enter_context(Tracer(pid, options)) if options else None

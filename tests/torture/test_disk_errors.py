@@ -1,4 +1,4 @@
-"""EIO and ENOSPC at every call that changes a disk, once and lasting; readers look while the process still stands there."""
+"""EIO and ENOSPC at every call that changes a disk, once and lasting; readers look while the process stands there."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ said (`error`), with a pause in which the parent reads; then it stops as the dae
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from pathlib import Path
 from random import Random
 
 from contract.streams import Stream
-from contract.upstream import Batch
 from hq.collector import Collector
 from hq.core.changes import Change
 from hq.errors import HqError
@@ -31,10 +29,12 @@ from storenode.sender import Sender
 from storenode.setaside import set_aside
 from storenode.spool import FileSpool
 from storenode.worker import Worker
-from tests.torture.history import AT_MS, NEW_EPOCH, ROOT, Story, digest_of, story
+from tests.torture.history import AT_MS, NEW_EPOCH, ROOT, Story, story
+from tests.torture.selling import STREAMS, selling
 from tests.torture.stage import Say
 
-STREAMS = (Stream("product", "all"), Stream("price", "all"))
+__all__ = ["bootstrap", "checkpoint", "live", "master", "selling", "setting_aside", "stories", "way_back"]
+
 TURNS_MAX = 200
 SEGMENT_ROWS = 8
 ENTRIES = 6
@@ -281,81 +281,3 @@ def setting_aside(directory: Path, say: Say) -> None:
         os._exit(0)
 
     _as_the_daemon(say, work)
-
-
-LONG = 400
-"""Change sets of the stories that a power cut ends somewhere."""
-
-
-def long_stories() -> list[Story]:
-    return [story(str(s), 7, entities=16, sets=LONG) for s in STREAMS]
-
-
-def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> None:
-    """
-    Everything that keeps something on a disk, until the disk is gone: a till's outbox, HQ's inbox and master, a replica.
-
-    Args:
-        synchronous: planted fault: what the outbox, inbox and master are set to instead of FULL.
-    """
-    told = {s.name: s for s in long_stories()}
-    try:
-        outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
-        hq, replica = Master(directory / "hq.db", lambda: 0), Replica(directory / "replica.db", ("all",))
-        hq.create(AT_MS)
-        if synchronous:
-            for db in (outbox._db, inbox.connection, hq._db):
-                db.execute(f"PRAGMA synchronous={synchronous}")
-        for number in range(LONG):
-            outbox.append("t", {"life": life, "number": number}, AT_MS)
-            say(acked=[life, number])
-            if number % 3 == 0:
-                _carry(outbox, inbox)
-            if number % 3 == 1:
-                _commit_next(hq, told["price/all"], say)
-            if number % 3 == 2:
-                _apply_next(replica, told["product/all"], say)
-            if number % 8 == 7:
-                outbox.checkpoint(0)
-                replica.checkpoint()
-                inbox.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                hq._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    except (StorenodeError, HqError) as error:
-        say(error=type(error).__name__, text=str(error))
-    except sqlite3.OperationalError as error:
-        say(error="checkpoint", text=str(error))
-    os._exit(0)
-
-
-def _carry(outbox: Outbox, inbox: StoreInbox) -> None:
-    """The way of a batch: onto HQ's disk, and only then out of the outbox."""
-    standing = outbox.standing()
-    after = inbox.through("s", standing.epoch)
-    entries, _ = outbox.after(max(after, standing.acked_seq), 100)
-    if entries:
-        batch = Batch("s", standing.epoch, entries[0].seq, entries[-1].seq, standing.acked_seq, entries)
-        with inbox.transaction():
-            inbox.put(batch, after, AT_MS)
-    outbox.remove_acked(inbox.through("s", standing.epoch), ())
-
-
-def _commit_next(hq: Master, told: Story, say: Say) -> None:
-    stream = Stream.parse(told.name)
-    row = hq.stream(stream)
-    assert row is not None
-    end = told.ends.index(row.head_seq) + 1
-    changes = [Change(key, values) for key, values in told.log[row.head_seq : told.ends[end]]]
-    say(committed=hq.commit(stream, changes, AT_MS).head_seq)
-
-
-def _apply_next(replica: Replica, told: Story, say: Say) -> None:
-    stream = Stream.parse(told.name)
-    at = replica.state(stream).position
-    end = told.ends[told.ends.index(at) + 1]
-    rows = [(n, *key, *values) for n, (key, values) in enumerate(told.log[:end], 1) if n > at and values is not None]
-    gone = [(n, *key) for n, (key, values) in enumerate(told.log[:end], 1) if n > at and values is None]
-    replica.apply(
-        stream, epoch=told.epoch, position=end, digest=digest_of(told.state_at(end)), head_seq=end,
-        batches=[(rows, gone)], replace=False, now_ms=AT_MS,
-    )  # fmt: skip
-    say(applied=end)
