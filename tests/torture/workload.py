@@ -29,11 +29,12 @@ from storenode.sender import Sender
 from storenode.setaside import set_aside
 from storenode.spool import FileSpool
 from storenode.worker import Worker
+from tests.torture.damage import examine, worn_stories
 from tests.torture.history import AT_MS, NEW_EPOCH, ROOT, Story, story
 from tests.torture.selling import STREAMS, selling
 from tests.torture.stage import Say
 
-__all__ = ["bootstrap", "checkpoint", "live", "master", "selling", "setting_aside", "stories", "way_back"]
+__all__ = ["bootstrap", "checkpoint", "examine", "live", "master", "selling", "setting_aside", "stories", "way_back", "wear"]
 
 TURNS_MAX = 200
 SEGMENT_ROWS = 8
@@ -80,7 +81,7 @@ class Store:
                 return
         raise AssertionError("the store does not settle")
 
-    def follow(self, sets: int) -> None:
+    def follow(self, sets: int, *, checkpoints: bool = True) -> None:
         """Go through the next change sets live, with a checkpoint after each."""
         for end in range(self._upto, self._upto + sets):
             for each in self._told:
@@ -88,7 +89,9 @@ class Store:
                     self._hq.publish(message)
                     self.turn()
             self.settle()
-            self.replica.checkpoint()
+            if checkpoints:
+                self.replica.checkpoint()
+        self._upto += sets
 
     def turn(self) -> None:
         self._now_ms += 100
@@ -141,6 +144,18 @@ def live(directory: Path, say: Say, *, upto: int = UPTO, sets: int = 2, epoch: s
         os._exit(0)
 
     _as_the_daemon(say, work)
+
+
+def wear(directory: Path, say: Say, *, stop: bool) -> None:
+    """Wear a replica in: rows in the file, newer ones in its log, of which some are in the file as well."""
+    store = Store(directory, worn_stories(), UPTO, say)
+    store.settle()
+    store.follow(2)
+    store.follow(1, checkpoints=False)
+    if stop:
+        store.replica.close_for_readers()
+    say(done=True)
+    os._exit(0)
 
 
 def checkpoint(directory: Path, say: Say) -> None:
