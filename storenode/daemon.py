@@ -9,7 +9,6 @@ write the directory cannot open the file.
 from __future__ import annotations
 
 import os
-import queue
 import select
 import sys
 import time
@@ -27,7 +26,8 @@ from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
 from storenode.announcer import Announcer, last_will
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
-from storenode.jobs import Checkpoint, Command, Jobs, Verified, Verify, scan_aside
+from storenode.jobs import Jobs, Verify
+from storenode.orders import Orders
 from storenode.outbox import outbox_bell
 from storenode.replica import Replica
 from storenode.sender import Sender
@@ -60,7 +60,6 @@ class Daemon:
         self._settings = settings
         self._stopping = False
         self._inbox = Inbox()
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         streams = settings.streams()
         self._replica = _opened(settings)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
@@ -68,6 +67,7 @@ class Daemon:
         self._worker = Worker(
             settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
         )
+        self._orders = Orders(settings.db, self._replica, self._worker, self._inbox.wake)
         self._bell = _outbox_bell(settings)
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
@@ -114,10 +114,6 @@ class Daemon:
         self._stopping = True
         self._inbox.wake()
 
-    def _submit(self, command: Command) -> None:
-        self._commands.put(command)
-        self._inbox.wake()
-
     def _turn(self, wait_s: float) -> bool:
         select.select([self._inbox.fileno(), self._bell.fileno()], [], [], wait_s)
         self._inbox.clear_wake()
@@ -136,19 +132,20 @@ class Daemon:
             self._way_back(now_ms, wall_ms, rung=rung)
         except NotConnected:
             pass  # the Disconnected event is already on its way
-        self._obey()
+        self._orders.obey(now_ms)
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
         if self._jobs is None and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
-            self._jobs = Jobs(self._submit)
+            self._jobs = Jobs(self._orders.submit)
             self._jobs.start()
+            self._orders.submit(Verify())  # what was wrong with the disk while nobody looked
         return len(self._inbox) > 0 or self._worker.use_pause()
 
     def _way_back(self, now_ms: int, wall_ms: int, *, rung: bool) -> None:
         for _ in range(SENDER_STEPS):
             if not self._sender.step(now_ms, wall_ms, rung=rung):
                 break
-        states = tuple(follower.state for follower in self._worker.followers.values())
+        states = tuple(follower.standing for follower in self._worker.followers.values())
         self._announcer.step(states, self._sender.status, now_ms, wall_ms)
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:
@@ -168,23 +165,6 @@ class Daemon:
     def _counters(self) -> dict[str, int]:
         return dict(self._worker.counters + self._sender.counters) | {"dropped": self._inbox.dropped}
 
-    def _obey(self) -> None:
-        """Carry out what jobs asked for."""
-        while True:
-            try:
-                command = self._commands.get_nowait()
-            except queue.Empty:
-                return
-            match command:
-                case Checkpoint():
-                    self._replica.checkpoint()
-                case Verify():
-                    scan_aside(self._settings.db, tuple(self._worker.followers), self._submit)
-                case Verified():
-                    self._replica.set_verified(
-                        command.stream, ok=command.ok, at_ms=time.time_ns() // 1_000_000
-                    )
-
 
 def _outbox_bell(settings: Settings) -> Bell:
     """Bound by one daemon an outbox: two that send from one would lose entries of it."""
@@ -195,6 +175,8 @@ def _outbox_bell(settings: Settings) -> Bell:
             f"another `storenode run` has the outbox {settings.outbox_path}",
             hint="give this one a path of its own: outbox / STORENODE_OUTBOX",
         ) from error
+
+
 def _opened(settings: Settings) -> Replica:
     """The replica; a damaged one of ours is set aside for a new one."""
     try:

@@ -18,13 +18,16 @@ from storenode import search
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
 
-VERSION = 2
+VERSION = 3
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
 
 NOW_S = "CAST(strftime('%s', 'now') AS INTEGER)"
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
+
+# `doubt`: why the rows are to be fetched anew, until they are; `rebuild_reason`: why they last were.
+STREAM_COLUMNS_3: dict[str, type] = {"doubt": str, "rebuilt_at_ms": int, "rebuild_reason": str}
 
 GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE gtin IS NOT NULL"
 """Products without one cost nothing."""
@@ -48,7 +51,7 @@ def create(connection: sqlite3.Connection) -> None:
         {
             "stream": str, "epoch": str, "position": int, "digest": str, "head_seq": int, "state": str,
             "as_of_ms": int, "verified_at_ms": int, "verified_ok": int, "quarantined": int,
-        },
+        } | STREAM_COLUMNS_3,
         pk="stream",
         defaults={"position": 0, "head_seq": 0, "quarantined": 0, "state": "bootstrapping"},
     )  # fmt: skip
@@ -60,11 +63,27 @@ def create(connection: sqlite3.Connection) -> None:
         pk="id",
     )  # fmt: skip
     search.create(connection)
-    db.create_view("current_prices", price_at_sql(NOW_S))
-    db.create_view("catalog", CATALOG)
-    db.create_view("freshness", FRESHNESS)
+    _create_further_tables(db)
+    _create_views(db)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _create_further_tables(db: sqlite_utils.Database) -> None:
+    """What version 3 brought; the same statements for a new file and for an older one."""
+    # `row`: the version that is held, as canonical JSON; `key`: a JSON array.
+    db.table("quarantine").create(
+        {"stream": str, "key": str, "seq": int, "row": str, "reason": str, "at_ms": int},
+        pk=("stream", "key"),
+        not_null={"stream", "key", "seq", "row", "reason", "at_ms"},
+        if_not_exists=True,
+    )
+
+
+def _create_views(db: sqlite_utils.Database) -> None:
+    db.create_view("current_prices", price_at_sql(NOW_S), replace=True)
+    db.create_view("catalog", CATALOG, replace=True)
+    db.create_view("freshness", FRESHNESS, replace=True)
 
 
 def price_at_sql(now: str) -> str:
@@ -134,7 +153,8 @@ WHERE p.rowid = ({product_winner("p.sku")})"""
 # `live` is believed while HQ is heard; a catch-up may take longer than that, so it is believed while the daemon works.
 FRESHNESS = f"""
 SELECT s.stream,
-       CASE WHEN coalesce({NOW_MS} - CASE s.state WHEN 'live' THEN s.as_of_ms
+       CASE WHEN s.verified_ok = 0 AND s.state <> 'rebuilding' THEN 'diverged'
+            WHEN coalesce({NOW_MS} - CASE s.state WHEN 'live' THEN s.as_of_ms
                                                   WHEN 'catching_up' THEN d.seen_at_ms
                                                   ELSE {NOW_MS} END > {STALE_AFTER_S * 1000}, 1)
             THEN 'offline' ELSE s.state END AS state,
@@ -150,6 +170,13 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
         search.create(connection)
         connection.execute(f"DROP INDEX IF EXISTS idx_{PRODUCT.table}_gtin")
         connection.execute(GTIN_INDEX)
+    if version < 3:
+        db = sqlite_utils.Database(connection, execute_plugins=False)
+        _create_further_tables(db)
+        for name, kind in STREAM_COLUMNS_3.items():
+            if name not in db.table("streams").columns_dict:
+                db.table("streams").add_column(name, kind)
+        _create_views(db)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

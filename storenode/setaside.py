@@ -14,7 +14,7 @@ import structlog
 
 from storenode.core.damage import is_ours
 from storenode.errors import ReplicaDamaged
-from storenode.replica import translated
+from storenode.replicafile import translated
 from storenode.schema import APPLICATION_ID
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""The acts of damaged files: wearing a replica in, and finding out what is wrong with one by the product's own means."""
+"""A damaged replica: how the product finds it, and what tills would see of it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from contract.contexts import CONTEXTS
-from storenode import readers
-from storenode.errors import ReplicaDamaged, StorenodeError
+from contract.messages import Live, decode_live
+from storenode.core.intake import Fork, Position, judge
+from storenode.errors import ReplicaDamaged
+from storenode.proof import Damaged, Result, Verified, prove
 from storenode.replica import Replica
-from tests.torture.history import OLD_EPOCH, Row, State, Story, story
+from tests.torture.history import OLD_EPOCH, ROOT, Row, State, Story, digest_of, story
 from tests.torture.selling import STREAMS
 from tests.torture.stage import Say
 
 ENTITIES = 150
-HIDDEN = 1_700_000_001
-"""A moment at which every price of the stories holds."""
 
 
 def worn_stories() -> list[Story]:
@@ -25,19 +25,37 @@ def worn_stories() -> list[Story]:
 
 
 def found_by_the_product(path: Path) -> str:
-    """How the product finds that a replica is damaged, as a start and a nightly scan would; empty: it does not."""
+    """How a daemon that starts finds that its replica is damaged, by the same steps; empty: it does not."""
     try:
-        Replica(path, ("all",)).connection.close()
+        replica = Replica(path, ("all",))
+        try:
+            return _proven(path, replica)
+        finally:
+            replica.connection.close()
     except ReplicaDamaged:
         return "opening"
-    except StorenodeError as error:
-        return f"opening, as {type(error).__name__}"
-    try:
-        if readers.streams(path) != sorted(STREAMS):
-            return "streams"
-        return "" if all(readers.scan(path, stream).ok for stream in STREAMS) else "digest"
-    except StorenodeError as error:
-        return f"scan, as {type(error).__name__}"
+
+
+def _proven(path: Path, replica: Replica) -> str:
+    results: list[Result] = []
+    told = {story.name: story for story in worn_stories()}
+    for stream in STREAMS:
+        state = replica.state(stream)
+        verdict = judge(Position(state.epoch, state.position, state.digest), _heartbeat(told[str(stream)]))
+        if isinstance(verdict, Fork):
+            return "heartbeat"
+    prove(path, dict.fromkeys(STREAMS, 0), results.append)
+    for result in results:
+        match result:
+            case Damaged():
+                return "file"
+            case Verified(_, False, _):
+                return "digest"
+    return "" if replica.check_search() else "search"
+
+
+def _heartbeat(told: Story) -> Live:
+    return decode_live(ROOT, told.heartbeat(told.ends[-1]))
 
 
 def wrong_for_a_till(path: Path, told: list[Story]) -> list[str]:
@@ -45,16 +63,27 @@ def wrong_for_a_till(path: Path, told: list[Story]) -> list[str]:
     wrong: list[str] = []
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-            states = {each.name: each.state_at(each.ends[-1]) for each in told}
+            states: dict[str, State] = {}
             for each in told:
-                found = db.execute("SELECT epoch, position FROM streams WHERE stream = ?", (each.name,)).fetchall()
-                wrong += [] if found == [(each.epoch, each.ends[-1])] else ["position"]
+                position = _position(db, each)
+                wrong += [] if position in each.ends else ["position"]
+                states[each.name] = each.state_at(position)
             for name, state in states.items():
                 wrong += _wrong_rows(db, name, state)
             wrong += _wrong_views(db, states["product/all"], states["price/all"])
     except sqlite3.DatabaseError as error:
         wrong.append(f"error: {error}")
     return sorted(set(wrong))
+
+
+def _position(db: sqlite3.Connection, told: Story) -> int:
+    """Where a stream says that it stands; -1 for what HQ never had, or what the next word from HQ would not put right."""
+    epoch, seq, digest = db.execute(
+        "SELECT epoch, position, digest FROM streams WHERE stream = ?", (told.name,)
+    ).fetchone()
+    if epoch != told.epoch or seq not in told.ends or digest != digest_of(told.state_at(seq)):
+        return -1
+    return int(seq)
 
 
 def _wrong_rows(db: sqlite3.Connection, name: str, state: State) -> list[str]:
@@ -79,7 +108,8 @@ def _wrong_views(db: sqlite3.Connection, products: State, prices: State) -> list
         if gtin is not None:
             lookups["catalog by gtin"] = ("gtin", gtin)
         for what, (column, value) in lookups.items():
-            if db.execute(f"SELECT sku, name, amount_minor FROM catalog WHERE {column} = ?", (value,)).fetchall() != expected:
+            sql = f"SELECT sku, name, amount_minor FROM catalog WHERE {column} = ?"
+            if db.execute(sql, (value,)).fetchall() != expected:
                 wrong.append(what)
         word = str(name).split()[1]
         hits = [s for (s,) in db.execute("SELECT sku FROM product_search WHERE product_search MATCH ?", (f'"{word}"',))]

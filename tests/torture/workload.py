@@ -34,7 +34,9 @@ from tests.torture.history import AT_MS, NEW_EPOCH, ROOT, Story, story
 from tests.torture.selling import STREAMS, selling
 from tests.torture.stage import Say
 
-__all__ = ["bootstrap", "checkpoint", "examine", "live", "master", "selling", "setting_aside", "stories", "way_back", "wear"]
+__all__ = [
+    "bootstrap", "checkpoint", "examine", "live", "master", "selling", "setting_aside", "stories", "way_back", "wear",
+]  # fmt: skip
 
 TURNS_MAX = 200
 SEGMENT_ROWS = 8
