@@ -89,6 +89,8 @@ class Replica:
                 schema.create(db)
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
+            else:
+                schema.renew_views(db)
             self._configure(scopes)
 
     def _configure(self, scopes: Sequence[str]) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""SQLITE_ERROR: a statement of ours does not fit the tables, so they are not those that we made."""
+
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _NOT_TEXT = "Could not decode to UTF-8"
 """How Python's module begins to say that a text is none; it gives no code."""

@@ -61,8 +61,8 @@ class Story:
             for one, end in ((first, middle), (middle + 1, last)) if middle < last else ((first, last),):
                 yield self._live(one, end, commit=end == last)
 
-    def heartbeat(self, seq: int) -> Message:
-        return self._live(seq + 1, seq, commit=True)
+    def heartbeat(self, seq: int, at_ms: int) -> Message:
+        return self._live(seq + 1, seq, commit=True, at_ms=at_ms)
 
     def retained(self, seq: int, sealed: int, segment_rows: int) -> Iterator[Message]:
         """The head at `seq` and the segments that it names; `sealed` is where the tail begins."""
@@ -91,13 +91,13 @@ class Story:
                 (deleted if values is None else rows).append((number, *key, *(values or ())))
         return rows, deleted
 
-    def _live(self, first: int, last: int, *, commit: bool) -> Message:
+    def _live(self, first: int, last: int, *, commit: bool, at_ms: int = AT_MS) -> Message:
         changes = [(n, *self.log[n - 1]) for n in range(first, last + 1)]
         before, after = (digest_of(self.state_at(n)) for n in (first - 1, last))
         rows: list[Row] = [(n, *key, *values) for n, key, values in changes if values is not None]
         deleted: list[Row] = [(n, *key) for n, key, values in changes if values is None]
         live = Live(
-            Stream.parse(self.name), self.epoch, first, last, before, after, commit, AT_MS, rows, deleted,
+            Stream.parse(self.name), self.epoch, first, last, before, after, commit, at_ms, rows, deleted,
             [()] * len(rows),
         )  # fmt: skip
         return encode_live(ROOT, live)

@@ -111,6 +111,10 @@ class Props:
         path.mkdir()
         if begins != "empty":
             assert BOOTSTRAP.play(self._stage, path).said[-1] == {"done": True}
+        if begins.startswith("worn"):
+            shutil.rmtree(path)
+            path.mkdir()
+            assert self._stage.play("wear", path, stop=begins == "worn, stopped").said[-1] == {"done": True}
         if begins == "half checkpointed":
             nth = CHECKPOINT.play(self._stage, _copy(path), count=KILLED_AT).calls["pwrite64"] // 2
             assert CHECKPOINT.play(self._stage, path, strace=Point("pwrite64", nth).kill()).code == -9

@@ -7,6 +7,7 @@ said (`error`), with a pause in which the parent reads; then it stops as the dae
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,7 +24,9 @@ from hq.master import Master
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event
 from storenode.errors import ReplicaDamaged, StorenodeError
+from storenode.orders import Orders
 from storenode.outbox import Outbox
+from storenode.proof import prove
 from storenode.replica import Replica
 from storenode.sender import Sender
 from storenode.setaside import set_aside
@@ -35,7 +38,8 @@ from tests.torture.selling import STREAMS, selling
 from tests.torture.stage import Say
 
 __all__ = [
-    "bootstrap", "checkpoint", "examine", "live", "master", "selling", "setting_aside", "stories", "way_back", "wear",
+    "bootstrap", "checkpoint", "examine", "heal", "live", "master", "selling", "setting_aside", "stories", "way_back",
+    "wear",
 ]  # fmt: skip
 
 TURNS_MAX = 200
@@ -94,6 +98,21 @@ class Store:
             if checkpoints:
                 self.replica.checkpoint()
         self._upto += sets
+
+    def hear(self, heartbeats: int) -> None:
+        """HQ says several times where it stands."""
+        for _ in range(heartbeats):
+            for each in self._told:
+                self._hq.publish(each.heartbeat(each.ends[self._upto], AT_MS + self._now_ms))
+            self.turn()
+
+    def prove(self) -> None:
+        """What the daemon does at night and after its start, at once. Raises ReplicaDamaged."""
+        orders = Orders(self.replica.path, self.replica, self._worker, lambda: None)
+        lives = {stream: follower.life for stream, follower in self._worker.followers.items()}
+        prove(self.replica.path, lives, orders.submit)
+        self._worker.prove_search()
+        orders.obey(self._now_ms)
 
     def turn(self) -> None:
         self._now_ms += 100
@@ -158,6 +177,26 @@ def wear(directory: Path, say: Say, *, stop: bool) -> None:
         store.replica.close_for_readers()
     say(done=True)
     os._exit(0)
+
+
+def heal(directory: Path, say: Say) -> None:
+    """Start on a damaged replica as the daemon does, until all is proven and live: HQ's news are in the broker."""
+    path, told = directory / "replica.db", worn_stories()
+    for _ in range(3):
+        try:
+            store = Store(directory, told, len(told[0].ends) - 1, say)
+            store.turn()
+            store.hear(5)
+            store.settle()
+            store.prove()
+            store.hear(5)
+            store.settle()
+            say(done=True)
+            os._exit(0)
+        except ReplicaDamaged as error:
+            say(aside=str(error))
+            gc.collect()  # no connection of ours may be open
+            set_aside(path, datetime.now(UTC), error, served_here=True)
 
 
 def checkpoint(directory: Path, say: Say) -> None:
