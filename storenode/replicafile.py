@@ -1,4 +1,4 @@
-"""SQLite's and the disk's errors about the replica's file, in our words."""
+"""SQLite's errors about the replica's file, and the disk's about what lies beside it, in our words."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ UNWRITABLE_HINT = "check free space and permissions"
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the disk's errors into ours."""
+    """Turn SQLite's errors into ours."""
     try:
         yield
-    except OSError as error:
-        raise ReplicaUnwritable(f"{path}: {error.strerror or error}", hint=UNWRITABLE_HINT) from error
     except UnicodeDecodeError as error:  # SQLite's own words about a damaged name
         raise _damaged(path, error) from error
     except sqlite3.DatabaseError as error:
@@ -40,3 +38,12 @@ def translated(path: Path) -> Iterator[None]:
 def _damaged(path: Path, error: Exception) -> ReplicaDamaged:
     problem = f"{path} is not a sound replica: {error}"
     return ReplicaDamaged(problem, hint="storenode run sets it aside and fetches a new one")
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Turn the disk's refusals into ReplicaUnwritable."""
+    try:
+        yield
+    except OSError as error:
+        raise ReplicaUnwritable(f"{path}: {error.strerror or error}", hint=UNWRITABLE_HINT) from error

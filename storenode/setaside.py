@@ -14,7 +14,7 @@ import structlog
 
 from storenode.core.damage import is_ours
 from storenode.errors import ReplicaDamaged
-from storenode.replicafile import translated
+from storenode.replicafile import on_disk
 from storenode.schema import APPLICATION_ID
 
 log = structlog.get_logger()
@@ -28,12 +28,12 @@ def set_aside(path: Path, now: datetime, error: ReplicaDamaged, *, served_here: 
 
     Raises ReplicaUnwritable when the disk refuses; what is left is set aside the next time.
     """
-    with translated(path), path.open("rb") as file:
+    with on_disk(path), path.open("rb") as file:
         header = file.read(100)
     if not is_ours(header, APPLICATION_ID, served_here=served_here):
         raise error
     aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S.%fZ}")
-    with translated(path):
+    with on_disk(path):
         for suffix in SUFFIXES:
             part = Path(f"{path}{suffix}")
             if part.exists():

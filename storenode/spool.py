@@ -19,7 +19,7 @@ from contract.messages import decode_segment
 from contract.rows import Held
 from contract.streams import Stream, segment_topic
 from storenode.core.intake import CatchUp
-from storenode.replicafile import translated
+from storenode.replicafile import on_disk
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -41,7 +41,7 @@ class FileSpool:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        with translated(directory):
+        with on_disk(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._known = {entry.name for entry in directory.iterdir() if len(entry.name) == 64}
 
@@ -50,7 +50,7 @@ class FileSpool:
 
     def put(self, digest: str, payload: bytes) -> None:
         part = self._directory / f"{digest}.part"
-        with translated(part):
+        with on_disk(part):
             part.write_bytes(payload)
             part.replace(self._directory / digest)
         self._known.add(digest)
@@ -58,7 +58,7 @@ class FileSpool:
     def get(self, digest: str) -> bytes | None:
         """The payload, or None when it is missing or damaged (then it is forgotten)."""
         path = self._directory / digest
-        with translated(path):
+        with on_disk(path):
             payload = path.read_bytes() if path.exists() else None
         if payload is None or sha256(payload).hexdigest() != digest:
             self._known.discard(digest)
@@ -67,7 +67,7 @@ class FileSpool:
 
     def sweep(self, keep: Collection[str]) -> None:
         """Remove everything but `keep`."""
-        with translated(self._directory):
+        with on_disk(self._directory):
             for entry in self._directory.iterdir():
                 if entry.name not in keep:
                     entry.unlink(missing_ok=True)
