@@ -116,6 +116,14 @@ Entry = tuple[int, int]
 """Who appended it, and its number there."""
 
 
+def refused_but_there(directory: Path, said: Iterable[dict[str, Any]], life: int, entries: int) -> set[Entry]:
+    """Entries of a life that were not acknowledged and are in the outbox or at HQ."""
+    acked = {(life, number) for line in said if "acked" in line for number in line["acked"][1:]}
+    sql = "SELECT '', seq, data FROM entries"
+    there = {entry for name in ("hq.inbox.db", "outbox.db") for _, entry in _entries(directory / name, sql, Verdict())}
+    return there & {(life, number) for number in range(entries)} - acked
+
+
 def judge_way_back(directory: Path, acked: Iterable[Sequence[int]], *, arrived: bool = False) -> Verdict:
     """Every acknowledged entry is in the outbox or at HQ, none is twice; `arrived`: all are at HQ."""
     verdict = Verdict()
