@@ -93,9 +93,17 @@ def scan(path: Path, stream: Stream) -> Scan:
 
 
 def check_file(path: Path) -> None:
-    """Have SQLite check the whole file, indexes included. Raises ReplicaDamaged."""
+    """Have SQLite check the whole file, indexes included, and compare its tables and views. Raises ReplicaDamaged.
+
+    A scan reads tables; a till looks things up in indexes and by views, which may be wrong where no row is.
+    """
     with reading(path) as db:
         (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        is_this_version = db.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+        there = schema.shape(db) if is_this_version else schema.expected_shape()
+    other = [name for name, made in schema.expected_shape().items() if there.get(name) != made]
+    if found == "ok" and other:
+        found = f"{other[0]} is not as it was made"
     if found != "ok":
         raise ReplicaDamaged(f"{path} is not a sound replica: {found}", hint="storenode run sets it aside")
 
