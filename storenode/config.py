@@ -23,6 +23,7 @@ KBPS_MIN = 32
 """Below this a catch-up would give up on each segment."""
 OUTBOX_MAX_BYTES = 268_435_456
 OUTBOX_BYTES_MIN = 65_536
+CLOCK_HOLD_DAYS = 30
 
 
 def _host_name() -> str:
@@ -37,6 +38,7 @@ class Settings:
 
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
+    `clock_hold_days`: a clock further past the last time that HQ vouched for is not believed; 0: any is.
     """
 
     db: Path = Path("replica.db")
@@ -47,6 +49,7 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    clock_hold_days: int = CLOCK_HOLD_DAYS
 
     @property
     def outbox_path(self) -> Path:
@@ -143,6 +146,12 @@ def _bytes(value: Any) -> int:
     return int(value)
 
 
+def _days(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,4}", str(value)):
+        raise ValueError(f"{value!r} must be a whole number of days, 0 to 9999 (0: a clock is always believed)")
+    return int(value)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(_text(value)),
     "store_id": lambda value: checked_name(_text(value), "store id"),
@@ -152,4 +161,5 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_kbps": _kbps,
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
+    "clock_hold_days": _days,
 }

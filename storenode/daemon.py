@@ -25,6 +25,7 @@ from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.clock import StoreClock
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
 from storenode.jobs import Jobs
 from storenode.orders import Orders
@@ -64,9 +65,11 @@ class Daemon:
         self._replica = _opened(settings)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
+        self._clock = StoreClock(self._replica, settings.clock_hold_days)
         self._worker = Worker(
-            settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
-        )
+            settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps,
+            heard=lambda at_ms, live: self._clock.heard(at_ms, live=live),
+        )  # fmt: skip
         self._orders = Orders(settings.db, self._replica, self._worker, self._inbox.wake)
         self._bell = _outbox_bell(settings)
         self._sender = Sender(
@@ -133,7 +136,8 @@ class Daemon:
         except NotConnected:
             pass  # the Disconnected event is already on its way
         self._orders.obey()
-        if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
+        due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
+        if due or self._worker.connected != self._heartbeat_connected:
             self._beat(now_ms, wall_ms, pid=os.getpid())
         if self._jobs is None and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
             self._jobs = Jobs(self._orders.submit)
@@ -145,7 +149,7 @@ class Daemon:
             if not self._sender.step(now_ms, wall_ms, rung=rung):
                 break
         states = tuple(follower.state for follower in self._worker.followers.values())
-        self._announcer.step(states, self._sender.status, now_ms, wall_ms)
+        self._announcer.step(states, self._sender.status, now_ms, wall_ms, self._clock.skew_ms)
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:
         self._heartbeat_ms, self._heartbeat_connected = now_ms, self._worker.connected
@@ -157,6 +161,7 @@ class Daemon:
             counters=self._counters(),
             now_ms=wall_ms,
         )
+        self._clock.note(wall_ms)
         if self._replica.wal_bytes() > WAL_BYTES_TARGET:
             self._replica.checkpoint()
         notify_supervisor("WATCHDOG=1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -50,6 +50,7 @@ class Follower:
         link: Link,
         counters: Counter[str],
         pace: Pace,
+        heard: Callable[[int, bool], None],
     ) -> None:
         self.stream = stream
         self.phase = Phase.DOWN
@@ -70,6 +71,7 @@ class Follower:
         self._forked = False
         self._catch_up: CatchUp | None = None
         self._pace = pace
+        self._heard = heard
         self._fetch = Fetch(stream, root, spool, link, pace)
         self._head_deadline_ms = 0
 
@@ -109,6 +111,7 @@ class Follower:
     def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""
         live = decode_live(self._root, message)
+        self._heard(live.at_ms, self.phase is Phase.LIVE and not message.retain)
         if live.epoch == self.position.epoch or self.position.epoch is None:
             self.head_seq = max(self.head_seq, live.last)
         if self.phase is Phase.LIVE:
@@ -122,6 +125,7 @@ class Follower:
             return
         self._pace.charge(len(message.payload))
         head = decode_head(self._root, message)
+        self._heard(head.at_ms, False)
         decision = plan(self.position, head, missing_to=self._missing_to, forked=self._forked)
         if isinstance(decision, Stale):
             return

@@ -123,12 +123,11 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
 
 def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     """The price of a SKU now, or at `at_s` (seconds since 1970). Raises NotFound."""
-    now = schema.NOW_S if at_s is None else str(int(at_s))
+    source = "current_prices" if at_s is None else f"({schema.price_at_sql(str(int(at_s)))})"
     names = ("sku", "amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
     with reading(path) as db:
         found = db.execute(
-            f"SELECT {', '.join(names)} FROM ({schema.price_at_sql(now)}) WHERE sku = ?",
-            (sku,),
+            f"SELECT {', '.join(names)} FROM {source} WHERE sku = ?", (sku,)
         ).fetchone()
     if found is None:
         when = "now" if at_s is None else f"at {rfc3339(at_s * 1000)}"
@@ -170,6 +169,7 @@ def status(path: Path) -> dict[str, Any]:
         alive = pid is not None and daemon_alive(path)
         heard = alive and now_ms - seen_ms <= schema.STALE_AFTER_S * 1000
         found = {name: _stream_status(db, name, alive=alive) for (name,) in db.execute("SELECT stream FROM streams")}
+        clock = _clock_status(db)
     wal = path.with_name(path.name + "-wal")
     return {
         "store_id": store_id,
@@ -178,7 +178,7 @@ def status(path: Path) -> dict[str, Any]:
         "uptime_seconds": max(now_ms - started_ms, 0) // 1000 if alive else None,
         "streams": found,
         "outbox": None,
-        "clock": {"skew_seconds": None},
+        "clock": clock,
         "database": {
             "path": str(path),
             "bytes": path.stat().st_size,
@@ -218,6 +218,20 @@ def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[st
         "verified_at": None if verified_ms is None else rfc3339(verified_ms),
         "verified_ok": None if verified_ok is None else bool(verified_ok), "quarantined": quarantined,
     }  # fmt: skip
+
+
+def _clock_status(db: sqlite3.Connection) -> dict[str, Any]:
+    """How the daemon last judged this machine's clock; `skew_seconds` positive: it is ahead of HQ's."""
+    row = None
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone():
+        row = db.execute("SELECT skew_ms, verdict, correction_ms, known_ms FROM clock").fetchone()
+    skew_ms, verdict, correction_ms, known_ms = row or (None, "unconfirmed", 0, None)
+    return {
+        "skew_seconds": None if skew_ms is None else round(skew_ms / 1000, 3),
+        "verdict": verdict,
+        "correction_seconds": correction_ms // 1000,
+        "known_at": None if known_ms is None else rfc3339(known_ms),
+    }
 
 
 def daemon_alive(path: Path) -> bool:

@@ -27,7 +27,7 @@ NOTE_EVERY_MS = 1_000
 
 
 class Worker:
-    """Follows a store's streams over one link."""
+    """Follows a store's streams over one link. `heard` is told when HQ made a message, and if that was just now."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Worker:
         streams: tuple[Stream, ...],
         *,
         max_kbps: int = 0,
+        heard: Callable[[int, bool], None] = lambda _at_ms, _live: None,
     ) -> None:
         self._root = root
         self._replica = replica
@@ -45,7 +46,8 @@ class Worker:
         self.connected = False
         pace = Pace(max_kbps)  # the line is one, whatever the streams
         self.followers: Mapping[Stream, Follower] = {
-            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace) for stream in streams
+            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace, heard)
+            for stream in streams
         }
         self._tidied = 0
         self._noted: dict[Stream, tuple[str, int, int]] = {}
