@@ -224,7 +224,7 @@ def _clock_status(db: sqlite3.Connection) -> dict[str, Any]:
     """How the daemon last judged this machine's clock; `skew_seconds` positive: it is ahead of HQ's."""
     row = None
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone():
-        row = db.execute("SELECT skew_ms, verdict, correction_ms, known_ms FROM clock").fetchone()
+        row = db.execute(f"SELECT skew_ms, {schema.clock_verdict()}, correction_ms, known_ms FROM clock").fetchone()
     skew_ms, verdict, correction_ms, known_ms = row or (None, "unconfirmed", 0, None)
     return {
         "skew_seconds": None if skew_ms is None else round(skew_ms / 1000, 3),

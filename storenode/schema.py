@@ -41,6 +41,15 @@ def now_s(local_s: str = LOCAL_S) -> str:
     ELSE 0 END) FROM clock WHERE id = 1), {local_s})"""
 
 
+def clock_verdict(local_s: str = LOCAL_S) -> str:
+    """Return the verdict on the clock that reads `local_s`, as SQL: the daemon's, while it is the same clock."""
+    return f"""coalesce((SELECT CASE
+    WHEN abs({now_s(local_s)} - {local_s} - correction_ms / 1000) <= {SKEW_MS_MAX // 1000} THEN verdict
+    WHEN {now_s(local_s)} < {local_s} THEN 'held'
+    WHEN {now_s(local_s)} > {local_s} THEN 'behind'
+    ELSE 'unconfirmed' END FROM clock WHERE id = 1), 'unconfirmed')"""
+
+
 NOW_S = now_s()
 
 GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE gtin IS NOT NULL"
@@ -183,7 +192,8 @@ SELECT s.stream,
             THEN 'offline' ELSE s.state END AS state,
        s.position, s.head_seq, max(s.head_seq - s.position, 0) AS lag_events,
        {_time("s.as_of_ms / 1000")} AS as_of,
-       max(({NOW_MS} - s.as_of_ms) / 1000, 0) AS stale_seconds
+       max(({NOW_MS} - s.as_of_ms) / 1000, 0) AS stale_seconds,
+       {clock_verdict()} AS clock
 FROM streams AS s LEFT JOIN daemon AS d ON d.id = 1"""
 
 

@@ -215,8 +215,31 @@ def test_the_views_go_by_the_time_that_a_daemon_starting_now_would_go_by(
     assert now_s(replica, local_ms) >= mark.known_ms // 1000
 
 
+@pytest.mark.parametrize(
+    ("name", "later_ms", "verdict"),
+    [
+        ("ok", HOUR_MS, "ok"),
+        ("ok", 10 * YEAR_MS, "held"),
+        ("ok", -HOUR_MS, "behind"),
+        ("ahead", HOUR_MS, "corrected"),
+        ("ahead", -HOUR_MS, "unconfirmed"),
+        ("ahead", 10 * YEAR_MS, "held"),
+    ],
+)
+def test_freshness_tells_a_till_how_far_to_trust_the_clock(
+    replica: Replica, name: str, later_ms: int, verdict: str
+) -> None:
+    mark = MARKS[name]
+    write(replica, mark)
+    sql = f"SELECT {schema.clock_verdict(str((mark.wall_ms + later_ms) // 1000))}"
+    assert replica.connection.execute(sql).fetchone() == (verdict,)
+    shown = replica.connection.execute("SELECT clock FROM freshness").fetchone()[0]
+    assert shown in ("behind", "held", mark.verdict), "by the machine's own clock"
+
+
 def test_without_a_row_the_views_go_by_the_clock(replica: Replica) -> None:
     assert now_s(replica, HQ_MS + 5_000) == HQ_MS // 1000 + 5
+    assert replica.connection.execute("SELECT DISTINCT clock FROM freshness").fetchall() == [("unconfirmed",)]
 
 
 def priced(replica: Replica, local_ms: int) -> list[int]:
