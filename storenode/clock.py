@@ -29,7 +29,7 @@ class StoreClock:
     def __init__(self, replica: Replica, hold_days: int) -> None:
         self._replica = replica
         with translated(replica.path):
-            row = replica.connection.execute(f"SELECT {_COLUMNS} FROM clock").fetchone()
+            row = replica.connection.execute(f"SELECT {_COLUMNS} FROM clock WHERE known_ms > 0").fetchone()
         self._mark = Mark(*row) if row else None
         self._clock = Clock(boot_id(), steady_ms(), self._mark, hold_days * DAY_MS or NEVER_MS)
 

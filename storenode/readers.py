@@ -18,7 +18,7 @@ from contract.contexts import CONTEXTS, Context
 from contract.schedule import load
 from contract.streams import Stream, rfc3339
 from link.process import is_locked
-from storenode import schema
+from storenode import pricetime, schema
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
 from storenode.replica import translated
 
@@ -222,15 +222,15 @@ def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[st
 
 def _clock_status(db: sqlite3.Connection) -> dict[str, Any]:
     """How the daemon last judged this machine's clock; `skew_seconds` positive: it is ahead of HQ's."""
-    row = None
+    row: tuple[Any, ...] | None = None
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone():
-        row = db.execute(f"SELECT skew_ms, {schema.clock_verdict()}, correction_ms, known_ms FROM clock").fetchone()
+        row = db.execute(f"SELECT skew_ms, {pricetime.verdict()}, correction_ms, known_ms FROM clock").fetchone()
     skew_ms, verdict, correction_ms, known_ms = row or (None, "unconfirmed", 0, None)
     return {
         "skew_seconds": None if skew_ms is None else round(skew_ms / 1000, 3),
         "verdict": verdict,
         "correction_seconds": correction_ms // 1000,
-        "known_at": None if known_ms is None else rfc3339(known_ms),
+        "known_at": None if not known_ms else rfc3339(known_ms),
     }
 
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 import sqlite_utils
 
 from contract.contexts import CONTEXTS, PRICE, PRODUCT, Context
-from storenode import search
-from storenode.core.clock import SKEW_MS_MAX
+from contract.limits import SEQ_MAX
+from storenode import pricetime, search
 
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
@@ -23,34 +23,9 @@ VERSION = 3
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
 
-LOCAL_S = "CAST(strftime('%s', 'now') AS INTEGER)"
+NOW_S = pricetime.NOW_S
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
-
-def now_s(local_s: str = LOCAL_S) -> str:
-    """Return the time that prices go by, in seconds since 1970, as SQL over the clock that reads `local_s`.
-
-    The rules are those of `storenode.core.clock`, as far as they need no daemon: a correction holds for the clock that
-    it was made for (not for one that was set back since), and for the time that the daemon may be away; a clock
-    further past `known_ms` than the hold does not count; it is never earlier than `known_ms`. No row: the clock.
-    """
-    return f"""coalesce((SELECT max(known_ms / 1000, CASE
-    WHEN {local_s} >= wall_ms / 1000 - {SKEW_MS_MAX // 1000}
-     AND {local_s} + correction_ms / 1000 <= (known_ms + hold_ms) / 1000 THEN {local_s} + correction_ms / 1000
-    WHEN {local_s} <= (known_ms + hold_ms) / 1000 THEN {local_s}
-    ELSE 0 END) FROM clock WHERE id = 1), {local_s})"""
-
-
-def clock_verdict(local_s: str = LOCAL_S) -> str:
-    """Return the verdict on the clock that reads `local_s`, as SQL: the daemon's, while it is the same clock."""
-    return f"""coalesce((SELECT CASE
-    WHEN abs({now_s(local_s)} - {local_s} - correction_ms / 1000) <= {SKEW_MS_MAX // 1000} THEN verdict
-    WHEN {now_s(local_s)} < {local_s} THEN 'held'
-    WHEN {now_s(local_s)} > {local_s} THEN 'behind'
-    ELSE 'unconfirmed' END FROM clock WHERE id = 1), 'unconfirmed')"""
-
-
-NOW_S = now_s()
 
 GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE gtin IS NOT NULL"
 """Products without one cost nothing."""
@@ -101,19 +76,11 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
         not_null={"stream", "key", "seq", "row", "reason", "at_ms"},
         if_not_exists=True,
     )
-    # `storenode.core.clock.Mark`, one row with id 1; none until HQ was heard.
-    db.table("clock").create(
-        {
-            "id": int, "known_ms": int, "wall_ms": int, "correction_ms": int, "skew_ms": int, "verdict": str,
-            "hold_ms": int, "boot": str, "steady_ms": int, "lead_ms": int, "heard_ms": int,
-        },
-        pk="id",
-        not_null={"known_ms", "wall_ms", "correction_ms", "verdict", "hold_ms"},
-        if_not_exists=True,
-    )  # fmt: skip
+    pricetime.create_table(db)
 
 
 def _create_views(db: sqlite_utils.Database) -> None:
+    pricetime.create_view(db)
     db.create_view("current_prices", price_at_sql(NOW_S), replace=True)
     db.create_view("catalog", CATALOG, replace=True)
     db.create_view("freshness", FRESHNESS, replace=True)
@@ -163,7 +130,8 @@ def _amount(step: str) -> str:
 
 
 def _covers(step: str, now: str) -> str:
-    return f"{_starts(step)} <= {now} AND ({_ends(step)} IS NULL OR {_ends(step)} > {now})"
+    # BETWEEN names `now` once: each mention costs a reader's statement time to prepare.
+    return f"{now} BETWEEN {_starts(step)} AND coalesce({_ends(step)} - 1, {SEQ_MAX})"
 
 
 def _time(seconds: str) -> str:
@@ -193,7 +161,7 @@ SELECT s.stream,
        s.position, s.head_seq, max(s.head_seq - s.position, 0) AS lag_events,
        {_time("s.as_of_ms / 1000")} AS as_of,
        max(({NOW_MS} - s.as_of_ms) / 1000, 0) AS stale_seconds,
-       {clock_verdict()} AS clock
+       (SELECT {pricetime.verdict()} FROM clock WHERE id = 1) AS clock
 FROM streams AS s LEFT JOIN daemon AS d ON d.id = 1"""
 
 

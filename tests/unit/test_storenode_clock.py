@@ -11,7 +11,7 @@ import pytest
 
 from contract.digest import EMPTY
 from contract.streams import Stream
-from storenode import schema
+from storenode import pricetime, schema
 from storenode.core.clock import DAY_MS, NEVER_MS, Clock, Mark
 from storenode.replica import Replica
 
@@ -182,7 +182,7 @@ def write(replica: Replica, mark: Mark) -> None:
 
 
 def now_s(replica: Replica, local_ms: int) -> int:
-    found: int = replica.connection.execute(f"SELECT {schema.now_s(str(local_ms // 1000))}").fetchone()[0]
+    found: int = replica.connection.execute(f"SELECT {pricetime.now_s(str(local_ms // 1000))} FROM clock").fetchone()[0]
     return found
 
 
@@ -231,19 +231,19 @@ def test_freshness_tells_a_till_how_far_to_trust_the_clock(
 ) -> None:
     mark = MARKS[name]
     write(replica, mark)
-    sql = f"SELECT {schema.clock_verdict(str((mark.wall_ms + later_ms) // 1000))}"
+    sql = f"SELECT {pricetime.verdict(str((mark.wall_ms + later_ms) // 1000))} FROM clock"
     assert replica.connection.execute(sql).fetchone() == (verdict,)
     shown = replica.connection.execute("SELECT clock FROM freshness").fetchone()[0]
     assert shown in ("behind", "held", mark.verdict), "by the machine's own clock"
 
 
-def test_without_a_row_the_views_go_by_the_clock(replica: Replica) -> None:
+def test_before_hq_is_heard_the_views_go_by_the_clock(replica: Replica) -> None:
     assert now_s(replica, HQ_MS + 5_000) == HQ_MS // 1000 + 5
     assert replica.connection.execute("SELECT DISTINCT clock FROM freshness").fetchall() == [("unconfirmed",)]
 
 
 def priced(replica: Replica, local_ms: int) -> list[int]:
-    sql = schema.price_at_sql(schema.now_s(str(local_ms // 1000)))
+    sql = schema.price_at_sql(f"(SELECT {pricetime.now_s(str(local_ms // 1000))} FROM clock)")
     return [row[0] for row in replica.connection.execute(f"SELECT amount_minor FROM ({sql}) WHERE sku = '1'")]
 
 
@@ -276,7 +276,9 @@ def test_an_older_replica_gains_the_guard(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     Replica(path, ("all",)).connection.close()
     db = sqlite3.connect(path)
-    db.executescript("DROP VIEW current_prices; DROP VIEW catalog; DROP TABLE clock; PRAGMA user_version = 2;")
+    for name in ("current_prices", "catalog", "price_clock"):
+        db.execute(f"DROP VIEW {name}")
+    db.executescript("DROP TABLE clock; PRAGMA user_version = 2;")
     db.close()
     again = Replica(path, ("all",))
     write(again, PAST)
