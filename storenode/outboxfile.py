@@ -34,6 +34,11 @@ CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL,
 """
 
 _FURTHER_TABLES = f"""
+CREATE TABLE IF NOT EXISTS availability (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, state TEXT NOT NULL, from_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS availability_until ON availability (until_ms);
 PRAGMA user_version = {VERSION};
 """
 """What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""

@@ -48,7 +48,7 @@ def now_s(local_s: str = LOCAL_S) -> str:
 
 
 def verdict(local_s: str = LOCAL_S) -> str:
-    """Return the verdict on a clock that reads `local_s`, as SQL over the row: the daemon's, if it is that clock still."""
+    """Return the verdict on a clock that reads `local_s`, as SQL over the row: the daemon's, if it is that clock."""
     behind = f"known_ms / 1000 - {SKEW_MS_MAX // 1000}"
     return f"""CASE
     WHEN {_as_before(local_s)} THEN CASE WHEN {local_s} + correction_ms / 1000 < {behind} THEN 'behind' ELSE verdict END
