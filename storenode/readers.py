@@ -86,6 +86,14 @@ def scan(path: Path, stream: Stream) -> Scan:
     return Scan(stream, epoch, position, found, announced, count)
 
 
+def check_file(path: Path) -> None:
+    """Have SQLite check the whole file, indexes included. Raises ReplicaDamaged."""
+    with reading(path) as db:
+        (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise ReplicaDamaged(f"{path} is not a sound replica: {found}", hint="storenode run sets it aside")
+
+
 def streams(path: Path) -> list[Stream]:
     """The streams that the replica follows."""
     with reading(path) as db:
@@ -206,9 +214,10 @@ def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[st
     state, position, head_seq, lag, as_of, stale = db.execute(
         "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
     ).fetchone()
-    epoch, announced, verified_ms, verified_ok, quarantined = db.execute(
-        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined FROM streams WHERE stream = ?", (name,)
-    ).fetchone()
+    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason = db.execute(
+        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
+        " WHERE stream = ?", (name,)
+    ).fetchone()  # fmt: skip
     (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
     if not alive and state in ("live", "catching_up"):
         state = "offline"
@@ -217,6 +226,7 @@ def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[st
         "as_of": as_of, "stale_seconds": stale, "rows": rows, "digest": announced,
         "verified_at": None if verified_ms is None else rfc3339(verified_ms),
         "verified_ok": None if verified_ok is None else bool(verified_ok), "quarantined": quarantined,
+        "rebuilt_at": None if rebuilt_ms is None else rfc3339(rebuilt_ms), "rebuild_reason": rebuild_reason,
     }  # fmt: skip
 
 

@@ -41,11 +41,12 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Where the replica stands in a stream; epoch None: never bootstrapped."""
+    """Where the replica stands in a stream; epoch None: never bootstrapped. `doubt`: why it is to be rebuilt."""
 
     epoch: str | None
     position: int
     digest: str
+    doubt: str | None = None
 
 
 @contextmanager
@@ -122,9 +123,9 @@ class Replica:
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
             row = self.connection.execute(
-                "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
+                "SELECT epoch, position, digest, doubt FROM streams WHERE stream = ?", (str(stream),)
             ).fetchone()
-        return StreamState(row[0], row[1], row[2] or EMPTY) if row else StreamState(None, 0, EMPTY)
+        return StreamState(row[0], row[1], row[2] or EMPTY, row[3]) if row else StreamState(None, 0, EMPTY)
 
     def apply(
         self,
@@ -137,6 +138,7 @@ class Replica:
         batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
         replace: bool,
         now_ms: int,
+        reason: str = "",
     ) -> int:
         """
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
@@ -144,7 +146,7 @@ class Replica:
         Args:
             batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
                 What lies at or before the present position is skipped.
-            replace: the rows there are belong to another history and go.
+            replace: the rows there are go, for this `reason`.
         """
         context, written = stream.declared, 0
         with translated(self.path), self._transaction():
@@ -158,8 +160,10 @@ class Replica:
                     self._search.give_up()
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
-                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL WHERE stream = ?", (str(stream),)
-                )
+                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL, doubt = NULL,"
+                    " rebuilt_at_ms = iif(epoch IS NULL, NULL, ?), rebuild_reason = iif(epoch IS NULL, NULL, ?)"
+                    " WHERE stream = ?", (now_ms, reason, str(stream)),
+                )  # fmt: skip
             for rows, deleted in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
             self.connection.execute(
@@ -192,6 +196,11 @@ class Replica:
                 (store_id, pid, int(connected), started_at_ms, now_ms, json.dumps(dict(counters))),
             )
 
+    def doubt(self, stream: Stream, reason: str) -> None:
+        """Write down that the stream is to be rebuilt, so that a crash does not forget it."""
+        with translated(self.path):
+            self.connection.execute("UPDATE streams SET doubt = ? WHERE stream = ?", (reason, str(stream)))
+
     def set_verified(self, stream: Stream, *, ok: bool, at_ms: int) -> None:
         with translated(self.path):
             self.connection.execute(
@@ -221,6 +230,14 @@ class Replica:
     def is_search_ready(self) -> bool:
         """Whether the search index has every row."""
         return self._search.is_ready()
+
+    def check_search(self) -> bool:
+        """Prove the search index; one that drifted will be rebuilt. False if so."""
+        with translated(self.path), self._transaction():
+            drifted = self._search.has_drifted()
+            if drifted:
+                self._search.give_up()
+        return not drifted
 
     def feed_search(self) -> int:
         """Bring the search index nearer to the rows, in a transaction of its own; returns the rows taken in."""
