@@ -38,6 +38,11 @@ class StoreClock:
         """How far this machine is ahead of HQ, where that was measured."""
         return self._mark.skew_ms if self._mark else None
 
+    def now_ms(self, wall_ms: int) -> int:
+        """The time that prices go by, by what was last noted."""
+        mark = self._mark
+        return wall_ms if mark is None else max(mark.known_ms, wall_ms + mark.correction_ms)
+
     def is_set(self, wall_ms: int) -> bool:
         """Whether somebody has set the wall clock since it was last noted."""
         mark = self._mark
@@ -47,11 +52,11 @@ class StoreClock:
         """A message came that HQ made at `at_ms`; `live`: just now, on a stream that is level."""
         self._clock.heard(at_ms, steady_ms(), live=live)
 
-    def note(self, wall_ms: int) -> int:
-        """Write down how the clock stands; returns the time that prices go by, since 1970."""
+    def note(self, wall_ms: int) -> None:
+        """Write down how the clock stands."""
         mark = self._clock.read(steady_ms(), wall_ms)
         if mark is None:
-            return wall_ms
+            return
         if self._mark is None or mark.verdict != self._mark.verdict:
             tell = log.warning if mark.verdict in _DOUBTFUL else log.info
             tell("clock.judged", verdict=mark.verdict, skew_ms=mark.skew_ms, correction_ms=mark.correction_ms)
@@ -60,7 +65,6 @@ class StoreClock:
             self._replica.connection.execute(
                 f"INSERT OR REPLACE INTO clock(id, {_COLUMNS}) VALUES(1{', ?' * len(fields(Mark))})", astuple(mark)
             )
-        return max(mark.known_ms, wall_ms + mark.correction_ms)
 
 
 def boot_id() -> str:

@@ -28,6 +28,7 @@ from storenode.announcer import Announcer, last_will
 from storenode.clock import StoreClock
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
 from storenode.jobs import Jobs, Verify
+from storenode.ledger import Ledger, last_seen_ms
 from storenode.orders import Orders
 from storenode.outbox import outbox_bell
 from storenode.replica import Replica
@@ -75,6 +76,7 @@ class Daemon:
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
+        self._ledger = Ledger(settings.outbox_path, last_seen_ms(self._replica))
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
         self._jobs: Jobs | None = None
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
@@ -98,6 +100,7 @@ class Daemon:
         self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
         self._worker.connected = False
+        self._ledger.end(self._clock.now_ms(time.time_ns() // 1_000_000))
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         log.info("store.stopped")
@@ -136,6 +139,7 @@ class Daemon:
         except NotConnected:
             pass  # the Disconnected event is already on its way
         self._orders.obey(now_ms)
+        self._ledger.step(self._worker.states, now_ms, self._clock.now_ms(wall_ms))
         due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
         if due or self._worker.connected != self._heartbeat_connected:
             self._beat(now_ms, wall_ms, pid=os.getpid())

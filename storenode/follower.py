@@ -43,16 +43,9 @@ class Follower:
     """Follows one stream over a link that is up or down."""
 
     def __init__(
-        self,
-        stream: Stream,
-        root: str,
-        replica: Replica,
-        spool: Spool,
-        link: Link,
-        counters: Counter[str],
-        pace: Pace,
+        self, stream: Stream, root: str, replica: Replica, spool: Spool, link: Link, counters: Counter[str], pace: Pace,
         heard: Callable[[int, bool], None],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.stream = stream
         self.phase = Phase.DOWN
         self._root = root

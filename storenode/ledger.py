@@ -18,6 +18,7 @@ import structlog
 from storenode.core.availability import DOWN, Interval
 from storenode.errors import OutboxBusy, StorenodeError
 from storenode.outboxfile import connect, translated
+from storenode.replica import Replica
 
 log = structlog.get_logger()
 
@@ -162,11 +163,16 @@ def _cut(db: sqlite3.Connection, at_ms: int) -> None:
     db.execute("UPDATE availability SET until_ms = ? WHERE until_ms > ?", (at_ms, at_ms))
 
 
-def intervals(db: sqlite3.Connection, since_ms: int) -> list[Interval]:
-    """What the ledger has of the time from `since_ms` on, in order of writing. Raises sqlite3.Error."""
+def last_seen_ms(replica: Replica) -> int | None:
+    """When a daemon was last at work on this replica, by the wall clock; None: never."""
+    with translated(replica.path):
+        row = replica.connection.execute("SELECT seen_at_ms FROM daemon").fetchone()
+    return row[0] if row else None
+
+
+def intervals(db: sqlite3.Connection) -> list[Interval]:
+    """All that the ledger has, in order of writing. Raises sqlite3.Error."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'availability'").fetchone():
         return []
-    rows = db.execute(
-        "SELECT stream, state, from_ms, until_ms FROM availability WHERE until_ms >= ? ORDER BY id", (since_ms,)
-    )
+    rows = db.execute("SELECT stream, state, from_ms, until_ms FROM availability ORDER BY id")
     return [Interval(*row) for row in rows]

@@ -38,7 +38,6 @@ CREATE TABLE IF NOT EXISTS availability (
     id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, state TEXT NOT NULL, from_ms INTEGER NOT NULL,
     until_ms INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS availability_until ON availability (until_ms);
 PRAGMA user_version = {VERSION};
 """
 """What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""

@@ -12,7 +12,7 @@ import structlog
 
 from contract.cloudevents import Message
 from contract.errors import ContractViolation
-from contract.streams import Stream, parse_topic
+from contract.streams import SCOPE_ALL, Stream, parse_topic
 from link.port import Connected, Disconnected, Event, Link, Received
 from link.process import give_back_memory
 from storenode.core.pace import Pace
@@ -58,6 +58,15 @@ class Worker:
         """Whether every stream is live and the search index has every row."""
         live = all(follower.phase is Phase.LIVE for follower in self.followers.values())
         return live and self._replica.is_search_ready()
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each stream, but for those of a narrower scope that HQ never announced."""
+        return {
+            str(stream): follower.state
+            for stream, follower in self.followers.items()
+            if stream.scope == SCOPE_ALL or follower.position.epoch is not None
+        }
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
         """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""

@@ -60,11 +60,17 @@ def clipped(intervals: Iterable[Interval], since_ms: int, until_ms: int) -> list
     return found
 
 
-def summed(intervals: Sequence[Interval]) -> Availability:
-    """Sum up one stream's clipped intervals."""
+def usable_after(intervals: Iterable[Interval], at_ms: int) -> bool:
+    """Whether what was before `at_ms` left readers a whole catalog."""
+    states = [i.state for i in sorted(intervals, key=lambda i: i.from_ms) if i.from_ms < at_ms and i.state != DOWN]
+    return bool(states) and states[-1] in USABLE
+
+
+def summed(intervals: Sequence[Interval], *, usable: bool = False) -> Availability:
+    """Sum up one stream's clipped intervals; `usable`: what was before them left readers a whole catalog."""
     states_ms: dict[str, int] = {}
     outages: list[tuple[int, int]] = []
-    usable_ms, usable = 0, False
+    usable_ms = 0
     for each in intervals:
         states_ms[each.state] = states_ms.get(each.state, 0) + each.length_ms
         usable = usable if each.state == DOWN else each.state in USABLE
