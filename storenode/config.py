@@ -69,6 +69,16 @@ class Settings:
         return scope_ranks(self.scopes)
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Settings as far as they can be read. `broken` names those whose default stands in; `path`: the file read, if any."""
+
+    settings: Settings
+    mistakes: tuple[str, ...]
+    broken: frozenset[str]
+    path: Path | None
+
+
 def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
@@ -82,6 +92,16 @@ def load(
     Raises:
         BadSettings: with every mistake found.
     """
+    found = examine(environ, config, options)
+    if found.mistakes:
+        raise BadSettings("; ".join(found.mistakes), hint="settings: " + ", ".join(_PARSERS))
+    return found.settings
+
+
+def examine(
+    environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
+) -> Examined:
+    """Read the settings as `load` does, and raise nothing: what is wrong is told, and the default stands in for it."""
     mistakes: list[str] = []
     given: dict[str, tuple[str, Any]] = {}
     path = config or (Path(environ["STORENODE_CONFIG"]) if environ.get("STORENODE_CONFIG") else None)
@@ -93,16 +113,14 @@ def load(
             given[name] = (variable, environ[variable])
     given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
     found: dict[str, Any] = {}
+    broken = set()
     for name, (source, value) in given.items():
         try:
             found[name] = _PARSERS[name](value)
-        except ContractViolation as violation:
-            mistakes.append(f"{source}: {violation.detail}")
-        except (ValueError, LinkError) as error:
-            mistakes.append(f"{source}: {error}")
-    if mistakes:
-        raise BadSettings("; ".join(mistakes), hint="settings: " + ", ".join(_PARSERS))
-    return Settings(**found)
+        except (ContractViolation, ValueError, LinkError) as error:
+            mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
+            broken.add(name)
+    return Examined(Settings(**found), tuple(mistakes), frozenset(broken), path)
 
 
 def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
