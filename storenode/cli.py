@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from contract.contexts import CONTEXTS
-from storenode.commands import availability, proving, way_back
+from storenode.commands import availability, doctor, proving, way_back
 from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
 from storenode.config import load
 from storenode.errors import BadArgument
@@ -149,6 +149,7 @@ def _seconds(text: str) -> int:
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
 main.add_command(availability.availability)
+main.add_command(doctor.doctor)
 main.add_command(proving.verify)
 main.add_command(proving.rebuild)
 

@@ -71,7 +71,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """Settings as far as they can be read. `broken` names those whose default stands in; `path`: the file read, if any."""
+    """Settings as far as they can be read. `broken`: those whose default stands in; `path`: the file read, if any."""
 
     settings: Settings
     mistakes: tuple[str, ...]
