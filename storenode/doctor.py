@@ -11,42 +11,24 @@ import os
 import pwd
 import sqlite3
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.cloudevents import Message
-from contract.errors import ContractViolation
-from contract.messages import decode_head, decode_live
-from contract.streams import Stream, head_topic, live_topic, parse_topic
-from link.probe import Unreached, Visit, reach, resolve
 from storenode import readers, schema
 from storenode.config import Examined, Settings
 from storenode.core import advice, diagnosis
 from storenode.core.advice import FAIL, OK, WARN, Finding
 from storenode.core.clock import UNCONFIRMED
 from storenode.core.damage import IDENT_AT, MAGIC
-from storenode.core.diagnosis import START, Owned, User
+from storenode.core.diagnosis import START, Check, Owned, User
 from storenode.errors import StorenodeError
+from storenode.visit import visited
 
 SYSTEM_CONFIG = Path("/etc/storenode/storenode.toml")
-HEADS_S = 2.0
-HEARTBEAT_S = 6.0
-"""HQ sends a heartbeat every 5 s unless it is told otherwise."""
-
 VERSION_AT = 60
 """Where SQLite's header has the user version, big-endian, 4 bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What was looked at, and what was found."""
-
-    name: str
-    finding: Finding
 
 
 def checks(found: Examined, outbox_status: Callable[[Path], dict[str, Any]]) -> Iterator[Check]:
@@ -73,7 +55,7 @@ def _checks(found: Examined, outbox_status: Callable[[Path], dict[str, Any]]) ->
     if found.broken & {"broker", "root", "scopes"}:
         yield Check("broker", Finding(WARN, "The broker was not visited: broker, root or scopes is wrong."))
         return
-    yield from _broker(settings, facts)
+    yield from visited(settings, facts)
 
 
 def _configuration(found: Examined) -> Iterator[Check]:
@@ -198,84 +180,6 @@ def _strange(header: bytes, path: Path) -> Finding | None:
     if version > schema.VERSION:
         return Finding(FAIL, f"{path} is of a newer storenode.", "install that version again")
     return None
-
-
-def _broker(settings: Settings, facts: dict[str, Any] | None) -> Iterator[Check]:
-    """Name, port, welcome, then what HQ left there and whether it speaks."""
-    url = settings.broker
-    try:
-        addresses = resolve(url)
-    except Unreached as error:
-        yield Check("broker", diagnosis.unresolved(url.host, str(error)))
-        return
-    try:
-        place = reach(addresses)
-    except Unreached as error:
-        yield Check("broker", diagnosis.unreached(f"{url.host}:{url.port}", str(error)))
-        return
-    yield Check("broker", Finding(OK, f"{url.host} is {place}, and port {url.port} is open."))
-    try:
-        with Visit(url, f"doctor-{settings.store_id}") as visit:
-            visit.connect()
-            yield Check("credentials", Finding(OK, f"The broker {url} lets us in."))
-            yield from _hq(settings, visit, facts)
-    except Unreached as error:
-        yield Check("credentials", diagnosis.refused(str(url), str(error), tls=url.tls))
-
-
-class _Ear:
-    """Hears heads and live messages; the clock by them."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self.heads: set[Stream] = set()
-        self.broken: dict[Stream, str] = {}
-        self.live = False
-        self.skew_ms: int | None = None
-
-    def take(self, message: Message) -> None:
-        """Take a message of a stream that is followed."""
-        wall_ms = time.time_ns() // 1_000_000
-        kind, stream, _ = parse_topic(self._root, message.topic)
-        try:
-            if kind == "head":
-                self.heads.add(stream)
-                at_ms = decode_head(self._root, message).at_ms
-                if wall_ms < at_ms:  # that was some time ago: it says nothing about a clock that is ahead
-                    self.skew_ms = min(self.skew_ms or 0, wall_ms - at_ms)
-            else:
-                self.live = True
-                self.skew_ms = wall_ms - decode_live(self._root, message).at_ms
-        except ContractViolation as violation:
-            self.broken.setdefault(stream, violation.detail)
-
-
-def _hq(settings: Settings, visit: Visit, facts: dict[str, Any] | None) -> Iterator[Check]:
-    ear, streams = _Ear(settings.root), settings.streams()
-
-    def all_heads(message: Message) -> bool:
-        ear.take(message)
-        return ear.heads >= set(streams)
-
-    def alive(message: Message) -> bool:
-        ear.take(message)
-        return ear.live
-
-    topics = [topic(settings.root, stream) for topic in (live_topic, head_topic) for stream in streams]
-    visit.listen(topics, all_heads, HEADS_S)
-    known = facts["streams"] if facts else {}
-    for stream in streams:
-        if stream in ear.broken:
-            said = f"{stream}: what HQ sends cannot be read by this version: {ear.broken[stream][:200]}."
-            yield Check("head", Finding(FAIL, said, "at HQ: hq status; are both of one version?"))
-        else:
-            has_rows = bool(known.get(str(stream), {}).get("epoch"))
-            yield Check("head", diagnosis.head(str(stream), heard=stream in ear.heads, has_rows=has_rows))
-    if not ear.live:
-        visit.listen((), alive, HEARTBEAT_S)
-    yield Check("hq", diagnosis.hq(None if ear.live else HEARTBEAT_S))
-    if ear.skew_ms is not None and (facts is None or facts["clock"]["verdict"] == UNCONFIRMED):
-        yield Check("clock", advice.clock({"skew_seconds": ear.skew_ms / 1000, "verdict": None}))
 
 
 def _owned(path: Path) -> Owned | None:

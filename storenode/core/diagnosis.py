@@ -14,6 +14,14 @@ START = "systemctl start storenode"
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, and what was found."""
+
+    name: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
 class Owned:
     """Who may do what with a file or directory. `mode`: permission bits."""
 
@@ -119,6 +127,9 @@ def refused(url: str, reason: str, *, tls: bool) -> Finding:
     for marks, meaning, todo in _REFUSALS:
         if any(mark in reason for mark in marks):
             return Finding(FAIL, f"The broker {url} refuses us: {meaning} ({reason}).", todo)
+    if tls and "reset" in reason:
+        said = f"The broker {url} cuts us off as TLS begins: {reason}."
+        return Finding(FAIL, said, "does it speak TLS on this port? else mqtt://, or the TLS port (8883)")
     todo = "" if tls else "; if its port is a TLS one: mqtts://"
     return Finding(FAIL, f"The broker {url} does not let us in: {reason}.", f"at the broker: its log{todo}")
 
