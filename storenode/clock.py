@@ -58,8 +58,9 @@ class StoreClock:
         if mark is None:
             return
         if self._mark is None or mark.verdict != self._mark.verdict:
-            tell = log.warning if mark.verdict in _DOUBTFUL else log.info
-            tell("clock.judged", verdict=mark.verdict, skew_ms=mark.skew_ms, correction_ms=mark.correction_ms)
+            (log.warning if mark.verdict in _DOUBTFUL else log.info)(
+                "clock.judged", verdict=mark.verdict, skew_ms=mark.skew_ms, correction_ms=mark.correction_ms
+            )
         self._mark = mark
         with translated(self._replica.path):
             self._replica.connection.execute(
