@@ -152,6 +152,7 @@ main.add_command(availability.availability)
 main.add_command(doctor.doctor)
 main.add_command(proving.verify)
 main.add_command(proving.rebuild)
+main.add_command(proving.quarantine)
 
 if __name__ == "__main__":
     main()

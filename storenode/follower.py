@@ -85,7 +85,7 @@ class Follower:
     @property
     def standing(self) -> str:
         """What HQ is told anew when it changes."""
-        return f"{self.state}/{self.life}"
+        return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}"
 
     def connected(self, now_ms: int) -> None:
         """A new connection: ask for what is live, then for the head."""
@@ -172,7 +172,7 @@ class Follower:
         last = whole[-1]
         rows = self._commit(
             Position(last.epoch, last.last, last.digest),
-            ((list(b.rows), list(b.deleted)) for b in whole),
+            ((b.rows, b.deleted, b.held) for b in whole),
             replace=None,
             wall_ms=wall_ms,
         )

@@ -18,10 +18,13 @@ from typing import cast
 
 from contract.contexts import CONTEXTS, PRODUCT, Context, Row
 from contract.digest import EMPTY
+from contract.rows import Held
 from contract.streams import Stream
 from storenode import schema
 from storenode.core.following import followed_streams, scope_ranks
-from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+from storenode.errors import ReplicaDamaged
+from storenode.quarantine import Quarantine
+from storenode.replicafile import translated
 from storenode.search import SearchIndex
 
 BUSY_TIMEOUT_S = 5.0
@@ -35,9 +38,8 @@ ROWS_PER_STATEMENT = 32
 CLOSING_BUSY_TIMEOUT_MS = 200
 """A clean stop does not wait for readers."""
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
+Batch = tuple[Sequence[Row], Sequence[Row]] | tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
+"""As `storenode.spool.Batch`; nothing is held where the third part is left out."""
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
@@ -47,22 +49,6 @@ class StreamState:
     position: int
     digest: str
     doubt: str | None = None
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            raise ReplicaDamaged(
-                f"{path} is not a sound replica: {error}", hint="stop storenode, move the file away, start it again"
-            ) from error
-        if code in _BUSY:
-            raise ReplicaBusy(f"{path} is locked by another program", hint="find it with: fuser -v FILE") from error
-        raise ReplicaUnwritable(f"{path}: {error}", hint="check free space and permissions") from error
 
 
 class Replica:
@@ -77,6 +63,7 @@ class Replica:
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             self._search = SearchIndex(self.connection)
+            self._quarantine = Quarantine(self.connection)
             try:
                 self._open(scopes)
             except BaseException:
@@ -119,6 +106,7 @@ class Replica:
             if context in CONTEXTS:
                 db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
             db.execute("DELETE FROM streams WHERE stream = ?", (name,))
+            db.execute("DELETE FROM quarantine WHERE stream = ?", (name,))
 
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
@@ -135,7 +123,7 @@ class Replica:
         position: int,
         digest: str,
         head_seq: int,
-        batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
+        batches: Iterable[Batch],
         replace: bool,
         now_ms: int,
         reason: str = "",
@@ -144,7 +132,8 @@ class Replica:
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
 
         Args:
-            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
+            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`, and what is held, if
+                anything; batches in order of seq.
                 What lies at or before the present position is skipped.
             replace: the rows there are go, for this `reason`.
         """
@@ -158,14 +147,16 @@ class Replica:
             if replace:
                 if context is PRODUCT:
                     self._search.give_up()
+                self._quarantine.empty(stream)
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
                     "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL, doubt = NULL,"
                     " rebuilt_at_ms = iif(epoch IS NULL, NULL, ?), rebuild_reason = iif(epoch IS NULL, NULL, ?)"
                     " WHERE stream = ?", (now_ms, reason, str(stream)),
                 )  # fmt: skip
-            for rows, deleted in batches:
+            for rows, deleted, *held in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
+                self._quarantine.settle(stream, rows, deleted, held[0] if held else (), after, now_ms)
             self.connection.execute(
                 "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
                 (epoch, position, digest, head_seq, str(stream)),
@@ -174,6 +165,7 @@ class Replica:
                 self.connection.execute(
                     "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))
                 )
+        self._quarantine.committed()
         return written
 
     def note(self, stream: Stream, *, state: str, head_seq: int, as_of_ms: int | None) -> None:
@@ -206,6 +198,10 @@ class Replica:
             self.connection.execute(
                 "UPDATE streams SET verified_at_ms = ?, verified_ok = ? WHERE stream = ?", (at_ms, int(ok), str(stream))
             )
+
+    def quarantined(self, stream: Stream) -> int:
+        """How many entities' newest versions are held."""
+        return len(self._quarantine.known(stream))
 
     def wal_bytes(self) -> int:
         try:
@@ -275,6 +271,7 @@ class Replica:
             yield
             self.connection.execute("COMMIT")
         except BaseException:
+            self._quarantine.rolled_back()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise

@@ -82,3 +82,22 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
         return
     when = "now; storenode status --watch shows it" if running else "when the daemon starts: systemctl start storenode"
     click.echo(f"{', '.join(map(str, wanted))}: fetched anew {when}")
+
+
+@click.command()
+@json_option
+@click.pass_obj
+@reported
+def quarantine(settings: SettingsOf, as_json: bool) -> None:
+    """List the entities whose newest version breaks a rule and is not served; the version before it is.
+
+    A later version, or a deletion, releases them: correct them at HQ.
+    """
+    found = readers.quarantined(settings().db)
+    if as_json:
+        click.echo(json.dumps({"quarantined": found}, ensure_ascii=False))
+        return
+    for each in found:
+        click.echo(f"{each['stream']:<20} {'/'.join(each['key']):<24} {each['seq']:>9} {each['at']}  {each['reason']}")
+    if not found:
+        click.echo("nothing is held")

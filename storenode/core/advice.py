@@ -76,7 +76,8 @@ def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | Non
         todo = "" if connected else LINE
         return Finding(FAIL, f"{name}: rows were found that are not HQ's; they are fetched anew by themselves.", todo)
     if s["quarantined"]:
-        return Finding(WARN, f"{name}: {s['quarantined']} entities are set aside.", "storenode status --json")
+        said = count(s["quarantined"], "entity is held", "entities are held")
+        return Finding(WARN, f"{name}: {said} for breaking a rule.", "storenode quarantine")
     match s["state"]:
         case "diverged":
             return Finding(FAIL, f"{name}: its history is not HQ's; what is shown may be wrong.", "storenode verify")

@@ -96,7 +96,7 @@ CASES: list[tuple[dict[str, Any], list[Finding]]] = [
     ),
     (
         facts({"quarantined": 2}),
-        [Finding("warn", "price/all: 2 entities are set aside.", "storenode status --json")],
+        [Finding("warn", "price/all: 2 entities are held for breaking a rule.", "storenode quarantine")],
     ),
     (
         facts(read_models={"product_search of product/all": "stale", "product_search of product/west": "behind"}),
