@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 
 from storenode.core.clock import BEHIND, CORRECTED, DAY_MS, HELD, NEVER_MS, SKEW_MS_MAX, SUSPECT, Clock, Mark
-from storenode.replica import Replica, translated
+from storenode.replica import Replica
+from storenode.replicafile import translated
 
 log = structlog.get_logger()
 

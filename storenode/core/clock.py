@@ -5,7 +5,8 @@ the machine's steady clock (which nobody sets) is never more than HQ's clock is 
 such lead among the messages of the last two minutes is the best, and a lower bound. HQ's time is the steady clock plus
 that lead, also while the line is down and whatever is done to the wall clock. It counts as an estimate once messages of
 five different seconds over 20 s came while the stream was live; a single message, and a retained head, is a bound only:
-HQ's time is not earlier.
+HQ's time is not earlier. A lead over a minute above the median of the two minutes is left out, and a bound further in
+the future than the hold: one message does not move the time of a chain's prices.
 
 The rules; `known` is the newest of HQ's times that this store knows of, carried on by the steady clock.
 
@@ -78,16 +79,19 @@ class Clock:
 
     def heard(self, at_ms: int, steady_ms: int, *, live: bool) -> None:
         """A message came that HQ made at `at_ms`. `live`: just now, on a stream that has nothing to catch up with."""
-        lead = at_ms - steady_ms
-        self._bound = lead if self._bound is None else max(self._bound, lead)
-        if self._lead is not None and lead >= self._lead:
+        lead, known_ms = at_ms - steady_ms, self._known(steady_ms)
+        if known_ms is None or known_ms < at_ms <= known_ms + self._hold_ms:
+            self._bound = lead
+        if self._lead is not None and 0 <= lead - self._lead <= SKEW_MS_MAX:
             self._lead, self._heard_ms = lead, steady_ms
         if not live:
             return
         self._sample(steady_ms, lead)
         span_ms = self._samples[-1][0] - self._samples[0][0]
         if len(self._samples) >= SETTLED_SAMPLES and span_ms >= SETTLED_MS:
-            self._lead, self._heard_ms = max(lead for _, lead in self._samples), steady_ms
+            leads = sorted(lead for _, lead in self._samples)
+            usual = leads[len(leads) // 2] + SKEW_MS_MAX
+            self._lead, self._heard_ms = max(lead for lead in leads if lead <= usual), steady_ms
 
     def read(self, steady_ms: int, wall_ms: int) -> Mark | None:
         """Judge the wall clock now; None while nothing is known of HQ's time."""

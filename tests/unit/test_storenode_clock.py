@@ -105,6 +105,23 @@ def test_hq_that_sets_its_own_clock_back_is_followed_within_the_window() -> None
     assert (verdict, error_ms) == ("ok", -HOUR_MS)
 
 
+def test_hq_that_sets_its_own_clock_forward_is_followed_within_the_window() -> None:
+    found = connected()
+    for number in range(6, 40):
+        found.heard(HQ_MS + 5_000 * number + HOUR_MS, 5_000 * number, live=True)
+    assert judged(found, HQ_MS + 200_000 + HOUR_MS, steady_ms=200_000) == ("ok", 0, HOUR_MS)
+
+
+def test_one_message_from_the_future_does_not_move_the_time_of_a_store_that_knows_it() -> None:
+    found = connected()
+    found.heard(HQ_MS + 26_000 + YEAR_MS, 26_000, live=True)
+    found.heard(HQ_MS + 30_000, 30_000, live=True)
+    assert judged(found, HQ_MS + 30_000) == ("ok", 0, 0)
+    started = clock()
+    started.heard(HQ_MS + 10 * YEAR_MS, 0, live=False)
+    assert judged(started, HQ_MS + 30_000) == ("unconfirmed", None, 0)
+
+
 def test_a_daemon_that_restarts_knows_hqs_time_without_hearing_it_again() -> None:
     mark = connected().read(30_000, HQ_MS + 30_000)
     assert mark is not None
