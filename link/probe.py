@@ -23,12 +23,48 @@ from link.url import BrokerUrl
 RESOLVE_S = 2.5
 REACH_S = 2.5
 CONNECT_S = 3.0
+_LINE = "check the line, the firewall, and broker"
 
 Address = tuple[Any, ...]
 
 
 class Unreached(Exception):
-    """A step of a visit failed; the text says why, in the words of the system or of the broker."""
+    """A step of a visit failed; the text is a sentence for a person, `todo` what to do about it."""
+
+    def __init__(self, sentence: str, todo: str) -> None:
+        super().__init__(sentence)
+        self.todo = todo
+
+
+_REFUSALS = (
+    (("CERTIFICATE_VERIFY_FAILED",), "its certificate is not one that this machine trusts",
+     "install the chain's CA (update-ca-certificates); is the clock right?"),
+    (("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF", "EOF occurred"),
+     "it does not speak TLS on this port", "mqtt:// instead of mqtts://, or the TLS port (8883)"),
+    (("Bad user name or password",), "user or password is wrong", "check the user and password in broker"),
+    (("Not authorized", "Banned"), "it does not let this user in", "check the user and password in broker"),
+    (("Unsupported protocol version",), "it does not speak MQTT 5", "use a broker that does: mosquitto 2"),
+    (("Server busy", "Server unavailable", "Quota exceeded", "Connection rate exceeded"),
+     "it has no room for us now", "at the broker: its log, its limits on connections"),
+)  # fmt: skip
+"""What a link's reason holds, what it means, what to do."""
+
+
+def refused(url: BrokerUrl, reason: str) -> Unreached:
+    """Put into words why an MQTT connection did not come about; `reason`: the link's."""
+    for marks, meaning, todo in _REFUSALS:
+        if any(mark in reason for mark in marks):
+            return Unreached(f"The broker {url} refuses us: {meaning} ({reason}).", todo)
+    if url.tls and "reset" in reason:
+        todo = "does it speak TLS on this port? else mqtt://, or the TLS port (8883)"
+        return Unreached(f"The broker {url} cuts us off as TLS begins: {reason}.", todo)
+    todo = "" if url.tls else "; if its port is a TLS one: mqtts://"
+    return Unreached(f"The broker {url} does not let us in: {reason}.", f"at the broker: its log{todo}")
+
+
+def _unresolved(url: BrokerUrl, reason: str) -> Unreached:
+    said = f"The broker's name {url.host} is not found: {reason}."
+    return Unreached(said, f"getent hosts {url.host}; check DNS, and broker")
 
 
 def resolve(url: BrokerUrl, timeout_s: float = RESOLVE_S) -> list[tuple[int, Address]]:
@@ -46,13 +82,13 @@ def resolve(url: BrokerUrl, timeout_s: float = RESOLVE_S) -> list[tuple[int, Add
     try:
         answer = found.get(timeout=timeout_s)
     except queue.Empty:
-        raise Unreached(f"no answer within {timeout_s:g} s") from None
+        raise _unresolved(url, f"no answer within {timeout_s:g} s") from None
     if isinstance(answer, str):
-        raise Unreached(answer)
+        raise _unresolved(url, answer)
     return answer
 
 
-def reach(addresses: Sequence[tuple[int, Address]], timeout_s: float = REACH_S) -> str:
+def reach(url: BrokerUrl, addresses: Sequence[tuple[int, Address]], timeout_s: float = REACH_S) -> str:
     """Open a TCP connection to the first address that takes one; returns the address. Raises Unreached."""
     deadline_s = time.monotonic() + timeout_s
     reason = "no address"
@@ -67,14 +103,15 @@ def reach(addresses: Sequence[tuple[int, Address]], timeout_s: float = REACH_S) 
                 reason = f"{address[0]}: no answer within {share_s:.1f} s"
             except OSError as error:
                 reason = f"{address[0]}: {error.strerror or error}"
-    raise Unreached(reason)
+    todo = "is the broker started, and is this its port? check broker" if "refused" in reason else _LINE
+    raise Unreached(f"Nothing at {url.host}:{url.port} takes a connection: {reason}.", todo)
 
 
 class Visit:
     """One MQTT connection with a client id that is nobody's; nothing is published, and no session stays."""
 
     def __init__(self, url: BrokerUrl, who: str) -> None:
-        self._inbox = Inbox()
+        self._url, self._inbox = url, Inbox()
         self._link = MqttLink(url, f"{who}-{secrets.token_hex(4)}", self._inbox.put)
 
     def __enter__(self) -> Self:
@@ -92,10 +129,10 @@ class Visit:
                 case Connected():
                     return
                 case Disconnected(reason):
-                    raise Unreached(reason)
+                    raise refused(self._url, reason)
                 case _:
                     pass
-        raise Unreached(f"the broker takes the connection but does not answer within {timeout_s:g} s")
+        raise refused(self._url, f"it takes the connection but does not answer within {timeout_s:g} s")
 
     def listen(self, topics: Sequence[str], enough: Callable[[Message], bool], timeout_s: float) -> None:
         """Subscribe, and hand each message to `enough` until it says so or the time is over. Raises Unreached."""
@@ -108,7 +145,7 @@ class Visit:
                     if enough(message):
                         return
                 case Disconnected(reason):
-                    raise Unreached(reason)
+                    raise refused(self._url, reason)
                 case _:
                     pass
 

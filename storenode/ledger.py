@@ -19,6 +19,7 @@ from storenode.core.availability import DOWN, Interval
 from storenode.errors import OutboxBusy, StorenodeError
 from storenode.outboxfile import connect, translated
 from storenode.replica import Replica
+from storenode.replicafile import translated as translated_replica
 
 log = structlog.get_logger()
 
@@ -165,7 +166,7 @@ def _cut(db: sqlite3.Connection, at_ms: int) -> None:
 
 def last_seen_ms(replica: Replica) -> int | None:
     """When a daemon was last at work on this replica, by the wall clock; None: never."""
-    with translated(replica.path):
+    with translated_replica(replica.path):
         row = replica.connection.execute("SELECT seen_at_ms FROM daemon").fetchone()
     return row[0] if row else None
 

@@ -24,25 +24,17 @@ HEARTBEAT_S = 6.0
 
 def visited(settings: Settings, facts: dict[str, Any] | None) -> Iterator[Check]:
     """Name, port, welcome, then what HQ left there and whether it speaks."""
-    url = settings.broker
+    url, step = settings.broker, "broker"
     try:
-        addresses = resolve(url)
-    except Unreached as error:
-        yield Check("broker", diagnosis.unresolved(url.host, str(error)))
-        return
-    try:
-        place = reach(addresses)
-    except Unreached as error:
-        yield Check("broker", diagnosis.unreached(f"{url.host}:{url.port}", str(error)))
-        return
-    yield Check("broker", Finding(OK, f"{url.host} is {place}, and port {url.port} is open."))
-    try:
+        place = reach(url, resolve(url))
+        yield Check(step, Finding(OK, f"{url.host} is {place}, and port {url.port} is open."))
+        step = "credentials"
         with Visit(url, f"doctor-{settings.store_id}") as visit:
             visit.connect()
-            yield Check("credentials", Finding(OK, f"The broker {url} lets us in."))
+            yield Check(step, Finding(OK, f"The broker {url} lets us in."))
             yield from _hq(settings, visit, facts)
     except Unreached as error:
-        yield Check("credentials", diagnosis.refused(str(url), str(error), tls=url.tls))
+        yield Check(step, Finding(FAIL, str(error), error.todo))
 
 
 class _Ear:

@@ -95,45 +95,6 @@ def sqlite(version: tuple[int, ...], *, fts5: bool) -> Finding:
     return Finding(OK, f"SQLite {name} is fine.")
 
 
-def unresolved(host: str, reason: str) -> Finding:
-    return Finding(FAIL, f"The broker's name {host} is not found: {reason}.", f"getent hosts {host}; check broker, DNS")
-
-
-def unreached(place: str, reason: str) -> Finding:
-    """Judge a TCP connection that did not come about."""
-    if "refused" in reason:
-        todo = "is the broker started, and is this its port? check broker"
-    else:
-        todo = "check the line, the firewall, and broker"
-    return Finding(FAIL, f"Nothing at {place} takes a connection: {reason}.", todo)
-
-
-_REFUSALS = (
-    (("CERTIFICATE_VERIFY_FAILED",), "its certificate is not one that this machine trusts",
-     "install the chain's CA (update-ca-certificates); is the clock right?"),
-    (("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF", "EOF occurred"),
-     "it does not speak TLS on this port", "mqtt:// instead of mqtts://, or the TLS port (8883)"),
-    (("Bad user name or password",), "user or password is wrong", "check the user and password in broker"),
-    (("Not authorized", "Banned"), "it does not let this user in", "check the user and password in broker"),
-    (("Unsupported protocol version",), "it does not speak MQTT 5", "use a broker that does: mosquitto 2"),
-    (("Server busy", "Server unavailable", "Quota exceeded", "Connection rate exceeded"),
-     "it has no room for us now", "at the broker: its log, its limits on connections"),
-)  # fmt: skip
-"""What a reason holds, what it means, what to do."""
-
-
-def refused(url: str, reason: str, *, tls: bool) -> Finding:
-    """Judge an MQTT connection that did not come about; `reason`: the link's."""
-    for marks, meaning, todo in _REFUSALS:
-        if any(mark in reason for mark in marks):
-            return Finding(FAIL, f"The broker {url} refuses us: {meaning} ({reason}).", todo)
-    if tls and "reset" in reason:
-        said = f"The broker {url} cuts us off as TLS begins: {reason}."
-        return Finding(FAIL, said, "does it speak TLS on this port? else mqtt://, or the TLS port (8883)")
-    todo = "" if tls else "; if its port is a TLS one: mqtts://"
-    return Finding(FAIL, f"The broker {url} does not let us in: {reason}.", f"at the broker: its log{todo}")
-
-
 def head(stream: str, *, heard: bool, has_rows: bool) -> Finding:
     """Judge whether HQ's head of a stream is on the broker. A grant of the subscription would prove nothing."""
     if heard:

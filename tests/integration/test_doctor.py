@@ -196,6 +196,38 @@ def test_a_store_that_is_well_and_what_a_visit_leaves_behind(chain: Chain) -> No
     assert contents(directory) == before, "no -wal, no -shm made"
 
 
+def hq_doctor(chain: Chain) -> tuple[int, dict[str, list[str]]]:
+    """The exit code, and the verdicts by name."""
+    done = chain.hq("doctor", "--json", check=False)
+    found: dict[str, list[str]] = {}
+    for check in json.loads(done.stdout)["checks"]:
+        found.setdefault(check["check"], []).append(check["verdict"])
+    return done.returncode, found
+
+
+def test_hq_has_a_doctor_too(chain: Chain) -> None:
+    before = contents(chain.directory)
+    code, found = hq_doctor(chain)
+    assert (code, found["daemon"], found["head"]) == (1, ["fail"], ["fail", "fail"]), "nothing was ever published"
+    assert {p for p in contents(chain.directory) if "hq.db" in p} == {p for p in before if "hq.db" in p}
+    chain.hq_run.start()
+    chain.import_prices(10, "1.00")
+    chain.wait_published()
+    code, found = hq_doctor(chain)
+    assert code == 0
+    assert found == {
+        "configuration": ["ok"], "disk": ["ok"], "master": ["ok"], "daemon": ["ok"], "broker": ["ok"],
+        "credentials": ["ok"], "head": ["ok", "ok"],
+    }  # fmt: skip
+    chain.hq_run.stop()
+    chain.import_prices(10, "2.00")
+    assert hq_doctor(chain)[1]["head"] == ["fail", "ok"], "nobody publishes what has changed"
+    path = chain.directory / "hq.db"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8_192] + b"\xff" * (len(whole) - 8_192))
+    assert hq_doctor(chain)[1]["master"] == ["fail"]
+
+
 AS_NOBODY = """
 import json, os, pwd, sys
 from storenode import commands, doctor

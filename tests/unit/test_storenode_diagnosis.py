@@ -1,4 +1,4 @@
-"""What the doctor makes of files, versions and the broker's answers: tables."""
+"""What the doctor makes of files, versions and heads: tables."""
 
 from __future__ import annotations
 
@@ -73,22 +73,6 @@ def test_root_may_write_everything() -> None:
 def test_known_bugs_of_sqlite_are_named(version: tuple[int, ...], fts5: bool, verdict: str, said: str) -> None:
     finding = diagnosis.sqlite(version, fts5=fts5)
     assert (finding.verdict, said in finding.sentence) == (verdict, True), finding
-
-
-@pytest.mark.parametrize(
-    ("reason", "tls", "said"),
-    [
-        ("the broker refuses us: Not authorized", False, "it does not let this user in"),
-        ("the broker refuses us: Bad user name or password", False, "user or password is wrong"),
-        ("SSLError: [SSL: WRONG_VERSION_NUMBER] wrong version number", True, "it does not speak TLS on this port"),
-        ("SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED]", True, "not one that this machine trusts"),
-        ("ConnectionResetError: [Errno 104] Connection reset by peer", True, "cuts us off as TLS begins"),
-        ("connection lost", False, "does not let us in: connection lost"),
-    ],
-)
-def test_a_refusal_is_told_in_words(reason: str, tls: bool, said: str) -> None:
-    finding = diagnosis.refused("mqtt://b:1883", reason, tls=tls)
-    assert (finding.verdict, said in finding.sentence, bool(finding.todo)) == ("fail", True, True), finding
 
 
 def test_a_narrow_scope_without_a_head_is_nothing_to_worry_about() -> None:
