@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib.parse import quote
 from hq.audit import verify
 from hq.connection import connect, not_a_master, translated
 from hq.errors import AlreadyRunning, BackupRefused, MasterDamaged, MasterMissing
-from hq.master import Master, StreamRow
+from hq.master import Master, StreamRow, random_epoch
 from hq.schema import APPLICATION_ID
 from hq.wake import is_awake
 
@@ -61,7 +62,7 @@ def check(path: Path) -> None:
         raise BackupRefused(f"{path} does not add up: {problems[0]}", hint="hq verify tells the same of the master")
 
 
-def restore(db: Path, source: Path, now_ms: int) -> Path | None:
+def restore(db: Path, source: Path, now_ms: int, entropy: Callable[[], int] = random_epoch) -> Path | None:
     """
     Put a copy in the master's place, every stream in a new epoch; returns where the present master was put aside.
 
@@ -81,7 +82,7 @@ def restore(db: Path, source: Path, now_ms: int) -> Path | None:
         with translated(source):
             _copy(source, fresh)
         check(fresh)
-        with Master(fresh) as master:
+        with Master(fresh, entropy) as master:
             newest = max((int(row.epoch[:12], 16) for row in _streams_of(db) + master.streams()), default=0)
             for row in master.streams():
                 master.new_epoch(row.stream, max(now_ms, newest + 1))

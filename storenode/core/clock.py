@@ -131,7 +131,7 @@ class Clock:
         """Without an estimate: is the wall clock plausible, corrected as before or as it is?"""
         past, skew_ms = self._past, None
         corrections = [0]
-        if past is not None and past.correction_ms and wall_ms >= past.wall_ms - SKEW_MS_MAX:
+        if past is not None and past.correction_ms:
             corrections.insert(0, past.correction_ms)
         plausible = [c for c in corrections if -SKEW_MS_MAX <= wall_ms + c - known_ms <= self._hold_ms]
         if plausible:

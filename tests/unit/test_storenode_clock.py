@@ -105,6 +105,17 @@ def test_hq_that_sets_its_own_clock_back_is_followed_within_the_window() -> None
     assert (verdict, error_ms) == ("ok", -HOUR_MS)
 
 
+def test_a_message_that_came_quickly_counts_for_two_minutes() -> None:
+    """Longer, and a steady clock that runs fast, or HQ's that was set back by seconds, would never be noticed."""
+    found = connected()
+    for number in range(6, 100):
+        found.heard(HQ_MS + 5_000 * number - 30_000, 5_000 * number, live=True)
+        verdict, skew_ms, _ = judged(found, HQ_MS + 5_000 * number, steady_ms=5_000 * number)
+        # 40 ms came at 5 s, 70 ms at 20 s, 500 ms at 25 s.
+        expected = 40 if number <= 25 else 70 if number <= 28 else 500 if number == 29 else 30_000
+        assert (verdict, skew_ms) == ("ok", expected)
+
+
 def test_hq_that_sets_its_own_clock_forward_is_followed_within_the_window() -> None:
     found = connected()
     for number in range(6, 40):
@@ -114,6 +125,8 @@ def test_hq_that_sets_its_own_clock_forward_is_followed_within_the_window() -> N
 
 def test_one_message_from_the_future_does_not_move_the_time_of_a_store_that_knows_it() -> None:
     found = connected()
+    found.heard(HQ_MS + 26_000 + YEAR_MS, 26_000, live=False)
+    assert judged(found, HQ_MS + 30_000)[0] == "ok"
     found.heard(HQ_MS + 26_000 + YEAR_MS, 26_000, live=True)
     found.heard(HQ_MS + 30_000, 30_000, live=True)
     assert judged(found, HQ_MS + 30_000) == ("ok", 0, 0)
@@ -154,6 +167,16 @@ def test_time_goes_on_from_the_last_credible_one_and_a_clock_put_right_is_believ
     found = clock()
     assert judged(found, HQ_MS + wall_ms + HOUR_MS, steady_ms=HOUR_MS)[2] == 0
     assert judged(found, HQ_MS + 2 * HOUR_MS, steady_ms=2 * HOUR_MS)[0] == "unconfirmed"
+
+
+def test_a_store_that_is_started_anew_every_morning_is_not_held_after_a_month_without_hq() -> None:
+    mark, hold_ms = PAST, HOLD_MS
+    for morning in range(1, 60):
+        wall_ms = HQ_MS + morning * DAY_MS
+        judgement = Clock(f"boot-{morning}", 0, mark, hold_ms).read(0, wall_ms)
+        assert judgement is not None
+        mark = judgement
+    assert (mark.verdict, mark.known_ms) == ("unconfirmed", HQ_MS + 59 * DAY_MS)
 
 
 def test_suspicion_lasts_until_hq_is_heard() -> None:

@@ -85,12 +85,12 @@ def test_after_a_kill_the_time_until_the_next_start_is_daemon_down(path: Path, l
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("hint_ms", [None, T0 - DAY_MS, T0 + DAY_MS])
+@pytest.mark.parametrize("hint_ms", [None, T0 - DAY_MS, T0 + DAY_MS, T0 + 60_000 + SILENT_MS + 1])
 def test_without_a_heartbeat_that_fits_the_ledgers_own_last_word_counts(path: Path, hint_ms: int | None) -> None:
     """The replica was set aside with its heartbeat, or its clock was another."""
     at(Ledger(path), "live", 0, 60_000, 100_000)
-    at(Ledger(path, hint_ms), "live", 160_000)
-    assert written(path) == [(P, "live", 0, 60_000), (P, DOWN, 60_000, 160_000), (P, "live", 160_000, 160_000)]
+    at(Ledger(path, hint_ms), "live", HOUR_MS)
+    assert written(path) == [(P, "live", 0, 60_000), (P, DOWN, 60_000, HOUR_MS), (P, "live", HOUR_MS, HOUR_MS)]
 
 
 def test_a_clean_stop_is_written_to_the_moment(path: Path, ledger: Ledger) -> None:
