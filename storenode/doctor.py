@@ -165,6 +165,8 @@ def _replica(settings: Settings, facts: dict[str, Any] | None) -> Iterator[Check
         rows = advice.count(s["rows"], "row", "rows")
         sound = Finding(OK, f"{name}: {s['state']}, {rows}, position {s['position']}.")
         yield Check("replica", advice.stream(name, s, connected=facts["connected"]) or sound)
+    for finding in (*advice.read_models(facts["read_models"]), *advice.log(facts["database"])):
+        yield Check("replica", finding)
     outbox = facts["outbox"]
     if outbox is not None:
         yield Check("outbox", advice.outbox(outbox))

@@ -112,7 +112,9 @@ def _rest(facts: dict[str, Any]) -> list[Text]:
 def _clock(found: dict[str, Any]) -> str:
     skew_s, correction_s = found["skew_seconds"], found.get("correction_seconds", 0)
     said = "not compared with HQ's" if skew_s is None else f"{skew_s:+} s against HQ's"
-    return f"{said}; {found['verdict']}, prices go by {correction_s:+} s" if correction_s else said
+    if correction_s:
+        return f"{said}; {found['verdict']}, prices go by {correction_s:+} s"
+    return said if found.get("verdict", "ok") in ("ok", "unconfirmed") else f"{said}; {found['verdict']}"
 
 
 def _told(finding: advice.Finding) -> Text:

@@ -43,10 +43,10 @@ def advise(facts: Mapping[str, Any]) -> list[Finding]:
     found = [
         *_daemon(facts),
         *(f for name, s in facts["streams"].items() if (f := stream(name, s, connected=facts["connected"]))),
-        *_read_models(facts["read_models"]),
+        *read_models(facts["read_models"]),
         outbox(facts["outbox"]),
         disk(database["free_bytes"]),
-        *_log(database),
+        *log(database),
         clock(facts["clock"]),
     ]
     return sorted((f for f in found if f.verdict != OK), key=lambda f: _WORST_FIRST.index(f.verdict))
@@ -133,6 +133,11 @@ def clock(found: Mapping[str, Any]) -> Finding:
                 FAIL, f"The clock is too far past all that HQ vouched for: prices go on from {found['known_at']}.",
                 "timedatectl; if it is right after all, reach HQ, or raise clock_hold_days",
             )  # fmt: skip
+        case "behind":
+            return Finding(
+                FAIL, f"The clock is behind HQ's newest time: prices go by {found['known_at']} and not before.",
+                "timedatectl",
+            )  # fmt: skip
         case "corrected":
             off = span(abs(found["correction_seconds"]))
             said = f"The clock was {off} off when HQ was last heard; prices still allow for it."
@@ -155,13 +160,15 @@ def _daemon(facts: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(WARN, "The line to the broker is down; the store sells on with what it has.", LINE)
 
 
-def _read_models(states: Mapping[str, str]) -> Iterator[Finding]:
+def read_models(states: Mapping[str, str]) -> Iterator[Finding]:
+    """What is to be said of the read models; nothing of those that are well."""
     for name, state in states.items():
         if state == "stale":
             yield Finding(WARN, f"{name}: is to be rebuilt; until then it answers from what was.")
 
 
-def _log(database: Mapping[str, Any]) -> Iterator[Finding]:
+def log(database: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is to be said of the write-ahead log; nothing while it is short."""
     if database["wal_bytes"] > WAL_BYTES_MAX:
         yield Finding(
             WARN, f"The log has grown to {size(database['wal_bytes'])}: a reader keeps an old snapshot open.",

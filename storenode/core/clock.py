@@ -86,7 +86,8 @@ class Clock:
             self._lead, self._heard_ms = lead, steady_ms
         if not live:
             return
-        self._sample(steady_ms, lead)
+        if not self._sample(steady_ms, lead):
+            return
         span_ms = self._samples[-1][0] - self._samples[0][0]
         if len(self._samples) >= SETTLED_SAMPLES and span_ms >= SETTLED_MS:
             leads = sorted(lead for _, lead in self._samples)
@@ -100,14 +101,18 @@ class Clock:
         known_ms = self._known(steady_ms)
         return None if known_ms is None else self._weighed(known_ms, steady_ms, wall_ms)
 
-    def _sample(self, steady_ms: int, lead: int) -> None:
+    def _sample(self, steady_ms: int, lead: int) -> bool:
+        """Keep the best of each second; False when this one tells nothing new."""
         if self._samples and steady_ms - self._samples[-1][0] < SAMPLE_EVERY_MS:
             at_ms, last = self._samples[-1]
-            self._samples[-1] = (at_ms, max(last, lead))
+            if lead <= last:
+                return False
+            self._samples[-1] = (at_ms, lead)
         else:
             self._samples.append((steady_ms, lead))
         while steady_ms - self._samples[0][0] > WINDOW_MS:
             self._samples.popleft()
+        return True
 
     def _known(self, steady_ms: int) -> int | None:
         """HQ's time is not earlier than this."""

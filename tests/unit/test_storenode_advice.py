@@ -155,6 +155,15 @@ CASES: list[tuple[dict[str, Any], list[Finding]]] = [
         [Finding("fail", "The clock was 1 hour off when HQ was last heard; prices still allow for it.", "timedatectl")],
     ),
     (
+        facts(clock=clocked("behind", 0.0)),
+        [
+            Finding(
+                "fail", "The clock is behind HQ's newest time: prices go by 2026-01-01T00:00:00Z and not before.",
+                "timedatectl",
+            )
+        ],
+    ),
+    (
         facts(clock=clocked("held", None)),
         [
             Finding(
