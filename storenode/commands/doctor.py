@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
-from typing import Any
 
 import click
 
-from storenode.commands.frame import json_option, reported
+from storenode.commands.frame import examined, json_option, reported
 from storenode.commands.way_back import outbox_status
-from storenode.config import examine
 from storenode.core import advice
 
 _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
@@ -29,10 +25,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
     """
     from storenode.doctor import checks
 
-    options: dict[str, Any] = dict(context.find_root().params)
-    config: Path | None = options.pop("config")
     verdicts, told = [], []
-    for check in checks(examine(os.environ, config, options), outbox_status):
+    for check in checks(examined(context), outbox_status):
         finding = check.finding
         verdicts.append(finding)
         told.append(
