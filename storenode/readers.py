@@ -19,7 +19,7 @@ from contract.schedule import load
 from contract.streams import Stream, rfc3339
 from link.process import is_locked
 from storenode import pricetime, schema
-from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
+from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, StorenodeError
 from storenode.replicafile import translated
 
 BUSY_TIMEOUT_S = 2.0
@@ -66,6 +66,19 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield db
         finally:
             db.close()
+
+
+def price_now_ms(path: Path) -> int:
+    """The time that prices go by, since 1970; without a replica, or before HQ was heard, the clock."""
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        with reading(path) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'price_clock'").fetchone():
+                return now_ms
+            now_s: int = db.execute(f"SELECT {pricetime.NOW_S}").fetchone()[0]
+    except StorenodeError:
+        return now_ms
+    return now_ms if abs(now_s - now_ms // 1000) <= 1 else now_s * 1000
 
 
 def scan(path: Path, stream: Stream) -> Scan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import closing
 from itertools import groupby
 from operator import attrgetter
@@ -13,12 +12,12 @@ from typing import Any
 import click
 
 from contract.streams import rfc3339
-from storenode import pricetime, readers
+from storenode import readers
 from storenode.commands.frame import SettingsOf, json_option, reported
 from storenode.commands.way_back import read_outbox
 from storenode.core import advice
 from storenode.core.availability import DOWN, Interval, clipped, summed, usable_after
-from storenode.errors import NotFound, StorenodeError
+from storenode.errors import NotFound
 from storenode.ledger import SILENT_MS, intervals
 from storenode.outboxfile import check_outbox, translated
 
@@ -38,7 +37,7 @@ def availability(settings: SettingsOf, days: int, listed: bool, as_json: bool) -
     An outage is an unbroken time in which a stream was not live. Works with the daemon dead.
     """
     found = settings()
-    now_ms = _now_ms(found.db)
+    now_ms = readers.price_now_ms(found.db)
     since_ms = now_ms - days * DAY_MS
     recorded = _recorded(found.outbox_path)
     followed = {str(stream) for stream in found.streams()}
@@ -72,17 +71,6 @@ def _since(last: Interval, now_ms: int, *, working: bool, followed: bool) -> lis
     if working and now_ms - last.until_ms <= SILENT_MS:
         return [Interval(last.stream, last.state, last.until_ms, now_ms)]
     return [Interval(last.stream, DOWN, last.until_ms, now_ms)] if followed else []
-
-
-def _now_ms(db: Path) -> int:
-    """The time that prices go by, in which the ledger is written; without a replica, the clock."""
-    now_ms = time.time_ns() // 1_000_000
-    try:
-        with readers.reading(db) as replica:
-            row = replica.execute(f"SELECT {pricetime.NOW_S}").fetchone()
-    except StorenodeError:
-        return now_ms
-    return now_ms if abs(row[0] - now_ms // 1000) <= 1 else row[0] * 1000
 
 
 def _told(found: list[Interval], *, listed: bool, usable: bool) -> dict[str, Any]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from contract.digest import EMPTY
-from contract.streams import Stream
+from contract.streams import Stream, rfc3339
 from storenode import pricetime, schema
+from storenode.cli import main
 from storenode.core.clock import DAY_MS, NEVER_MS, Clock, Mark
 from storenode.replica import Replica
 
@@ -300,6 +305,32 @@ def test_a_till_never_sells_at_tomorrows_price_because_of_its_clock(replica: Rep
     walls_ms = (HQ_MS + 10 * YEAR_MS, 0, HQ_MS - YEAR_MS, HQ_MS + HOUR_MS)
     assert [priced(replica, wall_ms) for wall_ms in walls_ms] == [[100]] * 4
     assert priced(replica, HQ_MS + DAY_MS) == [200], "and the day after it is the price of the day"
+
+
+@pytest.mark.parametrize("ahead_ms", [2 * HOUR_MS, -2 * HOUR_MS])
+def test_commands_go_by_the_time_that_prices_go_by(replica: Replica, ahead_ms: int) -> None:
+    """A machine two hours off: an override holds from now on by HQ's time, and explain agrees with price."""
+    wall_ms = time.time_ns() // 1_000_000
+    hq_s = (wall_ms - ahead_ms) // 1000
+    steps = f"[[{hq_s - HOUR_MS // 1000},{hq_s + HOUR_MS // 1000},100],[{hq_s + HOUR_MS // 1000},null,200]]"
+    replica.apply(
+        ALL, epoch="e", position=1, digest=EMPTY, head_seq=1,
+        batches=[([(1, "1", "regular", "EUR", steps)], [])], replace=False, now_ms=0,
+    )  # fmt: skip
+    write(replica, Mark(wall_ms - ahead_ms, wall_ms, -ahead_ms, ahead_ms, "corrected", HOLD_MS, "b", 0))
+
+    def typed(*words: str) -> dict[str, Any]:
+        environ = {"STORENODE_DB": str(replica.path), "STORENODE_STORE_ID": "s", "STORENODE_CONFIG": ""}
+        done = CliRunner().invoke(main, [*words, "--json"], env=environ)
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    assert typed("price", "1")["amount_minor"] == typed("explain", "1")["price"]["amount_minor"] == 100
+    until = rfc3339((hq_s + 600) * 1000)
+    typed("override", "1", "0.77", "--until", until, "--reason", "r")
+    replica.connection.execute("SELECT 1")
+    assert typed("price", "1")["amount_minor"] == typed("explain", "1")["price"]["amount_minor"] == 77
 
 
 def test_the_guarded_now_is_computed_once_and_by_the_key(replica: Replica) -> None:
