@@ -6,10 +6,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from contract.contexts import PRODUCT
+from contract.contexts import CONTEXTS, PRODUCT
 from storenode import readers, schema
 from storenode.api.limits import SAME_GTIN_MAX
 from storenode.core import health
+from storenode.core.clock import UNCONFIRMED
 from storenode.errors import NotFound
 
 _BY_GTIN = (
@@ -17,8 +18,8 @@ _BY_GTIN = (
     f" ORDER BY p.sku LIMIT {SAME_GTIN_MAX}"
 )
 _FRESHNESS = (
-    "SELECT f.stream, f.state, f.position, f.head_seq, f.lag_events, f.as_of, f.stale_seconds, s.epoch, s.verified_ok"
-    " FROM freshness AS f JOIN streams AS s ON s.stream = f.stream ORDER BY f.stream"
+    "SELECT f.stream, f.clock, f.state, f.position, f.head_seq, f.lag_events, f.as_of, f.stale_seconds, s.epoch,"
+    " s.verified_ok FROM freshness AS f JOIN streams AS s ON s.stream = f.stream ORDER BY f.stream"
 )
 _TOLD = ("state", "position", "head_seq", "lag_events", "as_of", "stale_seconds")
 
@@ -45,17 +46,20 @@ def found(db: sqlite3.Connection, text: str, limit: int) -> dict[str, Any]:
 
 
 def freshness(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    """State of the store and of each stream; `live` ends with the daemon, as in `storenode status`."""
-    alive = readers.daemon_alive(path)
+    """State of the store, of its clock and of each stream; `live` ends with the daemon, as in `storenode status`."""
+    alive, clock = readers.daemon_alive(path), UNCONFIRMED
     streams, judged = {}, {}
-    for name, *values in db.execute(_FRESHNESS):
+    for name, verdict, *values in db.execute(_FRESHNESS):
+        if name.partition("/")[0] not in CONTEXTS:
+            continue
+        clock = verdict
         *told, epoch, verified = values
         stream = dict(zip(_TOLD, told, strict=True))
         if not alive and stream["state"] in ("live", "catching_up"):
             stream["state"] = "offline"
         streams[name] = stream
         judged[name] = stream | {"epoch": epoch, "verified_ok": None if verified is None else bool(verified)}
-    return {"state": health.overall(judged), "streams": streams}
+    return {"state": health.overall(judged), "clock": clock, "streams": streams}
 
 
 def _price_or_none(db: sqlite3.Connection, sku: str) -> dict[str, Any] | None:

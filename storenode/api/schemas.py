@@ -8,6 +8,7 @@ from typing import Any
 from contract.contexts import PRODUCT
 from contract.limits import ENTRY_TYPE_CHARS_MAX, KEY_CHARS_MAX
 from storenode.api.problems import CODES
+from storenode.core.clock import BEHIND, CORRECTED, HELD, OK, SUSPECT, UNCONFIRMED
 from storenode.core.health import STATES
 
 Schema = dict[str, Any]
@@ -19,6 +20,7 @@ COUNT_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 0}
 TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC, whole seconds"}
 TIME_OR_NULL: Schema = TIME | {"type": ["string", "null"]}
 CODE: Schema = {"type": "string", "enum": list(CODES)}
+CLOCK: Schema = {"type": "string", "enum": [OK, CORRECTED, UNCONFIRMED, SUSPECT, HELD, BEHIND]}
 STATE: Schema = {"type": "string", "enum": list(STATES)}
 SKU: Schema = {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX}
 MINOR: Schema = {"type": "integer", "minimum": 0, "description": "in the currency's minor unit"}
@@ -100,9 +102,9 @@ SCHEMAS: dict[str, Schema] = {
         "What a search found, the best matches first.",
     ),
     "Freshness": exact(
-        {"state": STATE, "streams": by_name(exact(_STREAM, "How far a stream is."))},
+        {"state": STATE, "clock": CLOCK, "streams": by_name(exact(_STREAM, "How far a stream is."))},
         "How far to trust what is read. `state`: the worst of the streams that count.",
-        {"state": "live", "streams": {"price/all": STREAM_EXAMPLE, "product/all": STREAM_EXAMPLE}},
+        {"state": "live", "clock": "ok", "streams": {"price/all": STREAM_EXAMPLE, "product/all": STREAM_EXAMPLE}},
     ),
     "Status": {
         "type": "object",
@@ -111,13 +113,14 @@ SCHEMAS: dict[str, Schema] = {
             "store_id": TEXT_OR_NULL, "state": STATE, "connected": {"type": "boolean"}, "pid": COUNT_OR_NULL,
             "uptime_seconds": COUNT_OR_NULL, "streams": by_name({"type": "object", "required": list(_STREAM)}),
             "outbox": {"type": "object", "required": ["pending", "oldest_age_seconds", "acked_seq", "refused"]},
-            "clock": {"type": "object", "required": ["skew_seconds"]},
+            "contexts": by_name({"type": "object", "required": ["problem"]}),
+            "clock": {"type": "object", "required": ["skew_seconds", "verdict"]},
             "database": {"type": "object", "required": ["path", "bytes", "wal_bytes", "free_bytes"]},
             "counters": by_name({"type": "integer"}),
         },
         "required": [
-            "store_id", "state", "connected", "pid", "uptime_seconds", "streams", "outbox", "clock", "database",
-            "counters",
+            "store_id", "state", "connected", "pid", "uptime_seconds", "streams", "contexts", "outbox", "clock",
+            "database", "counters",
         ],
     },
     "Health": exact(
