@@ -18,6 +18,8 @@ LOG_BYTES_KEPT = 4_194_304
 """What is left of the write-ahead log's file when it begins anew; less than what a checkpoint is due at."""
 
 
+UNWRITABLE_HINT = "check free space, owner and mode of file and directory"
+
 ROWS_PER_STATEMENT = 32
 """A quarter faster than a statement each."""
 
@@ -65,6 +67,16 @@ def translated(path: Path) -> Iterator[None]:
         raise _in_our_words(path, error) from error
 
 
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """As `translated`, for what also renames and removes files: the disk's own refusals are HqErrors as well."""
+    try:
+        with translated(path):
+            yield
+    except OSError as error:
+        raise MasterUnwritable(f"cannot use {path}: {error.strerror or error}", hint=UNWRITABLE_HINT) from error
+
+
 def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
     text = str(error)
     if "locked" in text or "busy" in text:
@@ -73,4 +85,4 @@ def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
         return not_a_master(path)
     if "malformed" in text or "no such table" in text or "no such column" in text:
         return MasterDamaged(f"{path} is damaged: {text}", hint="restore the master from a backup")
-    return MasterUnwritable(f"cannot use {path}: {text}", hint="check free space, owner and mode of file and directory")
+    return MasterUnwritable(f"cannot use {path}: {text}", hint=UNWRITABLE_HINT)
