@@ -25,7 +25,7 @@ from link.port import Connected, Event, Received
 from link.url import BrokerUrl
 from tests.brokers import MOSQUITTO, RealBroker
 from tests.integration.chain import until
-from tests.torture.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, figures, prices
+from tests.torture.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, figures
 from tests.torture.model import last_amount
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: there is no store to damage")
@@ -130,7 +130,7 @@ def damage(kind: str, file: Path, rng: random.Random) -> None:
 
 
 def started(broker: RealBroker, file: Path) -> bool:
-    """Start a broker; one that refuses its store gets an empty one, as an operator would give it. True if it took it."""
+    """Start a broker; one that refuses its store gets an empty one, as an operator would do. True if it took it."""
     try:
         broker.start()
     except RuntimeError:
@@ -140,7 +140,9 @@ def started(broker: RealBroker, file: Path) -> bool:
     return True
 
 
-KINDS = ("as saved", "empty", "truncated", "flipped", "gone", "flipped", "blank", "flipped", "kill -9 unsaved", "flipped")
+KINDS = (
+    "as saved", "empty", "truncated", "flipped", "gone", "flipped", "blank", "flipped", "kill -9 unsaved", "flipped",
+)  # fmt: skip
 
 
 def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
@@ -149,14 +151,14 @@ def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
     rng = random.Random(SEED)
     assert site.broker is not None
     site.hq_run.start()
-    desk(site, {f"row-{n}": n for n in range(ROWS)})
+    site.desk({f"row-{n}": n for n in range(ROWS)})
     site.open_store("s")
     site.wait_clean("s", 40.0)
     refused, worst_s = 0, 0.0
     with Load(site, per_s=100) as load, Traffic(site, "s") as traffic:
         for number in range(ROUNDS):
             kind = KINDS[number % len(KINDS)]
-            desk(site, {f"row-{n}": 10_000 * (number + 1) + n for n in rng.sample(range(ROWS), 500)})
+            site.desk({f"row-{n}": 10_000 * (number + 1) + n for n in rng.sample(range(ROWS), 500)})
             if kind == "kill -9 unsaved":
                 site.broker.kill()
             else:
@@ -175,15 +177,6 @@ def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
         f" mosquitto); history complete and the store level within {worst_s:.1f} s;"
         f" {site.model.changes} changes, {len(site.accepted['s'])} entries, 0 lost, 0 double, 0 wrong",
     )
-
-
-def desk(site: Site, amounts: dict[str, int]) -> None:
-    """One change set from another desk than the load's."""
-    from hq.master import Master
-
-    with Master(site.directory / "hq.db") as master:
-        done = master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
-    assert done.events == site.model.committed(amounts)
 
 
 def complete_again_s(site: Site, load: Load, what: str) -> float:
