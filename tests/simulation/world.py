@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from contract.contexts import Key, Row
@@ -294,6 +294,7 @@ class World:
                 broker.forget_retained()
                 broker.restart()
             case 9:
+                self._lose_some_retained()
                 broker.restart()
             case 10:
                 broker.loss = rng.choice((0.0, 0.1, 0.4))
@@ -302,6 +303,15 @@ class World:
                 broker.delay_ms_max = rng.choice((1, 50, 2_000))
             case _:
                 pass
+
+    def _lose_some_retained(self) -> None:
+        """A broker that comes back with a damaged store: some messages are gone, some are altered."""
+        kept = self.broker.retained
+        for topic in [t for t in kept if not t.startswith("t/store/") and self.rng.random() < 0.15]:
+            if self.rng.random() < 0.5:
+                kept[topic] = replace(kept[topic], payload=kept[topic].payload[:-1])
+            else:
+                del kept[topic]
 
     def _start_hq(self) -> None:
         self.lives += 1

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -176,7 +176,7 @@ class _Loop(threading.Thread):
     def go_on(self) -> None:
         self._going.set()
 
-    def __enter__(self) -> _Loop:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

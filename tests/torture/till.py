@@ -8,7 +8,8 @@ from collections import Counter
 
 
 def main(path: str, rows: int, reads: int, seed: int) -> None:
-    rng, counts, db, newest = random.Random(seed), Counter(), None, 0
+    rng, db, newest = random.Random(seed), None, 0
+    counts: Counter[str] = Counter()
     counts.update({"torn": 0, "backwards": 0})
     for at in range(reads):
         try:
