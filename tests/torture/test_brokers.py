@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,8 +26,8 @@ from link.port import Connected, Event, Received
 from link.url import BrokerUrl
 from tests.brokers import MOSQUITTO, RealBroker
 from tests.integration.chain import until
-from tests.torture.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, figures
-from tests.torture.model import last_amount
+from tests.torture.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, connected, figures
+from tests.torture.model import last_amount, read_replica
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: there is no store to damage")
 
@@ -192,6 +193,63 @@ def test_a_kept_head_that_no_store_can_read_is_replaced_though_its_payload_is_wh
     site.broker.start()
     site.open_store("new")
     site.wait_clean("new", HEALED_S)
+
+
+def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
+    """Alter one byte of a kept segment so that it can still be read, and tells other prices."""
+    historian = Historian(site.port)
+    try:
+        head = historian._fetch(head_topic(ROOT, PRICE))
+        assert head is not None
+        ref = decode_head(ROOT, head).segments[0]
+        message = historian._fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
+    finally:
+        historian.close()
+    assert message is not None
+    rows = decode_segment(ROOT, message).rows
+    saved(site)
+    whole = bytearray(file.read_bytes())
+    start = whole.find(message.payload)
+    assert start >= 0
+    for _ in range(20_000):
+        at, bit = rng.randrange(len(message.payload)), 1 << rng.randrange(8)
+        payload = bytearray(message.payload)
+        payload[at] ^= bit
+        try:
+            told = decode_segment(ROOT, replace(message, payload=bytes(payload))).rows
+        except ContractViolation:
+            continue
+        if told != rows:
+            whole[start + at] ^= bit
+            file.write_bytes(whole)
+            return
+    pytest.fail("no flip could be read")
+
+
+def test_control_a_store_that_checks_no_digest_is_caught_and_one_that_does_waits_for_hq(site: Site) -> None:
+    """One altered byte in a segment, with HQ off: the believer tells wrong prices, the other tells none."""
+    assert site.broker is not None
+    rng = random.Random(SEED)
+    site.hq_run.start()
+    for _ in range(4):
+        site.desk({f"row-{n}": rng.randrange(10**9) for n in rng.sample(range(10 * ROWS), 2 * ROWS)})
+    site.wait_published()
+    site.hq_run.stop()
+    flipped_readably(site, site.directory / "mosquitto.db", rng)
+    site.broker.start()
+    site.open_store("believer", sabotage="digest_off")
+    site.open_store("careful")
+    until(lambda: connected(site.replica("careful")), "the careful store is connected")
+    until(lambda: bool(read_amounts(site, "believer")), "the believer is filled")
+    assert site.verdict("believer").wrong > 0
+    assert not read_amounts(site, "careful")
+    site.hq_run.start()
+    site.wait_clean("careful", HEALED_S)
+
+
+def read_amounts(site: Site, name: str) -> dict[str, int]:
+    found = read_replica(site.replica(name))
+    return found.amounts if found else {}
 
 
 def complete_again_s(site: Site, load: Load, what: str) -> float:
