@@ -17,12 +17,11 @@ from storenode.errors import OutboxBusy, OutboxDamaged, OutboxFull, OutboxUnwrit
 APPLICATION_ID = 0x53744F62
 """Marks an SQLite file as an outbox ("StOb")."""
 
-VERSION = 1
+VERSION = 2
 FILE_MODE, DIRECTORY_MODE = 0o660, 0o2770
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, at_ms INTEGER NOT NULL, data TEXT NOT NULL, withheld TEXT
 );
@@ -33,6 +32,17 @@ CREATE TABLE refused (
 );
 CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, acked_seq INTEGER NOT NULL);
 """
+
+_FURTHER_TABLES = f"""
+CREATE TABLE IF NOT EXISTS overrides (
+    sku TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, starts_at INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, set_at_ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL, changed_seq INTEGER NOT NULL, PRIMARY KEY (sku, seq)
+);
+CREATE INDEX IF NOT EXISTS overrides_changed ON overrides (changed_seq);
+PRAGMA user_version = {VERSION};
+"""
+"""What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +73,15 @@ def standing_of(db: sqlite3.Connection) -> Standing:
 
 
 def check_outbox(db: sqlite3.Connection, path: Path) -> None:
-    """Raise OutboxDamaged unless the file is an outbox of this version."""
-    ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-    if (ident, version) != (APPLICATION_ID, VERSION):
+    """Raise OutboxDamaged unless the file is an outbox that this version can read."""
+    ident, version = _ident(db)
+    if ident != APPLICATION_ID or not 1 <= version <= VERSION:
         raise OutboxDamaged(f"{path} is not an outbox of this version", hint="check outbox / STORENODE_OUTBOX")
+
+
+def _ident(db: sqlite3.Connection) -> tuple[int, int]:
+    ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+    return ident, version
 
 
 @contextmanager
@@ -97,6 +112,8 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=busy_timeout_s)
     db.execute("PRAGMA synchronous=FULL")  # what was accepted survives a power cut
     db.execute("PRAGMA wal_autocheckpoint=0")
+    if _ident(db) == (APPLICATION_ID, 1):
+        db.executescript(f"BEGIN IMMEDIATE; {_FURTHER_TABLES} COMMIT;")
     return db
 
 
@@ -110,7 +127,7 @@ def make(path: Path) -> None:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
-            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            db.executescript(f"BEGIN; {_SCHEMA} {_FURTHER_TABLES} COMMIT;")
             epoch = new_epoch(time.time_ns() // 1_000_000, secrets.randbits(32))
             db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
         part.chmod(FILE_MODE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -16,12 +16,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
-from contract.contexts import CONTEXTS, PRODUCT, Context, Row
+from contract.contexts import PRODUCT, Context, Row
 from contract.digest import EMPTY
+from contract.rows import Held
 from contract.streams import Stream
 from storenode import schema
-from storenode.core.following import followed_streams, scope_ranks
-from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+from storenode.errors import ReplicaDamaged
+from storenode.following import Following
+from storenode.journal import CATCH_UP, Commit, Journal
+from storenode.quarantine import Quarantine
+from storenode.replicafile import translated
 from storenode.search import SearchIndex
 
 BUSY_TIMEOUT_S = 5.0
@@ -35,33 +39,17 @@ ROWS_PER_STATEMENT = 32
 CLOSING_BUSY_TIMEOUT_MS = 200
 """A clean stop does not wait for readers."""
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
+Batch = tuple[Sequence[Row], Sequence[Row]] | tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
+"""As `storenode.spool.Batch`; nothing is held where the third part is left out."""
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Where the replica stands in a stream; epoch None: never bootstrapped."""
+    """Where the replica stands in a stream; epoch None: never bootstrapped. `doubt`: why it is to be rebuilt."""
 
     epoch: str | None
     position: int
     digest: str
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            raise ReplicaDamaged(
-                f"{path} is not a sound replica: {error}", hint="stop storenode, move the file away, start it again"
-            ) from error
-        if code in _BUSY:
-            raise ReplicaBusy(f"{path} is locked by another program", hint="find it with: fuser -v FILE") from error
-        raise ReplicaUnwritable(f"{path}: {error}", hint="check free space and permissions") from error
+    doubt: str | None = None
 
 
 class Replica:
@@ -76,6 +64,9 @@ class Replica:
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             self._search = SearchIndex(self.connection)
+            self._journal = Journal(self.connection)
+            self._following = Following(self.connection, self._search, self._journal)
+            self._quarantine = Quarantine(self.connection)
             try:
                 self._open(scopes)
             except BaseException:
@@ -101,30 +92,19 @@ class Replica:
                 schema.create(db)
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
-            self._configure(scopes)
+            self._following.follow(scopes)
 
-    def _configure(self, scopes: Sequence[str]) -> None:
-        """Write down what is followed, and let go of what is followed no longer."""
-        db, streams = self.connection, followed_streams(scopes)
-        db.execute("DELETE FROM scopes")
-        db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", list(scope_ranks(scopes).items()))
-        db.executemany("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", [(str(s), EMPTY) for s in streams])
-        self._search.follow(streams)
-        there = [name for (name,) in db.execute("SELECT stream FROM streams")]
-        for name in set(there) - {str(s) for s in streams}:
-            context, _, scope = name.partition("/")
-            if context == PRODUCT.name:
-                self._search.give_up()
-            if context in CONTEXTS:
-                db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
-            db.execute("DELETE FROM streams WHERE stream = ?", (name,))
+    def let_go(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
+        """Remove the rows of departing streams that are not needed; see storenode/following.py."""
+        with translated(self.path), self._transaction():
+            return self._following.let_go(missing)
 
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
             row = self.connection.execute(
-                "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
+                "SELECT epoch, position, digest, doubt FROM streams WHERE stream = ?", (str(stream),)
             ).fetchone()
-        return StreamState(row[0], row[1], row[2] or EMPTY) if row else StreamState(None, 0, EMPTY)
+        return StreamState(row[0], row[1], row[2] or EMPTY, row[3]) if row else StreamState(None, 0, EMPTY)
 
     def apply(
         self,
@@ -134,17 +114,21 @@ class Replica:
         position: int,
         digest: str,
         head_seq: int,
-        batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
+        batches: Iterable[Batch],
         replace: bool,
         now_ms: int,
+        reason: str = "",
+        commits: Sequence[Commit] = (),
     ) -> int:
         """
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
 
         Args:
-            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
+            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`, and what is held, if
+                anything; batches in order of seq.
                 What lies at or before the present position is skipped.
-            replace: the rows there are belong to another history and go.
+            replace: the rows there are go, for this `reason`.
+            commits: what is written down of where the rows came from; one of unknown origin if left out.
         """
         context, written = stream.declared, 0
         with translated(self.path), self._transaction():
@@ -156,20 +140,28 @@ class Replica:
             if replace:
                 if context is PRODUCT:
                     self._search.give_up()
+                self._journal.forget(str(stream))
+                self._quarantine.empty(stream)
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
-                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL WHERE stream = ?", (str(stream),)
-                )
-            for rows, deleted in batches:
+                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL, doubt = NULL,"
+                    " rebuilt_at_ms = iif(epoch IS NULL, NULL, ?), rebuild_reason = iif(epoch IS NULL, NULL, ?)"
+                    " WHERE stream = ?", (now_ms, reason, str(stream)),
+                )  # fmt: skip
+            for rows, deleted, *held in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
+                self._quarantine.settle(stream, rows, deleted, held[0] if held else (), after, now_ms)
             self.connection.execute(
                 "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
                 (epoch, position, digest, head_seq, str(stream)),
             )
+            unknown = Commit(CATCH_UP, 1, position, epoch, digest, None, now_ms)
+            self._journal.record(str(stream), commits or [unknown], after, now_ms)
             if position >= head_seq:
                 self.connection.execute(
                     "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))
                 )
+        self._quarantine.committed()
         return written
 
     def note(self, stream: Stream, *, state: str, head_seq: int, as_of_ms: int | None) -> None:
@@ -192,11 +184,20 @@ class Replica:
                 (store_id, pid, int(connected), started_at_ms, now_ms, json.dumps(dict(counters))),
             )
 
+    def doubt(self, stream: Stream, reason: str) -> None:
+        """Write down that the stream is to be rebuilt, so that a crash does not forget it."""
+        with translated(self.path):
+            self.connection.execute("UPDATE streams SET doubt = ? WHERE stream = ?", (reason, str(stream)))
+
     def set_verified(self, stream: Stream, *, ok: bool, at_ms: int) -> None:
         with translated(self.path):
             self.connection.execute(
                 "UPDATE streams SET verified_at_ms = ?, verified_ok = ? WHERE stream = ?", (at_ms, int(ok), str(stream))
             )
+
+    def quarantined(self, stream: Stream) -> int:
+        """How many entities' newest versions are held."""
+        return len(self._quarantine.known(stream))
 
     def wal_bytes(self) -> int:
         try:
@@ -221,6 +222,14 @@ class Replica:
     def is_search_ready(self) -> bool:
         """Whether the search index has every row."""
         return self._search.is_ready()
+
+    def check_search(self) -> bool:
+        """Prove the search index; one that drifted will be rebuilt. False if so."""
+        with translated(self.path), self._transaction():
+            drifted = self._search.has_drifted()
+            if drifted:
+                self._search.give_up()
+        return not drifted
 
     def feed_search(self) -> int:
         """Bring the search index nearer to the rows, in a transaction of its own; returns the rows taken in."""
@@ -258,6 +267,7 @@ class Replica:
             yield
             self.connection.execute("COMMIT")
         except BaseException:
+            self._quarantine.rolled_back()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise

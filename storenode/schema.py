@@ -18,13 +18,24 @@ from storenode import search
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
 
-VERSION = 2
+VERSION = 3
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
+
+OVERRIDE = "override"
+"""The kind of a price line that is this store's own; no stream has it."""
+
+OWN = "@"
+"""Before the store's id it makes the scope of its own lines, which no stream's can be; the views leave it out."""
+
+OWN_RANK = 1_000_000
 
 NOW_S = "CAST(strftime('%s', 'now') AS INTEGER)"
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
+
+# `doubt`: why the rows are to be fetched anew, until they are; `rebuild_reason`: why they last were.
+STREAM_COLUMNS_3: dict[str, type] = {"doubt": str, "rebuilt_at_ms": int, "rebuild_reason": str}
 
 GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE gtin IS NOT NULL"
 """Products without one cost nothing."""
@@ -48,7 +59,7 @@ def create(connection: sqlite3.Connection) -> None:
         {
             "stream": str, "epoch": str, "position": int, "digest": str, "head_seq": int, "state": str,
             "as_of_ms": int, "verified_at_ms": int, "verified_ok": int, "quarantined": int,
-        },
+        } | STREAM_COLUMNS_3,
         pk="stream",
         defaults={"position": 0, "head_seq": 0, "quarantined": 0, "state": "bootstrapping"},
     )  # fmt: skip
@@ -60,21 +71,65 @@ def create(connection: sqlite3.Connection) -> None:
         pk="id",
     )  # fmt: skip
     search.create(connection)
-    db.create_view("current_prices", price_at_sql(NOW_S))
-    db.create_view("catalog", CATALOG)
-    db.create_view("freshness", FRESHNESS)
+    _create_further_tables(db)
+    _create_views(db)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _create_further_tables(db: sqlite_utils.Database) -> None:
+    """What version 3 brought; the same statements for a new file and for an older one."""
+    # `row`: the version that is held, as canonical JSON; `key`: a JSON array.
+    db.table("quarantine").create(
+        {"stream": str, "key": str, "seq": int, "row": str, "reason": str, "at_ms": int},
+        pk=("stream", "key"),
+        not_null={"stream", "key", "seq", "row", "reason", "at_ms"},
+        if_not_exists=True,
+    )
+    # This store's overrides, copied from its outbox; what the views read of them is in `prices`: storenode/mirror.py.
+    db.table("overrides").create(
+        {
+            "sku": str, "amount_minor": int, "currency": str, "starts_at": int, "ends_at": int, "until": int,
+            "reason": str, "set_at_ms": int, "seq": int, "changed_seq": int,
+        },
+        pk=("sku", "seq"),
+        if_not_exists=True,
+    )  # fmt: skip
+    # Streams that were followed, and whose rows are served until others take their place: storenode/departures.py.
+    db.table("departing").create(
+        {
+            "stream": str, "epoch": str, "position": int, "digest": str, "head_seq": int, "doubt": str,
+            "quarantined": int,
+        },
+        pk="stream",
+        if_not_exists=True,
+    )  # fmt: skip
+    # Where a row's seq came from: storenode/journal.py.
+    db.conn.execute(
+        "CREATE TABLE IF NOT EXISTS commits (stream TEXT NOT NULL, how TEXT NOT NULL, last_seq INTEGER NOT NULL,"
+        " first_seq INTEGER NOT NULL, epoch TEXT NOT NULL, digest TEXT NOT NULL, published_at_ms INTEGER,"
+        " received_at_ms INTEGER NOT NULL, applied_at_ms INTEGER NOT NULL,"
+        " PRIMARY KEY (stream, how, last_seq)) WITHOUT ROWID"
+    )
+
+
+def _create_views(db: sqlite_utils.Database) -> None:
+    db.create_view("current_prices", price_at_sql(NOW_S), replace=True)
+    db.create_view("catalog", CATALOG, replace=True)
+    db.create_view("freshness", FRESHNESS, replace=True)
+
+
+_SCOPE = f"ltrim(r.scope, '{OWN}') AS scope"
 
 
 def price_at_sql(now: str) -> str:
     """Return the SELECT of every sku's price in force at `now`, an SQL expression in seconds since 1970; one row a sku.
 
-    Precedence: the most specific scope, then promotion and clearance over regular, then the latest start; of two
-    that started together the lower amount.
+    Precedence: a local override, then the most specific scope, then promotion and clearance over regular, then the
+    latest start; of two that started together the lower amount.
     """
     return f"""
-SELECT r.sku, {_amount("step")} AS amount_minor, r.currency, r.kind, r.scope,
+SELECT r.sku, {_amount("step")} AS amount_minor, r.currency, r.kind, {_SCOPE},
        {_time(_starts("step"))} AS starts_at, {_time(_ends("step"))} AS ends_at
 FROM {PRICE.table} AS r JOIN json_each(r.schedule) AS step ON {_covers("step", now)}
 WHERE r.rowid = ({_winner("r.sku", now)})"""
@@ -124,7 +179,7 @@ _PRODUCT_FIELDS = ", ".join(f"p.{name}" for name in PRODUCT.value_names)
 # every price for one lookup.
 CATALOG = f"""
 SELECT p.sku, {_PRODUCT_FIELDS},
-       {_amount("step")} AS amount_minor, r.currency, r.kind, r.scope,
+       {_amount("step")} AS amount_minor, r.currency, r.kind, {_SCOPE},
        {_time(_starts("step"))} AS starts_at, {_time(_ends("step"))} AS ends_at
 FROM {PRODUCT.table} AS p
      LEFT JOIN {PRICE.table} AS r ON r.rowid = ({_winner("p.sku", NOW_S)})
@@ -134,7 +189,8 @@ WHERE p.rowid = ({product_winner("p.sku")})"""
 # `live` is believed while HQ is heard; a catch-up may take longer than that, so it is believed while the daemon works.
 FRESHNESS = f"""
 SELECT s.stream,
-       CASE WHEN coalesce({NOW_MS} - CASE s.state WHEN 'live' THEN s.as_of_ms
+       CASE WHEN s.verified_ok = 0 AND s.state <> 'rebuilding' THEN 'diverged'
+            WHEN coalesce({NOW_MS} - CASE s.state WHEN 'live' THEN s.as_of_ms
                                                   WHEN 'catching_up' THEN d.seen_at_ms
                                                   ELSE {NOW_MS} END > {STALE_AFTER_S * 1000}, 1)
             THEN 'offline' ELSE s.state END AS state,
@@ -150,6 +206,13 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
         search.create(connection)
         connection.execute(f"DROP INDEX IF EXISTS idx_{PRODUCT.table}_gtin")
         connection.execute(GTIN_INDEX)
+    if version < 3:
+        db = sqlite_utils.Database(connection, execute_plugins=False)
+        _create_further_tables(db)
+        for name, kind in STREAM_COLUMNS_3.items():
+            if name not in db.table("streams").columns_dict:
+                db.table("streams").add_column(name, kind)
+        _create_views(db)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from hq.master import Master
 from tests.integration.chain import until
-from tests.torture.chaos import PRICE, SCALE, SEED, Site, figures, prices
+from tests.torture.chaos import PRICE, SEED, Site, figures, prices
 from tests.torture.model import read_replica
 
 ENTITIES = 30_000
-CHANGES = round(200_000 * SCALE)
+CHANGES = 200_000
 SET = 10_000
 BACK_S = 60.0
 
