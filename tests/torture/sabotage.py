@@ -46,7 +46,7 @@ def ack_before_commit() -> None:
 
 
 def torn_apply() -> None:
-    """A store commits in the middle of a change set."""
+    """A store commits in the middle of a change set, and takes a breath."""
     from storenode.replica import Replica
 
     whole = Replica._write
@@ -55,6 +55,7 @@ def torn_apply() -> None:
         half = len(rows) // 2
         written = whole(self, context, scope, rows[:half], (), after)
         self.connection.execute("COMMIT")
+        time.sleep(0.05)
         self.connection.execute("BEGIN IMMEDIATE")
         return written + whole(self, context, scope, rows[half:], deleted, after)
 
