@@ -37,7 +37,9 @@ def a_month(site: Site, changes: int, seed: int) -> None:
             some = rng.sample(range(ENTITIES), min(SET, changes - site.model.changes))
             amounts: dict[str, int | None] = {f"away-{n}": number * 100_000 + rng.randrange(100_000) for n in some}
             amounts |= dict.fromkeys(list(amounts)[: len(some) // 20])
-            done = master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
+            with master.writing():
+                now_ms = time.time_ns() // 1_000_000
+                done = master.commit(PRICE, prices(amounts), now_ms, master.live_rows(PRICE))
             assert done.events == site.model.committed(amounts)
 
 

@@ -195,6 +195,30 @@ def test_a_kept_head_that_no_store_can_read_is_replaced_though_its_payload_is_wh
     site.wait_clean("new", HEALED_S)
 
 
+def test_a_price_altered_in_a_kept_head_is_found_by_a_proof_and_healed_once_the_head_is(site: Site) -> None:
+    """
+    Segments are named by their hash, the head by nothing: until heads are signed, a store believes the broker.
+
+    Its proof at the start told it, and it rebuilt from the same head, after which nobody asked again: the wrong price
+    stayed, also when HQ had mended the head (same position, same digest), until the next night.
+    """
+    assert site.broker is not None
+    site.hq_run.start()
+    site.desk({"row-1": 1111})
+    site.wait_published()
+    site.hq_run.stop()
+    file = saved(site)
+    whole = file.read_bytes()
+    assert b"null,1111]" in whole
+    file.write_bytes(whole.replace(b"null,1111]", b"null,1131]"))
+    site.broker.start()
+    store = site.open_store("s")
+    until(lambda: "rebuild.started" in store.log.read_text(), "the store has found what it was told to be wrong")
+    until(lambda: read_amounts(site, "s") == {"row-1": 1131}, "there is nothing else to believe")
+    site.hq_run.start()
+    site.wait_clean("s", HEALED_S)
+
+
 def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
     """Alter one byte of a kept segment so that it can still be read, and tells other prices."""
     historian = Historian(site.port)
