@@ -11,6 +11,7 @@ import structlog
 
 from hq.checkpointer import Checkpointer
 from hq.collector import Collector
+from hq.connection import make_for_group
 from hq.inbox import StoreInbox, inbox_path
 from hq.master import Master
 from hq.publication import Publication, publication_path
@@ -49,6 +50,8 @@ class Daemon:
         self._master = Master(settings.db)
         self._master.limit_memory(CACHE_BYTES)
         self._checkpointer = Checkpointer(settings.db)
+        for path in (publication_path(settings.db), inbox_path(settings.db)):
+            make_for_group(path)
         self._publication = Publication(publication_path(settings.db))
         self._link = MqttLink(settings.broker, f"hq-{settings.root.replace('/', '-')}", self._inbox.put)
         self._publisher = Publisher(
