@@ -26,7 +26,7 @@ from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
 from storenode.announcer import Announcer, last_will
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
-from storenode.jobs import Jobs
+from storenode.jobs import Jobs, Verify
 from storenode.orders import Orders
 from storenode.outbox import outbox_bell
 from storenode.replica import Replica
@@ -132,19 +132,20 @@ class Daemon:
             self._way_back(now_ms, wall_ms, rung=rung)
         except NotConnected:
             pass  # the Disconnected event is already on its way
-        self._orders.obey()
+        self._orders.obey(now_ms)
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
         if self._jobs is None and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
             self._jobs = Jobs(self._orders.submit)
             self._jobs.start()
+            self._orders.submit(Verify())  # what was wrong with the disk while nobody looked
         return len(self._inbox) > 0 or self._worker.use_pause()
 
     def _way_back(self, now_ms: int, wall_ms: int, *, rung: bool) -> None:
         for _ in range(SENDER_STEPS):
             if not self._sender.step(now_ms, wall_ms, rung=rung):
                 break
-        states = tuple(follower.state for follower in self._worker.followers.values())
+        states = tuple(follower.standing for follower in self._worker.followers.values())
         self._announcer.step(states, self._sender.status, now_ms, wall_ms)
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:

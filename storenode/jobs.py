@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-import structlog
-
-from contract.streams import Stream
-from storenode.errors import StorenodeError
-from storenode.readers import scan
-
-log = structlog.get_logger()
 
 CHECKPOINT_EVERY_S = 300
 VERIFY_HOUR_UTC = 2
@@ -29,15 +19,7 @@ class Verify:
     """Scan every stream and compare with the digest that HQ announced."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """A scan's result."""
-
-    stream: Stream
-    ok: bool
-
-
-Command = Checkpoint | Verify | Verified
+Command = Checkpoint | Verify
 
 
 class Jobs:
@@ -62,19 +44,3 @@ class Jobs:
     def stop(self) -> None:
         """Stop without waiting for a running job."""
         self._scheduler.shutdown(wait=False)
-
-
-def scan_aside(db: Path, streams: tuple[Stream, ...], submit: Callable[[Command], None]) -> None:
-    """Scan the replica in a thread of its own, on a read-only connection; each result becomes a command."""
-
-    def work() -> None:
-        for stream in streams:
-            try:
-                found = scan(db, stream)
-            except StorenodeError as error:
-                log.error("scan.failed", stream=str(stream), error=str(error))
-                continue
-            (log.info if found.ok else log.error)("replica.scanned", stream=str(stream), ok=found.ok, rows=found.rows)
-            submit(Verified(stream, found.ok))
-
-    threading.Thread(target=work, name="scan", daemon=True).start()

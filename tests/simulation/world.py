@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from hq.publisher import Publisher
 from hq.retention import Retention
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event, NotConnected
+from storenode.orders import Orders
 from storenode.outbox import Outbox
+from storenode.proof import prove
 from storenode.replica import Replica
 from storenode.sender import Sender
 from storenode.spool import MemorySpool
@@ -110,6 +113,7 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         self.replica = Replica(self.path, ("all",))
         self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
+        self.orders = Orders(self.path, self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)
@@ -128,6 +132,28 @@ class Store(Node):
         except NotConnected:
             pass
         self.worker.use_pause()
+
+    def spoil(self, rng: random.Random, now_ms: int) -> None:
+        """Change or lose a row behind the writer's back; the proof finds it before anything else happens."""
+        stream = rng.choice(STREAMS)
+        table, db = stream.declared.table, self.replica.connection
+        rows = db.execute(f"SELECT rowid FROM {table} ORDER BY rowid").fetchall()
+        if not rows:
+            return
+        row = rng.choice(rows)
+        if rng.random() < 0.5:
+            db.execute(f"DELETE FROM {table} WHERE rowid = ?", row)
+        else:
+            db.execute(f"UPDATE {table} SET seq = seq + 1000 WHERE rowid = ?", row)
+        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.orders.submit)
+        with suppress(NotConnected):
+            self.orders.obey(now_ms)
+        assert self.is_doubted(stream)
+
+    def is_doubted(self, stream: Stream) -> bool:
+        """Whether the replica says itself that these rows are not HQ's."""
+        found = self.reader.execute("SELECT doubt FROM streams WHERE stream = ?", (str(stream),)).fetchone()
+        return bool(found[0])
 
     def check_search(self) -> None:
         """The index is ready, and equals the rows by SQLite's own proof."""
@@ -232,7 +258,9 @@ class World:
         """The invariant: the rows are exactly what HQ had at the position, which ends a change set."""
         for stream in STREAMS:
             position = store.position(stream)
-            if store.seen.get(stream) != position:
+            if store.is_doubted(stream):
+                store.seen.pop(stream, None)
+            elif store.seen.get(stream) != position:
                 store.seen[stream] = position
                 assert position in self.model.history[stream], f"{stream} stands inside a change set at {position}"
                 assert store.rows(stream) == self.model.history[stream][position], f"{stream} at {position}"
@@ -275,7 +303,7 @@ class World:
 
     def _fault(self) -> None:
         rng, broker = self.rng, self.broker
-        match rng.randrange(40):
+        match rng.randrange(42):
             case 0 | 1:
                 broker.cut(rng.choice(self.stores).client_id)
             case 2 | 3:
@@ -300,6 +328,8 @@ class World:
                 broker.repeat = rng.choice((0.0, 0.2))
                 broker.reorder = rng.random() < 0.3
                 broker.delay_ms_max = rng.choice((1, 50, 2_000))
+            case 11:
+                rng.choice(self.stores).spoil(rng, self.now_ms)
             case _:
                 pass
 
