@@ -19,6 +19,7 @@ SUITE = "bookworm"
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "mosquitto", "nftables", "ca-certificates",
 )  # fmt: skip
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter")
 RELEASE = ("pyproject.toml", "README.md", "LICENSE", "contract", "link", "hq", "storenode", "deploy", "requirements")
 """What an unpacked release holds."""
@@ -33,7 +34,8 @@ class NotToBeHad(Exception):
 def cache() -> Path:
     """SYSTEM_TESTS_CACHE, or storenode-system in XDG_CACHE_HOME or the temporary directory."""
     chosen = os.environ.get("SYSTEM_TESTS_CACHE")
-    place = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "storenode-system"
+    shared = os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()
+    place = Path(chosen) if chosen else Path(shared) / "storenode-system"
     place.mkdir(parents=True, exist_ok=True)
     return place
 
@@ -66,8 +68,7 @@ def wheelhouse(tree: Path) -> Path:
     wheels = cache() / f"wheels-{_digest(version, lock.read_text(), *build)}"
     with _made_once(wheels) as part:
         if part is not None:
-            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download", "--dest", str(part)]
-            pip += ["--only-binary=:all:", "--python-version", version]
+            pip = [*PIP, "download", "--dest", str(part), "--only-binary=:all:", "--python-version", version]
             _run([*pip, "--require-hashes", "-r", str(lock)], "PyPI")
             _run([*pip, "--no-deps", *build], "PyPI")
     return wheels
@@ -90,11 +91,7 @@ def wheel(source: Path, place: Path) -> None:
     """Build our own wheel from a release, as the installer's head tells; needs setuptools here, no network."""
     built = place / ".source"
     shutil.copytree(source, built)
-    _run(
-        [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(place),
-         str(built)],
-        "setuptools",
-    )  # fmt: skip
+    _run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(place), str(built)], "setuptools")
     shutil.rmtree(built)
 
 

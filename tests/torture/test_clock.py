@@ -35,6 +35,7 @@ class Store:
         self.name, self._chain = name, chain
         self._clock = chain.directory / f"{name}.clock"
         self._set_by(set_by_s)
+        self._written_ns = 0
         self._db = chain.replica(name)
         self._db.parent.mkdir()
         chain.lines[name] = Line(chain.port)
@@ -47,6 +48,7 @@ class Store:
 
     def set_clock(self, target_s: float) -> None:
         """Set its clock to the last moments before the checkpoint that is next after `target_s`."""
+        self._written_ns = self._db.stat().st_mtime_ns
         due_s = (target_s // CHECKPOINT_PERIOD_S + 1) * CHECKPOINT_PERIOD_S
         self._set_by(due_s - BEFORE_DUE_S - time.time())
 
@@ -64,12 +66,11 @@ class Store:
         deadline_s = time.monotonic() + ALIVE_WITHIN_S
         told = json.dumps(f"{self.name}, {what}")
         self._chain.store(self.name, "emit", "clock.set", told, check=True)
-        written_ns = self._db.stat().st_mtime_ns
         for condition, sign in (
             (lambda: abs(self._seen_s() - time.time() - self.set_by_s) < 10, "heartbeat on the new clock"),
             (lambda: self._status()["outbox"]["pending"] == 0, "HQ acknowledged"),
             (lambda: self._price() == self._at_hq(), "a live change"),
-            (lambda: self._db.stat().st_mtime_ns != written_ns, "a job"),
+            (lambda: self._db.stat().st_mtime_ns != self._written_ns, "a job"),
         ):
             until(condition, f"{self.name}: {what}: {sign}", deadline_s - time.monotonic())
         assert self.process.running
