@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,7 @@ class Site:
         """Boot a copy of the cached Debian with a release and a wheelhouse in it. Raises NotToBeHad."""
         debian = tree.debian()
         wheels = tree.wheelhouse(debian)
-        root = self.container.root
-        subprocess.run(["cp", "--archive", "--reflink=auto", str(debian), str(root)], check=True)
+        self.container.make_root(debian)
         tree.release(self.path(SOURCE))
         shutil.copytree(wheels, self.path(WHEELS))
         self.container.boot()

@@ -54,7 +54,8 @@ def debian() -> Path:
                 ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(part), *_mirror()],
                 "Debian's registry",
             )
-            shutil.rmtree(part / "var/cache/apt", ignore_errors=True)
+            for unread in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+                shutil.rmtree(part / unread, ignore_errors=True)
             (part / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
             (part / "etc/hostname").write_text("store\n")
     return tree

@@ -15,25 +15,26 @@ import time
 from typing import Any
 
 _OFFSET = struct.Struct("=q")
+_True = datetime.datetime
 
 
 def shift(file: str) -> None:
     """Set Python's wall clocks off by what is in the file; before anything else is imported."""
     with open(file, "rb") as opened:
         shared = mmap.mmap(opened.fileno(), _OFFSET.size, prot=mmap.PROT_READ)
-    true_ns, true = time.time_ns, datetime.datetime
+    true_ns = time.time_ns
 
     def time_ns() -> int:
         return true_ns() + int(_OFFSET.unpack_from(shared)[0])
 
     class _Kind(type):
         def __instancecheck__(cls, instance: Any) -> bool:
-            return isinstance(instance, true)
+            return isinstance(instance, _True)
 
-    class Shifted(true, metaclass=_Kind):
+    class Shifted(_True, metaclass=_Kind):
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-            return true.fromtimestamp(time_ns() / 1e9, tz)
+            return _True.fromtimestamp(time_ns() / 1e9, tz)
 
         @classmethod
         def utcnow(cls) -> Any:
