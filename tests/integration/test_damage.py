@@ -84,6 +84,24 @@ def test_rows_that_are_not_hqs_are_found_at_the_start_and_fetched_anew_with_hq_o
     assert "replica.set_aside" not in store.log.read_text()
 
 
+@pytest.mark.parametrize("claim", ["position = 1000000", "epoch = 'ffffffffffff-00000000'"])
+def test_a_replica_that_claims_more_than_hq_ever_had_is_fetched_anew(chain: Chain, claim: str) -> None:
+    """It saw nothing but repeats, called itself live and never moved again."""
+    chain.hq_run.start()
+    chain.import_prices(30, "1.00")
+    store = chain.add_store("s")
+    chain.wait_equal("s")
+    store.stop()
+    other = sqlite3.connect(chain.replica("s"))
+    other.execute(f"UPDATE streams SET {claim} WHERE stream = 'price/all'")
+    other.commit()
+    other.close()
+    store.start()
+    until(lambda: price_stream(chain)["rebuild_reason"] == "ahead", "HQ's heartbeats prove it wrong")
+    chain.import_prices(30, "2.00")
+    chain.wait_equal("s")
+
+
 def test_a_rebuild_can_be_asked_for_and_readers_miss_nothing_meanwhile(chain: Chain) -> None:
     chain.hq_run.start()
     chain.import_prices(3_000, "1.00")

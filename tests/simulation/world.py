@@ -14,6 +14,7 @@ from pathlib import Path
 
 from contract.contexts import Key, Row
 from contract.streams import Stream
+from hq.backup import back_up, restore
 from hq.collector import Collector
 from hq.core.changes import Change
 from hq.inbox import StoreInbox
@@ -46,10 +47,26 @@ State = dict[Key, Row]
 
 @dataclass
 class Model:
-    """What HQ had, by stream and seq at which a change set ended."""
+    """What HQ had, by stream, and by epoch and seq at which a change set ended."""
 
+    epochs: dict[Stream, str]
     now: dict[Stream, State] = field(default_factory=lambda: {s: {} for s in STREAMS})
-    history: dict[Stream, dict[int, State]] = field(default_factory=lambda: {s: {0: {}} for s in STREAMS})
+    history: dict[Stream, dict[tuple[str | None, int], State]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.history = self.history or {s: {(None, 0): {}, (self.epochs[s], 0): {}} for s in STREAMS}
+
+    def restore(self, earlier: Model, epochs: dict[Stream, str], heads: dict[Stream, int]) -> None:
+        """HQ is what it was, in a later epoch; what stores saw meanwhile stays true of the epoch in which it was."""
+        for stream in STREAMS:
+            before = earlier.epochs[stream]
+            self.now[stream] = earlier.now[stream]
+            kept = {k: v for k, v in earlier.history[stream].items() if k[0] == before and k[1] <= heads[stream]}
+            self.history[stream] |= {(epochs[stream], seq): state for (_, seq), state in kept.items()}
+        self.epochs = epochs
+
+    def copy(self) -> Model:
+        return Model(self.epochs, dict(self.now), {s: dict(h) for s, h in self.history.items()})
 
     def commit(self, stream: Stream, changes: list[Change], head_seq: int) -> None:
         state = dict(self.now[stream])
@@ -59,7 +76,7 @@ class Model:
             else:
                 state[key] = values
         self.now[stream] = state
-        self.history[stream][head_seq] = state
+        self.history[stream][self.epochs[stream], head_seq] = state
 
 
 class Node:
@@ -118,7 +135,7 @@ class Store(Node):
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)
         self.reader = sqlite3.connect(self.path)
-        self.seen: dict[Stream, int] = {}
+        self.seen: dict[Stream, tuple[str | None, int]] = {}
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
@@ -166,9 +183,11 @@ class Store(Node):
         self.sender.close()
         self.replica.connection.close()
 
-    def position(self, stream: Stream) -> int:
-        row = self.reader.execute("SELECT position FROM streams WHERE stream = ?", (str(stream),)).fetchone()
-        return int(row[0]) if row and row[0] else 0
+    def position(self, stream: Stream) -> tuple[str | None, int]:
+        found: tuple[str | None, int] = self.reader.execute(
+            "SELECT epoch, position FROM streams WHERE stream = ?", (str(stream),)
+        ).fetchone()
+        return found
 
     def rows(self, stream: Stream) -> State:
         context = stream.declared
@@ -182,6 +201,7 @@ class World:
     """Runs one seed: `storm` with faults, then `calm` until all agree."""
 
     def __init__(self, seed: int, directory: Path) -> None:
+        self.seed = seed
         self.rng = random.Random(seed)
         self.directory = directory
         self.now_ms = 0
@@ -189,9 +209,11 @@ class World:
         self.broker = MemoryBroker(self.rng)
         with Master(directory / "hq.db", lambda: seed) as master:
             master.create(EPOCH_MS)
-        self.model = Model()
         self.hq: Hq | None = Hq(self.broker, directory, 0)
         self.desk = Master(directory / "hq.db", lambda: seed)
+        self.model = Model({r.stream: r.epoch for r in self.desk.streams()})
+        self.copied: Model | None = None
+        self.trace: list[tuple[str, Stream, str | None, int]] = []
         self.stores = [Store(self.broker, directory, f"store-{i}", 0) for i in range(STORES)]
         self.emitted: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
         self.collected: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
@@ -237,7 +259,7 @@ class World:
         raise AssertionError(f"not converged: {states}, HQ {heads}, of the outboxes {behind}")
 
     def _converged(self) -> bool:
-        heads = {r.stream: r.head_seq for r in self.desk.streams()}
+        heads = {r.stream: (r.epoch, r.head_seq) for r in self.desk.streams()}
         return self.collected == self.emitted and all(
             store.position(t) == heads[t] and store.worker.followers[t].state == "live"
             for store in self.stores
@@ -262,6 +284,7 @@ class World:
                 store.seen.pop(stream, None)
             elif store.seen.get(stream) != position:
                 store.seen[stream] = position
+                self.trace.append((store.name, stream, *position))
                 assert position in self.model.history[stream], f"{stream} stands inside a change set at {position}"
                 assert store.rows(stream) == self.model.history[stream][position], f"{stream} at {position}"
 
@@ -303,7 +326,7 @@ class World:
 
     def _fault(self) -> None:
         rng, broker = self.rng, self.broker
-        match rng.randrange(42):
+        match rng.randrange(45):
             case 0 | 1:
                 broker.cut(rng.choice(self.stores).client_id)
             case 2 | 3:
@@ -330,8 +353,27 @@ class World:
                 broker.delay_ms_max = rng.choice((1, 50, 2_000))
             case 11:
                 rng.choice(self.stores).spoil(rng, self.now_ms)
+            case 12:
+                self._copy_master()
+            case 13 | 14 if self.hq is None and self.copied is not None:
+                self._restore_master(self.copied)
             case _:
                 pass
+
+    def _copy_master(self) -> None:
+        copy = self.directory / "copy.db"
+        copy.unlink(missing_ok=True)
+        back_up(self.desk.path, copy)
+        self.copied = self.model.copy()
+
+    def _restore_master(self, copied: Model) -> None:
+        """HQ forgets what it did since the copy; stores must follow it back."""
+        now_ms = EPOCH_MS + self.now_ms
+        aside = restore(self.desk.path, self.directory / "copy.db", now_ms, lambda: self.seed)
+        assert aside is not None
+        aside.unlink()
+        rows = self.desk.streams()
+        self.model.restore(copied, {r.stream: r.epoch for r in rows}, {r.stream: r.head_seq for r in rows})
 
     def _start_hq(self) -> None:
         self.lives += 1
