@@ -19,6 +19,7 @@ programs=/opt/storenode
 settings=/etc/storenode
 units=/etc/systemd/system
 commands=/usr/local/bin
+guides=/usr/share/doc/storenode
 
 say() { echo "storenode: $*"; }
 
@@ -96,6 +97,7 @@ install_programs() {
     fi
     pip --require-hashes -r "$source/requirements/runtime.txt"
     install_project
+    install -D -m 644 -t $guides "$source/README.md" "$source/docs/operating.md"
     mkdir -p $commands
     cat >"$commands/$1" <<EOF
 #!/bin/sh
@@ -181,7 +183,7 @@ uninstall() {
         fi
         rm -f "$units/$name.service" "$commands/$name"
     done
-    rm -rf $programs
+    rm -rf $programs $guides
     if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
     say "removed; left as they are: $settings, /var/lib/storenode, /var/lib/hq, the users, mosquitto"
 }

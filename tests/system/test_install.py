@@ -87,7 +87,8 @@ def test_what_was_removed_leaves_its_data_and_comes_back_with_it(site: Site) -> 
     """Installed anew without a store id it is not started: two stores with the example's would throw each other off."""
     site.run("/root/release/deploy/install.sh", "uninstall")
     assert site.code("systemctl", "is-active", "storenode") != 0
-    assert not any(site.path(p).exists() for p in ("/opt/storenode", "/usr/local/bin/storenode", "/usr/local/bin/hq"))
+    gone = ("/opt/storenode", "/usr/local/bin/storenode", "/usr/local/bin/hq", "/usr/share/doc/storenode")
+    assert not any(site.path(place).exists() for place in gone)
     settings = site.path("/etc/storenode/storenode.toml")
     kept = settings.read_text()
     settings.unlink()

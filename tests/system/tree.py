@@ -21,7 +21,9 @@ PACKAGES = (
 )  # fmt: skip
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter")
-RELEASE = ("pyproject.toml", "README.md", "LICENSE", "contract", "link", "hq", "storenode", "deploy", "requirements")
+RELEASE = (
+    "pyproject.toml", "README.md", "LICENSE", "contract", "link", "hq", "storenode", "deploy", "requirements", "docs",
+)  # fmt: skip
 """What an unpacked release holds."""
 
 MAKING_TIMEOUT_S = 420.0
