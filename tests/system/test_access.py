@@ -140,6 +140,7 @@ assert ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 7)() == 7
 sqlite3.connect("/var/lib/storenode/probe.db").execute("CREATE TABLE t(x)")
 os.unlink("/var/lib/storenode/probe.db")
 socket.socket(socket.AF_INET6).close()
+assert open("/proc/sys/kernel/random/boot_id").read()
 print("worked")
 
 def refused(what):
