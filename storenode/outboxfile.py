@@ -117,11 +117,16 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return db
 
 
-def make(path: Path) -> None:
-    """Make the file whole beside its place, then link it in: two makers never meet in it."""
+def make_directory(path: Path) -> None:
+    """Make the directory of the outbox at `path`, if it is not there."""
     if not path.parent.exists():
         path.parent.mkdir(parents=True)
         path.parent.chmod(DIRECTORY_MODE)
+
+
+def make(path: Path) -> None:
+    """Make the file whole beside its place, then link it in: two makers never meet in it."""
+    make_directory(path)
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
