@@ -82,3 +82,19 @@ def test_twenty_deaths_in_a_row_never_leave_the_unit_failed(site: Site) -> None:
         until(lambda: site.show("storenode", "ActiveState") == "active", "it is up")
         site.wait_live()
         assert site.price_minor("4011", user="till") == 199
+
+
+def test_a_reload_takes_new_settings_in_the_same_unit(site: Site) -> None:
+    """The daemon becomes itself anew, inside its sandbox and under the same watch."""
+    settings = site.path("/etc/storenode/storenode.toml")
+    kept, pid, restarts = settings.read_text(), site.main_pid("storenode"), site.show("storenode", "NRestarts")
+    settings.write_text(kept.replace('scopes = "all"', 'scopes = "all,zone-west"'))
+    try:
+        site.run("systemctl", "reload", "storenode")
+        until(lambda: "price/zone-west" in site.status()["streams"], "it follows the zone")
+        site.wait_live()
+        assert (site.main_pid("storenode"), site.show("storenode", "NRestarts")) == (pid, restarts)
+    finally:
+        settings.write_text(kept)
+        site.run("systemctl", "reload", "storenode")
+    until(lambda: "price/zone-west" not in site.status()["streams"], "and leaves it")
