@@ -107,7 +107,7 @@ def decode_status(root: str, message: Message) -> Status:
         raise ContractViolation("wrong_type", f"a state that is none of {', '.join(STATES)}", field="state")
     streams = {}
     for name, s in body.streams.items():
-        Stream.parse(name)
+        Stream.named(name)  # HQ may lack a store's declaration
         if s.epoch is not None:
             check_epoch(s.epoch)
         streams[name] = StreamStatus(*(getattr(s, field) for field in s.__struct_fields__))

@@ -7,10 +7,13 @@ import re
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from contract.contexts import CONTEXTS, Context
+from contract.declared import parse
 from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
@@ -31,11 +34,19 @@ def _host_name() -> str:
     return name or "store"
 
 
+class Declarations(NamedTuple):
+    """The file of what the chain declares itself, and what it says: settings differ where that does."""
+
+    path: Path
+    contexts: tuple[Context, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `storenode` can be told from outside, checked.
 
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
+    A scope of a context that is not declared is passed over. `contexts`: the file of what the chain declares itself.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
     """
 
@@ -47,6 +58,7 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    contexts: Declarations | None = None
 
     @property
     def outbox_path(self) -> Path:
@@ -70,7 +82,7 @@ def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
     """
-    Read the settings.
+    Read the settings; the contexts that they declare are known to the process from then on.
 
     Args:
         environ: the process's environment; `STORENODE_CONFIG` names the file unless `config` does.
@@ -90,7 +102,7 @@ def load(
             given[name] = (variable, environ[variable])
     given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
     found: dict[str, Any] = {}
-    for name, (source, value) in given.items():
+    for name, (source, value) in sorted(given.items(), key=lambda item: item[0] != "contexts"):  # scopes may name them
         try:
             found[name] = _PARSERS[name](value)
         except ContractViolation as violation:
@@ -118,6 +130,20 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a text that is not empty")
     return value
+
+
+def _contexts(value: Any) -> Declarations:
+    """Read the declarations and put them into the registry."""
+    path = Path(_text(value))
+    try:
+        found = Declarations(path, parse(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except ContractViolation as error:
+        raise ValueError(f"{path}: {error.detail}") from error
+    with suppress(ContractViolation):  # read again, and changed: the daemon becomes another process, which knows them
+        CONTEXTS.declare(found.contexts)
+    return found
 
 
 def _scopes(value: Any) -> tuple[str, ...]:
@@ -152,4 +178,5 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_kbps": _kbps,
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
+    "contexts": _contexts,
 }

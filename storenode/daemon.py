@@ -63,8 +63,10 @@ class Daemon:
         self._settings, self._reread = settings, reread
         self._stopping = self._reloading = False
         self._inbox = Inbox()
-        streams = settings.streams()
         self._replica = _opened(settings)
+        for name, reason in self._replica.left_out.items():
+            log.warning("context.left_out", context=name, reason=reason)
+        streams = tuple(s for s in settings.streams() if s.context not in self._replica.left_out)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
         self._worker = Worker(

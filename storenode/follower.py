@@ -6,7 +6,6 @@ the replica, fetched segments in the spool; unfinished change sets and parked ba
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +19,7 @@ from link.port import Link
 from storenode.core.changesets import Parked, Pending, Presumption
 from storenode.core.intake import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.core.pace import Pace
+from storenode.core.states import Phase, state_of
 from storenode.fetch import Fetch
 from storenode.journal import CATCH_UP, LIVE, Commit
 from storenode.replica import Replica
@@ -28,16 +28,6 @@ from storenode.spool import Batch, Spool, unspooled
 log = structlog.get_logger()
 
 HEAD_TIMEOUT_MS = 10_000
-
-ASKED = "asked"
-"""The doubt of a stream whose rebuild somebody asked for."""
-
-
-class Phase(enum.Enum):
-    DOWN = "down"
-    AWAITING_HEAD = "awaiting_head"
-    FETCHING = "fetching"
-    LIVE = "live"
 
 
 class Follower:
@@ -78,15 +68,7 @@ class Follower:
     @property
     def state(self) -> str:
         """The stream's public state, as the `freshness` view names it."""
-        if self.position.epoch is None:
-            return "bootstrapping"
-        if self._doubt is not None and self.phase is not Phase.DOWN:
-            return "rebuilding" if self.phase is Phase.FETCHING or self._doubt == ASKED else "diverged"
-        if self._doubt not in (None, ASKED):
-            return "diverged"
-        if self.phase is Phase.DOWN:
-            return "offline"
-        return "live" if self.phase is Phase.LIVE else "catching_up"
+        return state_of(self.phase, self.position.epoch, self._doubt)
 
     @property
     def standing(self) -> str:
@@ -102,6 +84,14 @@ class Follower:
     def disconnected(self) -> None:
         self._forget_connection()
         self.phase = Phase.DOWN
+
+    def halt(self) -> None:
+        """HQ's columns are not those declared here: ask for nothing until a batch comes that can be read."""
+        if self.phase not in (Phase.DOWN, Phase.HALTED):
+            self._link.unsubscribe([head_topic(self._root, self.stream)])
+            self._fetch.abandon()
+            self._forget_connection()
+            self.phase = Phase.HALTED
 
     def rebuild(self, reason: str, now_ms: int) -> None:
         """Fetch the stream anew; the rows there are serve until all of it is here. A crash goes on with it."""
@@ -130,6 +120,8 @@ class Follower:
     def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""
         live = decode_live(self._root, message)
+        if self.phase is Phase.HALTED:
+            self._ask_head(now_ms)
         if live.epoch == self.position.epoch or self.position.epoch is None:
             self.head_seq = max(self.head_seq, live.last)
         if self._presumption.is_shown_by(live, self.position):

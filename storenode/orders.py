@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from storenode import rebuildfile
-from storenode.follower import ASKED
+from storenode.core.states import ASKED
 from storenode.jobs import Checkpoint, Verify
 from storenode.jobs import Command as Job
 from storenode.proof import Damaged, Result, Verified, prove_aside

@@ -125,16 +125,20 @@ def make_directory(path: Path) -> None:
 
 
 def make(path: Path) -> None:
-    """Make the file whole beside its place, then link it in: two makers never meet in it."""
+    """Make the file whole beside its place, then link it in: two makers never meet in it.
+
+    WAL comes last, when nothing is left to be written: what a closing connection moves from the log into the file
+    may fail without a word, and the file would be linked in without it.
+    """
     make_directory(path)
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
-            db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.executescript(f"BEGIN; {_SCHEMA} {_FURTHER_TABLES} COMMIT;")
             epoch = new_epoch(time.time_ns() // 1_000_000, secrets.randbits(32))
             db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
+            db.execute("PRAGMA journal_mode=WAL")
         part.chmod(FILE_MODE)
         if os.geteuid() == 0:  # root's first `storenode emit` must not lock the daemon out
             place = path.parent.stat()
@@ -142,7 +146,8 @@ def make(path: Path) -> None:
         with suppress(FileExistsError):
             path.hardlink_to(part)
     finally:
-        part.unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            Path(f"{part}{suffix}").unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

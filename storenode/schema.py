@@ -1,4 +1,4 @@
-"""The replica's tables and views, made from the declarations in `contract.contexts`: the readers' interface.
+"""The replica's tables and views of the built-in contexts: the readers' interface.
 
 Views are joins without aggregates and windows, so that SQLite takes them apart inside a reader's own query: a
 lookup by sku or gtin is a search in an index, also through `catalog`. No STRICT tables, no `->>`: tills may
@@ -8,11 +8,12 @@ read with an old SQLite.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from functools import lru_cache
 
 import sqlite_utils
 
-from contract.contexts import CONTEXTS, PRICE, PRODUCT, Context
+from contract.contexts import BUILT_IN, PRICE, PRODUCT, Context
 from storenode import search
 
 APPLICATION_ID = 0x53745265
@@ -44,7 +45,7 @@ GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE 
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables and views; the caller's transaction holds them."""
     db = sqlite_utils.Database(connection, execute_plugins=False)
-    for context in CONTEXTS.values():
+    for context in BUILT_IN:
         columns: dict[str, type] = {"scope": str}
         columns |= dict.fromkeys((*context.key_names, *context.value_names), str)
         table = db.table(context.table)
@@ -72,7 +73,7 @@ def create(connection: sqlite3.Connection) -> None:
     )  # fmt: skip
     search.create(connection)
     _create_further_tables(db)
-    _create_views(db)
+    renew_views(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -113,7 +114,9 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
     )
 
 
-def _create_views(db: sqlite_utils.Database) -> None:
+def renew_views(connection: sqlite3.Connection) -> None:
+    """Make the views what they are in this version, whatever a bad disk has made of them."""
+    db = sqlite_utils.Database(connection, execute_plugins=False)
     db.create_view("current_prices", price_at_sql(NOW_S), replace=True)
     db.create_view("catalog", CATALOG, replace=True)
     db.create_view("freshness", FRESHNESS, replace=True)
@@ -212,7 +215,7 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
         for name, kind in STREAM_COLUMNS_3.items():
             if name not in db.table("streams").columns_dict:
                 db.table("streams").add_column(name, kind)
-        _create_views(db)
+        renew_views(connection)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
@@ -236,6 +239,28 @@ def delete_sql(context: Context) -> str:
 
 
 @lru_cache
-def scan_sql(context: Context) -> str:
-    """The wire rows of one scope."""
-    return f"SELECT {', '.join(context.columns)} FROM {context.table} WHERE scope = ?"
+def scan_sql(context: Context, columns: tuple[str, ...]) -> str:
+    """The wire rows of one scope, as far as they have these columns."""
+    return f"SELECT {', '.join(columns)} FROM {context.table} WHERE scope = ?"
+
+
+def shape(connection: sqlite3.Connection) -> dict[str, object]:
+    """What a file is made of, by name: a table's columns, whatever their order, and the text of the rest."""
+    found: dict[str, object] = {}
+    for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall():
+        if kind == "table" and not str(sql).startswith("CREATE VIRTUAL"):
+            columns = connection.execute(
+                "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info(?)", (name,)
+            )
+            found[name] = frozenset(columns)
+        else:
+            found[name] = sql
+    return found
+
+
+@lru_cache
+def expected_shape() -> dict[str, object]:
+    """The shape of a new replica."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        create(db)
+        return shape(db)

@@ -16,8 +16,11 @@ from contract.streams import Stream, parse_topic
 from link.port import Connected, Disconnected, Event, Link, Received
 from link.process import give_back_memory
 from storenode.core.pace import Pace
-from storenode.follower import Follower, Phase
+from storenode.core.states import Phase
+from storenode.declared import note_problems
+from storenode.follower import Follower
 from storenode.replica import Replica
+from storenode.replicafile import translated
 from storenode.spool import Spool
 
 log = structlog.get_logger()
@@ -48,6 +51,7 @@ class Worker:
             stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace) for stream in streams
         }
         self._tidied = 0
+        self._halted: dict[Stream, str] = {}
         self._search_unproven = False
         self._noted: dict[Stream, tuple[str, int, int]] = {}
 
@@ -113,6 +117,23 @@ class Worker:
                     stream, state=follower.state, head_seq=follower.head_seq, as_of_ms=follower.as_of_ms
                 )
                 self._noted[stream] = (follower.state, follower.head_seq, as_of_ms)
+            if stream in self._halted and follower.phase in (Phase.FETCHING, Phase.LIVE):
+                del self._halted[stream]
+                self._note_halted(stream.context)
+                log.info("stream.resumed", stream=str(stream))
+
+    def _halt(self, stream: Stream, reason: str) -> None:
+        """Stop one stream whose columns at HQ are not those declared here; the others go on."""
+        self.followers[stream].halt()
+        if self._halted.get(stream) != reason:
+            self._halted[stream] = reason
+            self._note_halted(stream.context)
+            log.error("stream.halted", stream=str(stream), reason=reason)
+
+    def _note_halted(self, context: str) -> None:
+        found = next((reason for stream, reason in self._halted.items() if stream.context == context), None)
+        with translated(self._replica.path):
+            note_problems(self._replica.connection, {context: found})
 
     def _receive(self, message: Message, now_ms: int, wall_ms: int) -> None:
         self.counters["messages"] += 1
@@ -133,6 +154,9 @@ class Worker:
                     follower.on_segment(message, now_ms, wall_ms)
         except ContractViolation as violation:
             self.counters[f"rejected_{violation.reason}"] += 1
+            if violation.reason == "columns":
+                self._halt(stream, violation.detail)
+                return
             log.warning(
                 "message.rejected", topic=message.topic[:120], reason=violation.reason, detail=violation.detail[:200]
             )

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from contract.contexts import CONTEXTS, Context
 from contract.errors import ContractViolation
 from link.errors import LinkError
 from storenode.config import Settings
@@ -35,6 +36,13 @@ class Judging(click.Command):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
+
+
+def declared_context(name: str) -> Context:
+    """The context that a command names; after its settings, which may declare some."""
+    if name not in CONTEXTS:
+        raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(CONTEXTS)}", param_hint="CONTEXT")
+    return CONTEXTS[name]
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:

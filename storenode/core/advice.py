@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storenode.core.health import NEEDED
+
 OK, WARN, FAIL = "ok", "warn", "fail"
 _WORST_FIRST = (FAIL, WARN, OK)
 
@@ -39,10 +41,14 @@ def advise(facts: Mapping[str, Any]) -> list[Finding]:
         facts: the status document, and `seen_seconds`: since the daemon last wrote its heartbeat (None: never),
             and `read_models`: the state of each, by name and stream.
     """
-    database = facts["database"]
+    database, contexts = facts["database"], facts.get("contexts", {})
     found = [
         *_daemon(facts),
-        *(f for name, s in facts["streams"].items() if (f := stream(name, s, connected=facts["connected"]))),
+        *_contexts(contexts),
+        *(
+            f for name, s in facts["streams"].items()
+            if name.partition("/")[0] not in contexts and (f := stream(name, s, connected=facts["connected"]))
+        ),
         *_read_models(facts["read_models"]),
         outbox(facts["outbox"]),
         disk(database["free_bytes"]),
@@ -83,7 +89,9 @@ def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | Non
             return Finding(FAIL, f"{name}: its history is not HQ's; what is shown may be wrong.", "storenode verify")
         case "rebuilding":
             return Finding(WARN, f"{name}: is fetched anew; the rows from before serve meanwhile.")
-        case "bootstrapping" if name.endswith("/all"):
+        case "bootstrapping" if name.endswith("/all") and name not in NEEDED:
+            return Finding(WARN, f"{name}: HQ has not announced it yet.", "" if connected else LINE)
+        case "bootstrapping" if name in NEEDED:
             todo = "" if connected else LINE
             return Finding(FAIL, f"{name}: has never been complete; there is nothing to sell by yet.", todo)
         case "catching_up":
@@ -95,6 +103,14 @@ def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | Non
                 "at HQ: hq status",
             )  # fmt: skip
     return None
+
+
+def _contexts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    for name, context in found.items():
+        yield Finding(
+            WARN, f"{name}: {context['problem']}.",
+            "make the file of contexts HQ's, then systemctl restart storenode; the rest goes on",
+        )  # fmt: skip
 
 
 def outbox(found: Mapping[str, Any]) -> Finding:

@@ -50,6 +50,10 @@ def values(column: Column) -> st.SearchStrategy[Any]:
             found = schedules()
         case "json":
             found = ATTRIBUTES.map(json.dumps)
+        case "integer" | "amount" | "boolean":
+            found = st.integers(column.at_least, column.at_most)
+        case "date":
+            found = st.dates().map(str)
         case _:
             found = texts(1 if column.required else 0, column.chars_max)
     return found if column.required else st.none() | found
