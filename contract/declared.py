@@ -40,7 +40,7 @@ SEARCHABLE_KINDS = ("text", "choice")
 
 RESERVED_COLUMNS = ("seq", "scope", "deleted", "rowid", "oid", "rank")
 RESERVED_TABLES = (
-    *(context.table for context in BUILT_IN), "catalog", "current_prices", "freshness", "scopes", "streams", "daemon",
+    *(context.table for context in BUILT_IN), "catalog", "current_prices", "freshness", "scopes", "streams", "daemon", "clock",
     "contexts", "shapes", "quarantine", "departing", "commits", "read_models", "overrides", "availability", "jobs",
     "events", "outbox",
 )  # fmt: skip

@@ -14,7 +14,8 @@ from functools import lru_cache
 import sqlite_utils
 
 from contract.contexts import BUILT_IN, PRICE, PRODUCT, Context
-from storenode import search
+from contract.limits import SEQ_MAX
+from storenode import pricetime, search
 
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
@@ -31,7 +32,7 @@ OWN = "@"
 
 OWN_RANK = 1_000_000
 
-NOW_S = "CAST(strftime('%s', 'now') AS INTEGER)"
+NOW_S = pricetime.NOW_S
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 
@@ -112,11 +113,13 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
         " received_at_ms INTEGER NOT NULL, applied_at_ms INTEGER NOT NULL,"
         " PRIMARY KEY (stream, how, last_seq)) WITHOUT ROWID"
     )
+    pricetime.create_table(db)
 
 
 def renew_views(connection: sqlite3.Connection) -> None:
     """Make the views what they are in this version, whatever a bad disk has made of them."""
     db = sqlite_utils.Database(connection, execute_plugins=False)
+    pricetime.create_view(db)
     db.create_view("current_prices", price_at_sql(NOW_S), replace=True)
     db.create_view("catalog", CATALOG, replace=True)
     db.create_view("freshness", FRESHNESS, replace=True)
@@ -169,7 +172,8 @@ def _amount(step: str) -> str:
 
 
 def _covers(step: str, now: str) -> str:
-    return f"{_starts(step)} <= {now} AND ({_ends(step)} IS NULL OR {_ends(step)} > {now})"
+    # BETWEEN names `now` once, and the plus keeps SQLite from taking it apart: each mention costs 20 us to prepare.
+    return f"+({now} BETWEEN {_starts(step)} AND coalesce({_ends(step)} - 1, {SEQ_MAX}))"
 
 
 def _time(seconds: str) -> str:
@@ -199,7 +203,8 @@ SELECT s.stream,
             THEN 'offline' ELSE s.state END AS state,
        s.position, s.head_seq, max(s.head_seq - s.position, 0) AS lag_events,
        {_time("s.as_of_ms / 1000")} AS as_of,
-       max(({NOW_MS} - s.as_of_ms) / 1000, 0) AS stale_seconds
+       max(({NOW_MS} - s.as_of_ms) / 1000, 0) AS stale_seconds,
+       (SELECT {pricetime.verdict()} FROM clock WHERE id = 1) AS clock
 FROM streams AS s LEFT JOIN daemon AS d ON d.id = 1"""
 
 

@@ -58,7 +58,7 @@ def override(
     down, and HQ is told.
     """
     found = settings()
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = readers.price_now_ms(found.db)
     if sku is None:
         if withdrawn or until or reason or currency:
             raise click.UsageError("name the SKU")

@@ -22,6 +22,12 @@ def test_a_fresh_installation_is_live_and_sells(site: Site) -> None:
     assert "/var/lib/hq/hq.db: made" in site.said["hq"]
 
 
+def test_the_doctors_find_nothing_wrong_with_what_the_installer_made(site: Site) -> None:
+    for command in ("storenode", "hq"):
+        found = site.container.run(command, "doctor", check=False)
+        assert found.returncode == 0, found.stdout
+
+
 def test_a_change_at_hq_reaches_the_store_and_an_entry_of_the_store_reaches_hq(site: Site) -> None:
     site.run("hq", "publish", "price", "sku=5000", "amount=3.20", "currency=EUR", "--wait")
     until(lambda: site.code("storenode", "price", "5000") == 0 and site.price_minor("5000") == 320, "it is there")
