@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,18 @@ UNWRITABLE_HINT = "check free space, owner and mode of file and directory"
 
 ROWS_PER_STATEMENT = 32
 """A quarter faster than a statement each."""
+
+
+def make_for_group(path: Path) -> None:
+    """
+    Make the file, if it is not there, with what the umask leaves to the group.
+
+    SQLite alone gives a group no writing; with it, members of HQ's group can commit, and what their commands
+    leave behind (-wal and -shm take the file's mode) does not lock `hq run` out. One that is there is not opened:
+    closing it again would drop the locks of this process. What keeps it from being made, SQLite will report.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o660))
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from contract.streams import Stream
-from link.bell import Bell
 from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_reload, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.claim import Claim
 from storenode.clock import StoreClock
 from storenode.departures import Departures, sweep_spools
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
@@ -34,7 +34,6 @@ from storenode.jobs import Jobs, Verify
 from storenode.ledger import Ledger, last_seen_ms
 from storenode.mirror import Mirror
 from storenode.orders import Orders
-from storenode.outbox import outbox_bell
 from storenode.replica import Replica
 from storenode.sender import Sender
 from storenode.setaside import set_aside
@@ -80,7 +79,8 @@ class Daemon:
         self._departures = Departures(self._replica, self._worker.followers)
         sweep_spools(_spools(settings.db), streams)
         self._orders = Orders(settings.db, self._replica, self._worker, self._inbox.wake)
-        self._bell = _outbox_bell(settings)
+        self._claim = Claim(settings.outbox_path)
+        self._bell = self._claim.bell
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
@@ -208,17 +208,6 @@ class Daemon:
 
 def _spools(db: Path) -> Path:
     return db.with_name(f"{db.name}.spool")
-
-
-def _outbox_bell(settings: Settings) -> Bell:
-    """Bound by one daemon an outbox: two that send from one would lose entries of it."""
-    try:
-        return Bell(outbox_bell(settings.outbox_path))
-    except OSError as error:
-        raise AlreadyRunning(
-            f"another `storenode run` has the outbox {settings.outbox_path}",
-            hint="give this one a path of its own: outbox / STORENODE_OUTBOX",
-        ) from error
 
 
 def _opened(settings: Settings) -> Replica:
