@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from contract.contexts import PRODUCT
-from storenode.commands import explain, overrides, proving, way_back
+from storenode.commands import availability, doctor, explain, overrides, proving, way_back
 from storenode.commands.frame import (
     CannotJudge,
     Judging,
@@ -165,6 +165,8 @@ main.add_command(explain.explain)
 main.add_command(overrides.override)
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
+main.add_command(availability.availability)
+main.add_command(doctor.doctor)
 main.add_command(proving.verify)
 main.add_command(proving.rebuild)
 main.add_command(proving.quarantine)

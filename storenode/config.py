@@ -26,6 +26,7 @@ KBPS_MIN = 32
 """Below this a catch-up would give up on each segment."""
 OUTBOX_MAX_BYTES = 268_435_456
 OUTBOX_BYTES_MIN = 65_536
+CLOCK_HOLD_DAYS = 30
 
 
 def _host_name() -> str:
@@ -48,6 +49,7 @@ class Settings:
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
     A scope of a context that is not declared is passed over. `contexts`: the file of what the chain declares itself.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
+    `clock_hold_days`: a clock further past the last time that HQ vouched for is not believed; 0: any is.
     """
 
     db: Path = Path("replica.db")
@@ -59,6 +61,7 @@ class Settings:
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
     contexts: Declarations | None = None
+    clock_hold_days: int = CLOCK_HOLD_DAYS
 
     @property
     def outbox_path(self) -> Path:
@@ -78,6 +81,16 @@ class Settings:
         return scope_ranks(self.scopes)
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Settings as far as they can be read. `broken`: those whose default stands in; `path`: the file read, if any."""
+
+    settings: Settings
+    mistakes: tuple[str, ...]
+    broken: frozenset[str]
+    path: Path | None
+
+
 def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
@@ -91,6 +104,16 @@ def load(
     Raises:
         BadSettings: with every mistake found.
     """
+    found = examine(environ, config, options)
+    if found.mistakes:
+        raise BadSettings("; ".join(found.mistakes), hint="settings: " + ", ".join(_PARSERS))
+    return found.settings
+
+
+def examine(
+    environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
+) -> Examined:
+    """Read the settings as `load` does, and raise nothing: what is wrong is told, and the default stands in for it."""
     mistakes: list[str] = []
     given: dict[str, tuple[str, Any]] = {}
     path = config or (Path(environ["STORENODE_CONFIG"]) if environ.get("STORENODE_CONFIG") else None)
@@ -102,16 +125,14 @@ def load(
             given[name] = (variable, environ[variable])
     given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
     found: dict[str, Any] = {}
+    broken = set()
     for name, (source, value) in sorted(given.items(), key=lambda item: item[0] != "contexts"):  # scopes may name them
         try:
             found[name] = _PARSERS[name](value)
-        except ContractViolation as violation:
-            mistakes.append(f"{source}: {violation.detail}")
-        except (ValueError, LinkError) as error:
-            mistakes.append(f"{source}: {error}")
-    if mistakes:
-        raise BadSettings("; ".join(mistakes), hint="settings: " + ", ".join(_PARSERS))
-    return Settings(**found)
+        except (ContractViolation, ValueError, LinkError) as error:
+            mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
+            broken.add(name)
+    return Examined(Settings(**found), tuple(mistakes), frozenset(broken), path)
 
 
 def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
@@ -169,6 +190,12 @@ def _bytes(value: Any) -> int:
     return int(value)
 
 
+def _days(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,4}", str(value)):
+        raise ValueError(f"{value!r} must be a whole number of days, 0 to 9999 (0: a clock is always believed)")
+    return int(value)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(_text(value)),
     "store_id": lambda value: checked_name(_text(value), "store id"),
@@ -179,4 +206,5 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
     "contexts": _contexts,
+    "clock_hold_days": _days,
 }

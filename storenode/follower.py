@@ -7,7 +7,7 @@ the replica, fetched segments in the spool; unfinished change sets and parked ba
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -34,15 +34,9 @@ class Follower:
     """Follows one stream over a link that is up or down."""
 
     def __init__(
-        self,
-        stream: Stream,
-        root: str,
-        replica: Replica,
-        spool: Spool,
-        link: Link,
-        counters: Counter[str],
-        pace: Pace,
-    ) -> None:
+        self, stream: Stream, root: str, replica: Replica, spool: Spool, link: Link, counters: Counter[str], pace: Pace,
+        heard: Callable[[int, bool], None],
+    ) -> None:  # fmt: skip
         self.stream = stream
         self.phase = Phase.DOWN
         self._root = root
@@ -62,6 +56,7 @@ class Follower:
         self.life = 0
         self._catch_up: CatchUp | None = None
         self._pace = pace
+        self._heard = heard
         self._fetch = Fetch(stream, root, spool, link, pace)
         self._head_deadline_ms = 0
 
@@ -122,6 +117,7 @@ class Follower:
         live = decode_live(self._root, message)
         if self.phase is Phase.HALTED:
             self._ask_head(now_ms)
+        self._heard(live.at_ms, self.phase is Phase.LIVE and not message.retain)
         if live.epoch == self.position.epoch or self.position.epoch is None:
             self.head_seq = max(self.head_seq, live.last)
         if self._presumption.is_shown_by(live, self.position):
@@ -137,6 +133,7 @@ class Follower:
             return
         self._pace.charge(len(message.payload))
         head = decode_head(self._root, message)
+        self._heard(head.at_ms, False)
         decision = plan(self.position, head, missing_to=self._missing_to, doubt=self._doubt)
         if isinstance(decision, Stale):
             return

@@ -18,10 +18,11 @@ from contract.contexts import CONTEXTS, Context
 from contract.schedule import load
 from contract.streams import Stream, rfc3339
 from link.process import is_locked
-from storenode import schema
+from storenode import pricetime, schema
 from storenode.declared import columns_of, columns_there, problems_of
-from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
+from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, StorenodeError
 from storenode.replicafile import translated
+from storenode.standing import clock_status, stream_status
 
 BUSY_TIMEOUT_S = 2.0
 SEARCH_WORDS_MAX = 16
@@ -69,6 +70,19 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             db.close()
 
 
+def price_now_ms(path: Path) -> int:
+    """The time that prices go by, since 1970; without a replica, or before HQ was heard, the clock."""
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        with reading(path) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'price_clock'").fetchone():
+                return now_ms
+            now_s: int = db.execute(f"SELECT {pricetime.NOW_S}").fetchone()[0]
+    except StorenodeError:
+        return now_ms
+    return now_ms if abs(now_s - now_ms // 1000) <= 1 else now_s * 1000
+
+
 def scan(path: Path, stream: Stream) -> Scan:
     """Hash every row of a stream and put the sum beside what HQ announced; 450,000 rows a second."""
     with reading(path) as db:
@@ -93,9 +107,17 @@ def scan(path: Path, stream: Stream) -> Scan:
 
 
 def check_file(path: Path) -> None:
-    """Have SQLite check the whole file, indexes included. Raises ReplicaDamaged."""
+    """Have SQLite check the whole file, indexes included, and compare its tables and views. Raises ReplicaDamaged.
+
+    A scan reads tables; a till looks things up in indexes and by views, which may be wrong where no row is.
+    """
     with reading(path) as db:
         (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        is_this_version = db.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+        there = schema.shape(db) if is_this_version else schema.expected_shape()
+    other = [name for name, made in schema.expected_shape().items() if there.get(name) != made]
+    if found == "ok" and other:
+        found = f"{other[0]} is not as it was made"
     if found != "ok":
         raise ReplicaDamaged(f"{path} is not a sound replica: {found}", hint="storenode run sets it aside")
 
@@ -154,12 +176,11 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
 
 def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     """The price of a SKU now, or at `at_s` (seconds since 1970). Raises NotFound."""
-    now = schema.NOW_S if at_s is None else str(int(at_s))
+    source = "current_prices" if at_s is None else f"({schema.price_at_sql(str(int(at_s)))})"
     names = ("sku", "amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
     with reading(path) as db:
         found = db.execute(
-            f"SELECT {', '.join(names)} FROM ({schema.price_at_sql(now)}) WHERE sku = ?",
-            (sku,),
+            f"SELECT {', '.join(names)} FROM {source} WHERE sku = ?", (sku,)
         ).fetchone()
     if found is None:
         when = "now" if at_s is None else f"at {rfc3339(at_s * 1000)}"
@@ -206,8 +227,9 @@ def status(path: Path) -> dict[str, Any]:
         alive = pid is not None and daemon_alive(path)
         heard = alive and now_ms - seen_ms <= schema.STALE_AFTER_S * 1000
         names = [name for (name,) in db.execute("SELECT stream FROM streams") if name.partition("/")[0] in CONTEXTS]
-        found = {name: _stream_status(db, name, alive=alive) for name in names}
+        found = {name: stream_status(db, name, alive=alive) for name in names}
         problems = problems_of(db)
+        clock = clock_status(db)
     wal = path.with_name(path.name + "-wal")
     return {
         "store_id": store_id,
@@ -217,7 +239,7 @@ def status(path: Path) -> dict[str, Any]:
         "streams": found,
         "contexts": {name: {"problem": problem} for name, problem in problems.items()},
         "outbox": None,
-        "clock": {"skew_seconds": None},
+        "clock": clock,
         "database": {
             "path": str(path),
             "bytes": path.stat().st_size,
@@ -238,27 +260,6 @@ def beside_status(path: Path) -> dict[str, Any]:
             models = {f"{name} of {stream}": state for name, stream, state in rows}
     age_s = None if seen is None else max(time.time_ns() // 1_000_000 - seen[0], 0) // 1000
     return {"seen_seconds": age_s, "read_models": models}
-
-
-def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[str, Any]:
-    context, scope = CONTEXTS[name.partition("/")[0]], name.partition("/")[2]
-    state, position, head_seq, lag, as_of, stale = db.execute(
-        "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
-    ).fetchone()
-    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason = db.execute(
-        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
-        " WHERE stream = ?", (name,)
-    ).fetchone()  # fmt: skip
-    (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
-    if not alive and state in ("live", "catching_up"):
-        state = "offline"
-    return {
-        "state": state, "epoch": epoch, "position": position, "head_seq": head_seq, "lag_events": lag,
-        "as_of": as_of, "stale_seconds": stale, "rows": rows, "digest": announced,
-        "verified_at": None if verified_ms is None else rfc3339(verified_ms),
-        "verified_ok": None if verified_ok is None else bool(verified_ok), "quarantined": quarantined,
-        "rebuilt_at": None if rebuilt_ms is None else rfc3339(rebuilt_ms), "rebuild_reason": rebuild_reason,
-    }  # fmt: skip
 
 
 def daemon_alive(path: Path) -> bool:

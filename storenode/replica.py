@@ -93,6 +93,8 @@ class Replica:
                 schema.create(db)
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
+            else:
+                schema.renew_views(db)
             self.left_out = declared.adopt(db, scopes)
             self._following.follow(scopes, self.left_out)
 

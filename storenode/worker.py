@@ -12,7 +12,7 @@ import structlog
 
 from contract.cloudevents import Message
 from contract.errors import ContractViolation
-from contract.streams import Stream, parse_topic
+from contract.streams import SCOPE_ALL, Stream, parse_topic
 from link.port import Connected, Disconnected, Event, Link, Received
 from link.process import give_back_memory
 from storenode.core.pace import Pace
@@ -30,7 +30,7 @@ NOTE_EVERY_MS = 1_000
 
 
 class Worker:
-    """Follows a store's streams over one link."""
+    """Follows a store's streams over one link. `heard` is told when HQ made a message, and if that was just now."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Worker:
         streams: tuple[Stream, ...],
         *,
         max_kbps: int = 0,
+        heard: Callable[[int, bool], None] = lambda _at_ms, _live: None,
     ) -> None:
         self._root = root
         self._replica = replica
@@ -48,7 +49,8 @@ class Worker:
         self.connected = False
         pace = Pace(max_kbps)  # the line is one, whatever the streams
         self.followers: Mapping[Stream, Follower] = {
-            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace) for stream in streams
+            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace, heard)
+            for stream in streams
         }
         self._tidied = 0
         self._halted: dict[Stream, str] = {}
@@ -60,6 +62,15 @@ class Worker:
         """Whether every stream is live and the search index has every row."""
         live = all(follower.phase is Phase.LIVE for follower in self.followers.values())
         return live and self._replica.is_search_ready()
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each stream, but for those of a narrower scope that HQ never announced."""
+        return {
+            str(stream): follower.state
+            for stream, follower in self.followers.items()
+            if stream.scope == SCOPE_ALL or follower.position.epoch is not None
+        }
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
         """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
@@ -12,7 +13,7 @@ import click
 from contract.contexts import CONTEXTS, Context
 from contract.errors import ContractViolation
 from link.errors import LinkError
-from storenode.config import Settings
+from storenode.config import Examined, Settings, examine
 from storenode.core import health
 from storenode.errors import BadArgument, StorenodeError
 
@@ -33,6 +34,12 @@ class Judging(click.Command):
             return super().make_context(*args, **kwargs)
         except click.UsageError as error:
             raise CannotJudge(error.format_message(), error.ctx) from error
+
+
+def examined(context: click.Context) -> Examined:
+    """The settings of the running command as far as they can be read, and every mistake."""
+    options = dict(context.find_root().params)
+    return examine(os.environ, options.pop("config"), options)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")

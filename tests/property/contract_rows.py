@@ -166,4 +166,5 @@ def statuses(draw: st.DrawFn) -> Status:
     return Status(
         draw(STORE_IDS), draw(states), draw(TIMES_MS), draw(st.dictionaries(STREAMS.map(str), one, max_size=3)),
         draw(st.none() | outbox), draw(st.dictionaries(st.sampled_from(["storenode", "sqlite"]), st.just("1"))),
+        draw(st.none() | st.integers(-(2**45), 2**45)),
     )  # fmt: skip
