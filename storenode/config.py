@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import socket
 import tomllib
@@ -18,6 +19,7 @@ from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
 from link.url import BrokerUrl
+from storenode.core import listening
 from storenode.core.following import checked_scopes, followed_streams, scope_ranks
 from storenode.errors import BadSettings
 
@@ -50,6 +52,8 @@ class Settings:
     A scope of a context that is not declared is passed over. `contexts`: the file of what the chain declares itself.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
     `clock_hold_days`: a clock further past the last time that HQ vouched for is not believed; 0: any is.
+    `api`: where the daemon's local HTTP API listens; None: the daemon starts none. `api_hosts`: further names by which
+    it may be called, and public addresses at which it may listen.
     """
 
     db: Path = Path("replica.db")
@@ -60,6 +64,8 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    api: listening.Address | None = None
+    api_hosts: tuple[str, ...] = ()
     contexts: Declarations | None = None
     clock_hold_days: int = CLOCK_HOLD_DAYS
 
@@ -132,7 +138,28 @@ def examine(
         except (ContractViolation, ValueError, LinkError) as error:
             mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
             broken.add(name)
+    if refused := found.get("api") and listening.refusal(found["api"], found.get("api_hosts", ())):
+        mistakes.append(f"{given['api'][0]}: {refused}")
+        broken.add("api")
+        del found["api"]
     return Examined(Settings(**found), tuple(mistakes), frozenset(broken), path)
+
+
+def api_environment(settings: Settings) -> dict[str, str]:
+    """The environment of the daemon's API process: the settings that it needs, and nothing of the broker's password."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
+    }
+    told = {
+        "db": str(settings.db), "outbox": str(settings.outbox_path), "store_id": settings.store_id,
+        "outbox_max_bytes": str(settings.outbox_max_bytes), "api": str(settings.api or ""),
+        "api_hosts": ",".join(settings.api_hosts),
+    }  # fmt: skip
+    if settings.contexts is not None:
+        told["contexts"] = str(settings.contexts.path)
+    return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
 
 
 def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
@@ -190,6 +217,19 @@ def _bytes(value: Any) -> int:
     return int(value)
 
 
+def _api(value: Any) -> listening.Address | None:
+    """Read an address; empty: none."""
+    return None if value == "" else listening.parsed(_text(value))
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    """Read `till.example,192.0.2.7`; TOML may also list them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must list hosts, as in 'till.example,192.0.2.7'")
+    return tuple(listening.checked_host(part.strip()) for part in parts if part.strip())
+
+
 def _days(value: Any) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,4}", str(value)):
         raise ValueError(f"{value!r} must be a whole number of days, 0 to 9999 (0: a clock is always believed)")
@@ -205,6 +245,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_kbps": _kbps,
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
+    "api": _api,
+    "api_hosts": _hosts,
     "contexts": _contexts,
     "clock_hold_days": _days,
 }

@@ -26,6 +26,7 @@ from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_reload, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.apichild import ApiChild
 from storenode.claim import Claim
 from storenode.clock import StoreClock
 from storenode.departures import Departures, sweep_spools
@@ -87,6 +88,7 @@ class Daemon:
         self._ledger = Ledger(settings.outbox_path, last_seen_ms(self._replica))
         self._mirror = Mirror(settings.outbox_path, self._replica, settings.store_id)
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
+        self._api = ApiChild(settings)
         self._jobs: Jobs | None = None
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
         self._started_ms = time.time_ns() // 1_000_000
@@ -115,6 +117,7 @@ class Daemon:
         self._ledger.end(self._clock.now_ms(time.time_ns() // 1_000_000))
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
+        self._api.stop()
         log.info("store.stopped")
         return not self._stopping
 
@@ -123,6 +126,7 @@ class Daemon:
         if self._jobs is not None:
             self._jobs.stop()
         self._link.close()
+        self._api.stop()
         self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
@@ -170,6 +174,7 @@ class Daemon:
         self._mirror.step(now_ms, rung=rung)
         self._departures.step(now_ms, connected=self._worker.connected)
         self._orders.obey(now_ms)
+        self._api.step(now_ms)
         self._ledger.step(self._worker.states, now_ms, self._clock.now_ms(wall_ms))
         due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
         if due or self._worker.connected != self._heartbeat_connected:
