@@ -34,6 +34,10 @@ CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL,
 """
 
 _FURTHER_TABLES = f"""
+CREATE TABLE IF NOT EXISTS jobs (
+    name TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, last_at_ms INTEGER, took_ms INTEGER, ok INTEGER, detail TEXT,
+    next_at_ms INTEGER
+);
 PRAGMA user_version = {VERSION};
 """
 """What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""

@@ -1,0 +1,313 @@
+"""What this store's labels were last told of each price, so that every look finds just the prices that changed.
+
+A file of its own beside the replica (`replica.db.told`), derived: without it nothing is told of what changed meanwhile,
+and it begins anew from the prices as they are. It sees whatever changes a price: a step that starts or ends (`next_s`
+is an index over the instants to come), a row that HQ changed (its seq lies behind `seen`), a line that was deleted
+(`lines`), a local override, a rebuilt replica. A look costs what changed, not what there is: 50,000 prices that
+stand still cost two lookups.
+
+Debts: `owed` to the store's hook, `unsent` to HQ. A debt is paid off after the deed, so a crash in between has it done
+again: at least once. One `Told` a process; any thread may call, one at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from contract.contexts import PRICE
+from storenode import schema
+from storenode.errors import ReplicaMissing
+from storenode.replica import translated
+
+log = structlog.get_logger()
+
+SLICE_ROWS = 5_000
+"""Prices of one transaction of a look."""
+
+BUSY_TIMEOUT_S = 10.0
+FILLED = 1
+"""`user_version` of a file that has had every price once; before that nothing is owed to anybody."""
+
+FIELDS = ("amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
+_FIELDS = ", ".join(FIELDS)
+_DIFFERS = " OR ".join(f"t.{n} IS NOT f.{n}" for n in ("amount_minor", "currency", "kind"))
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS told (
+    sku TEXT PRIMARY KEY, amount_minor INTEGER, currency TEXT, kind TEXT, scope TEXT, starts_at TEXT, ends_at TEXT,
+    lines INTEGER NOT NULL DEFAULT 0, next_s INTEGER, owed INTEGER NOT NULL DEFAULT 0, unsent INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS told_next ON told(next_s) WHERE next_s IS NOT NULL;
+CREATE INDEX IF NOT EXISTS told_owed ON told(owed) WHERE owed > 0;
+CREATE INDEX IF NOT EXISTS told_unsent ON told(sku) WHERE unsent > 0;
+CREATE INDEX IF NOT EXISTS told_gone ON told(sku) WHERE lines = 0;
+CREATE TABLE IF NOT EXISTS seen (stream TEXT PRIMARY KEY, epoch TEXT, position INTEGER NOT NULL);
+CREATE TEMP TABLE slice (sku TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE fresh (
+    sku TEXT PRIMARY KEY, amount_minor INTEGER, currency TEXT, kind TEXT, scope TEXT, starts_at TEXT, ends_at TEXT
+) WITHOUT ROWID;
+CREATE TEMP TABLE bounds (sku TEXT PRIMARY KEY, lines INTEGER, next_s INTEGER) WITHOUT ROWID;
+"""
+
+_START, _END = "json_extract(s.value, '$[0]')", "json_extract(s.value, '$[1]')"
+_AGAIN = "ON CONFLICT (sku) DO UPDATE SET next_s = 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found: prices that changed, and the next instant (seconds) at which one will by itself.
+
+    `waits`: the replica is not complete, so there was nothing to look at.
+    """
+
+    changed: int
+    next_s: int | None
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A price that the hook has not been told; `amount_minor` and the rest None: there is none any more."""
+
+    sku: str
+    serial: int
+    price: Mapping[str, Any]
+
+
+class Told:
+    """One store's file; see the module."""
+
+    def __init__(self, path: Path, replica: Path) -> None:
+        self.path, self._replica = path, replica
+        self._lock = threading.Lock()
+
+    def look(self, now_s: int | None, *, hook: bool, upstream: bool, wide: bool = False, patient: bool = False) -> Look:
+        """
+        Find the prices that changed since the last look, and note whom they are owed to.
+
+        Args:
+            now_s: seconds since 1970; None: the moment that tills see too.
+            wide: look at every price, as after a jump of the clock.
+            patient: before the first look, wait for every stream of prices.
+        """
+        with self._opened() as db:
+            now_s = now_s if now_s is not None else int(db.execute(f"SELECT {schema.NOW_S}").fetchone()[0])
+            if not self._mark(db, wide=wide, patient=patient):
+                return Look(0, None, waits=True)
+            filled = db.execute("PRAGMA main.user_version").fetchone()[0] == FILLED
+            debts = (int(hook and filled), int(upstream and filled))
+            changed = 0
+            while (found := self._slice(db, now_s, debts)) is not None:
+                changed += found
+            if not filled:
+                db.execute(f"PRAGMA main.user_version = {FILLED}")
+                changed = 0
+            db.execute("DELETE FROM told WHERE lines = 0 AND amount_minor IS NULL AND next_s IS NULL AND owed = 0"
+                       " AND unsent = 0")  # fmt: skip
+            (next_s,) = db.execute("SELECT min(next_s) FROM told WHERE next_s IS NOT NULL").fetchone()
+        return Look(changed, next_s)
+
+    def owed(self, prices_max: int) -> list[Owed]:
+        """The oldest debts to the hook."""
+        with self._opened() as db:
+            rows = db.execute(
+                f"SELECT sku, owed, {_FIELDS} FROM told WHERE owed > 0 ORDER BY owed, sku LIMIT ?", (prices_max,)
+            )
+            return [Owed(sku, serial, dict(zip(FIELDS, rest, strict=True))) for sku, serial, *rest in rows]
+
+    def pay(self, debts: Sequence[Owed]) -> None:
+        """The hook has been told these; one that changed meanwhile stays owed."""
+        with self._opened() as db, _transaction(db):
+            db.executemany("UPDATE told SET owed = 0 WHERE sku = ? AND owed = ?", [(d.sku, d.serial) for d in debts])
+
+    def unsent(self, skus_max: int) -> tuple[int, list[str]]:
+        """How many prices HQ has not been told of, and the first of them."""
+        with self._opened() as db:
+            (count,) = db.execute("SELECT count(*) FROM told WHERE unsent > 0").fetchone()
+            rows = db.execute("SELECT sku FROM told WHERE unsent > 0 ORDER BY sku LIMIT ?", (skus_max,))
+            return count, [sku for (sku,) in rows]
+
+    def sent(self) -> None:
+        """HQ will hear of all that `unsent` counted; call before the next look."""
+        with self._opened() as db:
+            db.execute("UPDATE told SET unsent = 0 WHERE unsent > 0")
+
+    def _mark(self, db: sqlite3.Connection, *, wide: bool, patient: bool) -> bool:
+        """Mark what may have changed by `next_s = 0`, and note up to where; False: there is nothing to look at yet."""
+        with _transaction(db):
+            there = _positions(db, "streams")
+            seen = _positions(db, "seen")
+            ready = any(epoch for epoch, _ in there.values())
+            lost = any(epoch and name in there and not there[name][0] for name, (epoch, _) in seen.items())
+            if not ready or lost or (patient and not seen and not all(epoch for epoch, _ in there.values())):
+                return False
+            if wide or there.keys() != seen.keys() or any(_broke(seen[n], there[n]) for n in there):
+                db.execute("UPDATE told SET next_s = 0")
+                db.execute(
+                    f"INSERT INTO told(sku, next_s) SELECT DISTINCT sku, 0 FROM {PRICE.table} WHERE true {_AGAIN}"
+                )
+            else:
+                self._mark_behind(db, {n: (seen[n][1], there[n][1]) for n in there if there[n][1] > seen[n][1]})
+            if _has_overrides(db):
+                db.execute(f"INSERT INTO told(sku, next_s) SELECT DISTINCT sku, 0 FROM overrides WHERE true {_AGAIN}")
+                db.execute("UPDATE told SET next_s = 0 WHERE kind = 'override'")
+            if there != seen:
+                db.execute("DELETE FROM seen")
+                db.executemany("INSERT INTO seen VALUES(?, ?, ?)", [(n, *at) for n, at in there.items()])
+        return True
+
+    def _mark_behind(self, db: sqlite3.Connection, moved: Mapping[str, tuple[int, int]]) -> None:
+        events = rows = 0
+        for name, (seen, position) in moved.items():
+            behind = f"FROM {PRICE.table} WHERE scope = ? AND seq > ?"
+            at = (name.partition("/")[2], seen)
+            rows += db.execute(f"SELECT count(*) {behind}", at).fetchone()[0]
+            events += position - seen
+            db.execute(f"INSERT INTO told(sku, next_s) SELECT DISTINCT sku, 0 {behind} {_AGAIN}", at)
+        if rows < events:  # an event without a row of its own: a deletion, or a row that changed twice
+            db.execute(
+                f"UPDATE told SET next_s = 0 WHERE lines <> (SELECT count(*) FROM {PRICE.table} AS r"
+                " WHERE r.sku = told.sku)"
+            )
+
+    def _slice(self, db: sqlite3.Connection, now_s: int, debts: tuple[int, int]) -> int | None:
+        """Look at the next marked or due prices; returns how many differ, None when there are no more."""
+        with _transaction(db):
+            for table in ("slice", "fresh", "bounds"):
+                db.execute(f"DELETE FROM temp.{table}")
+            taken = db.execute(
+                "INSERT INTO slice SELECT sku FROM told WHERE next_s <= ? ORDER BY next_s LIMIT ?", (now_s, SLICE_ROWS)
+            ).rowcount
+            if taken < 1:
+                return None
+            db.execute(
+                f"INSERT INTO fresh SELECT sku, {_FIELDS} FROM ({schema.price_at_sql(str(now_s))})"
+                " WHERE sku IN (SELECT sku FROM slice)"
+            )
+            db.execute(_bounds_sql(now_s, overrides=_has_overrides(db)))
+            (changed,) = db.execute(
+                "SELECT count(*) FROM slice AS s JOIN told AS t ON t.sku = s.sku LEFT JOIN fresh AS f ON f.sku = s.sku"
+                f" WHERE {_DIFFERS}"
+            ).fetchone()
+            (serial,) = db.execute("SELECT coalesce(max(owed), 0) + 1 FROM told WHERE owed > 0").fetchone()
+            db.execute(
+                f"UPDATE told AS t SET {', '.join(f'{n} = f.{n}' for n in FIELDS)},"
+                " lines = coalesce(b.lines, 0), next_s = b.next_s,"
+                f" owed = CASE WHEN ?1 AND ({_DIFFERS}) THEN ?3 ELSE t.owed END,"
+                f" unsent = CASE WHEN ?2 AND ({_DIFFERS}) THEN 1 ELSE t.unsent END"
+                " FROM slice AS s LEFT JOIN fresh AS f ON f.sku = s.sku LEFT JOIN bounds AS b ON b.sku = s.sku"
+                " WHERE t.sku = s.sku",
+                (*debts, serial),
+            )
+        return int(changed)
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """A connection to the file with the replica beside it, read-only."""
+        if not self._replica.exists():
+            raise ReplicaMissing(f"there is no replica at {self._replica}")
+        with self._lock, translated(self._replica):
+            try:
+                db = self._connect()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._begin_anew(str(error))
+                db = self._connect()
+            try:
+                db.execute("ATTACH ? AS replica", (f"{self._replica.absolute().as_uri()}?mode=ro",))
+                yield db
+            except sqlite3.DatabaseError as error:
+                if _is_damage(error) and not _is_sound(db):
+                    self._begin_anew(str(error))
+                raise
+            finally:
+                db.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rwc", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+        )
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute("PRAGMA temp_store=MEMORY")
+            db.executescript(_SCHEMA)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _begin_anew(self, reason: str) -> None:
+        log.error("told.lost", path=str(self.path), reason=reason)
+        forget(self.path)
+
+
+def forget(path: Path) -> None:
+    """Remove the file, as when nobody is to be told any more."""
+    for suffix in ("-wal", "-shm", ""):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_sound(db: sqlite3.Connection) -> bool:
+    """Whether it is not this file that is damaged, but the replica beside it."""
+    try:
+        return bool(db.execute("PRAGMA main.quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _positions(db: sqlite3.Connection, table: str) -> dict[str, tuple[str | None, int]]:
+    rows = db.execute(f"SELECT stream, epoch, position FROM {table} WHERE stream LIKE '{PRICE.name}/%'")
+    return {name: (epoch, position) for name, epoch, position in rows}
+
+
+def _broke(seen: tuple[str | None, int], there: tuple[str | None, int]) -> bool:
+    """Whether the history of a stream is another one than at the last look."""
+    return seen[0] != there[0] or there[1] < seen[1]
+
+
+def _has_overrides(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM replica.sqlite_master WHERE name = 'overrides'").fetchone() is not None
+
+
+def _bounds_sql(now_s: int, *, overrides: bool) -> str:
+    """Of each sku of the slice its price lines, and the next instant at which a step or an override starts or ends."""
+
+    def coming(starts: str, ends: str) -> str:
+        return f"CASE WHEN {starts} > {now_s} THEN {starts} WHEN {ends} > {now_s} THEN {ends} END"
+
+    lines = (
+        f"SELECT r.sku, r.rowid AS line, {coming(_START, _END)} AS at"
+        f" FROM {PRICE.table} AS r JOIN json_each(r.schedule) AS s WHERE r.sku IN (SELECT sku FROM slice)"
+    )
+    if overrides:
+        lines += (
+            f" UNION ALL SELECT o.sku, NULL, {coming('o.starts_at', 'o.ends_at')} FROM overrides AS o"
+            " WHERE o.sku IN (SELECT sku FROM slice)"
+        )
+    return f"INSERT INTO bounds SELECT sku, count(DISTINCT line), min(at) FROM ({lines}) GROUP BY sku"
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
