@@ -33,6 +33,7 @@ SLICE_ROWS = 5_000
 """Prices of one transaction of a look."""
 
 BUSY_TIMEOUT_S = 10.0
+CACHE_KIB = 8_192
 FILLED = 1
 """`user_version` of a file that has had every price once; before that nothing is owed to anybody."""
 
@@ -43,7 +44,7 @@ _DIFFERS = " OR ".join(f"t.{n} IS NOT f.{n}" for n in ("amount_minor", "currency
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS told (
     sku TEXT PRIMARY KEY, amount_minor INTEGER, currency TEXT, kind TEXT, scope TEXT, starts_at TEXT, ends_at TEXT,
-    lines INTEGER NOT NULL DEFAULT 0, next_s INTEGER, owed INTEGER NOT NULL DEFAULT 0, unsent INTEGER NOT NULL DEFAULT 0
+    lines INTEGER NOT NULL DEFAULT -1, next_s INTEGER, owed INTEGER NOT NULL DEFAULT 0, unsent INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS told_next ON told(next_s) WHERE next_s IS NOT NULL;
 CREATE INDEX IF NOT EXISTS told_owed ON told(owed) WHERE owed > 0;
@@ -152,12 +153,12 @@ class Told:
             if wide or there.keys() != seen.keys() or any(_broke(seen[n], there[n]) for n in there):
                 db.execute("UPDATE told SET next_s = 0")
                 db.execute(
-                    f"INSERT INTO told(sku, next_s) SELECT DISTINCT sku, 0 FROM {PRICE.table} WHERE true {_AGAIN}"
+                    f"INSERT INTO told(sku, next_s) SELECT sku, 0 FROM {PRICE.table} WHERE true {_AGAIN}"
                 )
             else:
                 self._mark_behind(db, {n: (seen[n][1], there[n][1]) for n in there if there[n][1] > seen[n][1]})
             if _has_overrides(db):
-                db.execute(f"INSERT INTO told(sku, next_s) SELECT DISTINCT sku, 0 FROM overrides WHERE true {_AGAIN}")
+                db.execute(f"INSERT INTO told(sku, next_s) SELECT sku, 0 FROM overrides WHERE true {_AGAIN}")
                 db.execute("UPDATE told SET next_s = 0 WHERE kind = 'override'")
             if there != seen:
                 db.execute("DELETE FROM seen")
@@ -167,11 +168,11 @@ class Told:
     def _mark_behind(self, db: sqlite3.Connection, moved: Mapping[str, tuple[int, int]]) -> None:
         events = rows = 0
         for name, (seen, position) in moved.items():
-            behind = f"FROM {PRICE.table} WHERE scope = ? AND seq > ?"
-            at = (name.partition("/")[2], seen)
-            rows += db.execute(f"SELECT count(*) {behind}", at).fetchone()[0]
             events += position - seen
-            db.execute(f"INSERT INTO told(sku, next_s) SELECT DISTINCT sku, 0 {behind} {_AGAIN}", at)
+            rows += db.execute(
+                f"INSERT INTO told(sku, next_s) SELECT sku, 0 FROM {PRICE.table} WHERE scope = ? AND seq > ? {_AGAIN}",
+                (name.partition("/")[2], seen),
+            ).rowcount
         if rows < events:  # an event without a row of its own: a deletion, or a row that changed twice
             db.execute(
                 f"UPDATE told SET next_s = 0 WHERE lines <> (SELECT count(*) FROM {PRICE.table} AS r"
@@ -194,7 +195,7 @@ class Told:
             )
             db.execute(_bounds_sql(now_s, overrides=_has_overrides(db)))
             (changed,) = db.execute(
-                "SELECT count(*) FROM slice AS s JOIN told AS t ON t.sku = s.sku LEFT JOIN fresh AS f ON f.sku = s.sku"
+                "SELECT count(*) FROM slice AS s CROSS JOIN told AS t ON t.sku = s.sku LEFT JOIN fresh AS f ON f.sku = s.sku"
                 f" WHERE {_DIFFERS}"
             ).fetchone()
             (serial,) = db.execute("SELECT coalesce(max(owed), 0) + 1 FROM told WHERE owed > 0").fetchone()
@@ -204,7 +205,7 @@ class Told:
                 f" owed = CASE WHEN ?1 AND ({_DIFFERS}) THEN ?3 ELSE t.owed END,"
                 f" unsent = CASE WHEN ?2 AND ({_DIFFERS}) THEN 1 ELSE t.unsent END"
                 " FROM slice AS s LEFT JOIN fresh AS f ON f.sku = s.sku LEFT JOIN bounds AS b ON b.sku = s.sku"
-                " WHERE t.sku = s.sku",
+                " WHERE t.sku = s.sku AND t.sku IN (SELECT sku FROM slice)",
                 (*debts, serial),
             )
         return int(changed)
@@ -224,6 +225,7 @@ class Told:
                 db = self._connect()
             try:
                 db.execute("ATTACH ? AS replica", (f"{self._replica.absolute().as_uri()}?mode=ro",))
+                db.execute(f"PRAGMA replica.cache_size=-{CACHE_KIB}")
                 yield db
             except sqlite3.DatabaseError as error:
                 if _is_damage(error) and not _is_sound(db):
@@ -240,6 +242,7 @@ class Told:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA temp_store=MEMORY")
+            db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             db.executescript(_SCHEMA)
         except BaseException:
             db.close()

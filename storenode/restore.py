@@ -1,0 +1,107 @@
+"""Restoring a replica from a backup, while the daemon is down; the daemon then catches up from where the backup stands.
+
+The file is proven before anything is touched, copied beside its place, and renamed into it once the replica that is
+there, and its log, are set aside. A crash in between leaves the old replica, none (the daemon then fetches a new one),
+or the restored one. `outbox.db` is not touched: what waits for HQ waits on, under the epoch that HQ knows.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from link.process import lock_instance
+from storenode import backup
+from storenode.core.damage import is_ours
+from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
+from storenode.schema import APPLICATION_ID
+from storenode.setaside import SUFFIXES
+
+KEPT_MAX = 2
+LABEL = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What is in place now. `aside`: where the former replica is, if there was one."""
+
+    positions: dict[str, int]
+    aside: Path | None
+
+
+def restore(file: Path, db: Path, now: datetime) -> Restored:
+    """
+    Put a backup in the replica's place.
+
+    Raises:
+        AlreadyRunning: the daemon runs.
+        BackupUnsound: the file is no whole backup; nothing was touched.
+        ReplicaDamaged: what is at `db` is not ours; nothing was touched.
+        ReplicaUnwritable: no space or no right to write there.
+    """
+    if not file.is_file():
+        raise BackupUnsound(f"there is no backup at {file}", hint="ls the directory that backup_dir names")
+    try:
+        db.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_instance(Path(f"{db}.lock"))
+        if lock is None:
+            raise AlreadyRunning(
+                f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
+            )
+        with closing(lock):
+            _give_to_owner(Path(f"{db}.lock"), db.parent)
+            return _restored(file, db, now)
+    except OSError as error:
+        raise ReplicaUnwritable(f"{db}: {error.strerror or error}", hint="check owner, mode and free space") from error
+
+
+def _restored(file: Path, db: Path, now: datetime) -> Restored:
+    _refuse_a_strangers(db)
+    part = db.with_name(f".{db.name}.restoring")
+    try:
+        shutil.copyfile(file, part)
+        positions = backup.check(part)  # the copy: what is proven is what is put in place
+        part.chmod(backup.FILE_MODE)
+        _give_to_owner(part, db.parent)
+        backup.sync(part)
+        aside = _set_aside(db, now)
+        part.rename(db)
+        backup.sync(db.parent)
+    finally:
+        part.unlink(missing_ok=True)
+    return Restored(positions, aside)
+
+
+def _refuse_a_strangers(db: Path) -> None:
+    if db.exists():
+        with db.open("rb") as present:
+            header = present.read(100)
+        if header and not is_ours(header, APPLICATION_ID, served_here=True):
+            raise ReplicaDamaged(f"{db} is not a replica", hint="check --db / STORENODE_DB")
+
+
+def _set_aside(db: Path, now: datetime) -> Path | None:
+    """Move the replica away with its log: a new file must never begin under an old log."""
+    aside = db.with_name(f"{db.name}.{LABEL}-{now:%Y%m%dT%H%M%S.%fZ}")
+    was_there = db.exists()
+    for suffix in SUFFIXES:
+        part = Path(f"{db}{suffix}")
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    backup.sync(db.parent)
+    kept = sorted(p for p in db.parent.glob(f"{db.name}.{LABEL}-*") if p.name.endswith("Z"))
+    for old in kept[:-KEPT_MAX]:
+        for suffix in SUFFIXES:
+            Path(f"{old}{suffix}").unlink(missing_ok=True)
+    return aside if was_there else None
+
+
+def _give_to_owner(path: Path, directory: Path) -> None:
+    """What root restores, the daemon's own user must be able to write."""
+    if os.geteuid() == 0:
+        place = directory.stat()
+        os.chown(path, place.st_uid, place.st_gid)
