@@ -15,7 +15,7 @@ import click
 
 from contract.contexts import CONTEXTS
 from contract.streams import SCOPE_ALL
-from storenode.commands import way_back
+from storenode.commands import schedules, way_back
 from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
 from storenode.config import load
 from storenode.core import health
@@ -180,6 +180,9 @@ def _seconds(text: str) -> int:
 
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
+main.add_command(schedules.jobs)
+main.add_command(schedules.backup)
+main.add_command(schedules.restore)
 
 if __name__ == "__main__":
     main()

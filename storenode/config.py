@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
 from link.url import BrokerUrl
+from storenode.core.due import Rhythm, rhythms
 from storenode.core.following import checked_scopes, followed_streams, scope_ranks
 from storenode.errors import BadSettings
 
@@ -37,6 +40,8 @@ class Settings:
 
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
+    `on_price_change`: a command line or an http(s) address; see storenode/hook.py.
+    `backup_dir`: None for no nightly backups; `backup_hour` is UTC.
     """
 
     db: Path = Path("replica.db")
@@ -47,6 +52,11 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    on_price_change: str | None = None
+    tell_activations: bool = False
+    backup_dir: Path | None = None
+    backup_keep: int = 7
+    backup_hour: int = 3
 
     @property
     def outbox_path(self) -> Path:
@@ -59,6 +69,17 @@ class Settings:
     def streams(self) -> tuple[Stream, ...]:
         """The streams that this store follows."""
         return followed_streams(self.scopes)
+
+    @property
+    def tells_prices(self) -> bool:
+        """Whether anybody is told of prices that change."""
+        return self.on_price_change is not None or self.tell_activations
+
+    @property
+    def rhythms(self) -> Mapping[str, Rhythm]:
+        """What this store does by the clock."""
+        hour = None if self.backup_dir is None else self.backup_hour
+        return rhythms(self.store_id, activations=self.tells_prices, backup_hour=hour)
 
     @property
     def scope_rank(self) -> Mapping[str, int]:
@@ -143,6 +164,30 @@ def _bytes(value: Any) -> int:
     return int(value)
 
 
+def _whole(value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", str(value)) or not least <= int(value) <= most:
+        raise ValueError(f"{value!r} must be a whole number from {least} to {most}")
+    return int(value)
+
+
+def _hook(text: str) -> str:
+    if text.startswith(("http://", "https://")):
+        parts = urlsplit(text)
+        _ = parts.port  # raises ValueError for what is no port
+        if not parts.hostname or parts.username is not None:
+            raise ValueError("must be an address like http://labels.local:8080/prices, without user and password")
+    elif "://" in text or not shlex.split(text):
+        raise ValueError("must be a command line, or an address that begins with http:// or https://")
+    return text
+
+
+def _yes(value: Any) -> bool:
+    found = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(str(value).lower())
+    if found is None:
+        raise ValueError(f"{value!r} must be true or false")
+    return found
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(_text(value)),
     "store_id": lambda value: checked_name(_text(value), "store id"),
@@ -152,4 +197,9 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_kbps": _kbps,
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
+    "on_price_change": lambda value: _hook(_text(value)),
+    "tell_activations": _yes,
+    "backup_dir": lambda value: Path(_text(value)),
+    "backup_keep": lambda value: _whole(value, 1, 1_000),
+    "backup_hour": lambda value: _whole(value, 0, 23),
 }

@@ -26,7 +26,6 @@ from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
 from storenode.announcer import Announcer, last_will
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
-from storenode.jobs import Jobs
 from storenode.orders import Orders
 from storenode.outbox import outbox_bell
 from storenode.replica import Replica
@@ -67,13 +66,13 @@ class Daemon:
         self._worker = Worker(
             settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
         )
-        self._orders = Orders(settings.db, self._replica, self._worker, self._inbox.wake)
+        self._orders = Orders(settings, self._replica, self._worker, self._inbox.wake)
         self._bell = _outbox_bell(settings)
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
-        self._jobs: Jobs | None = None
+        self._has_jobs = False
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
         self._started_ms = time.time_ns() // 1_000_000
         self._heartbeat_ms = 0
@@ -90,8 +89,7 @@ class Daemon:
         while not self._stopping:
             more = self._turn(0.0 if more else IDLE_WAIT_S)
         notify_supervisor("STOPPING=1")
-        if self._jobs is not None:
-            self._jobs.stop()
+        self._orders.stop()
         self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
         self._worker.connected = False
@@ -101,8 +99,7 @@ class Daemon:
 
     def abandon(self) -> None:
         """Let go of a damaged replica's file and of the line."""
-        if self._jobs is not None:
-            self._jobs.stop()
+        self._orders.stop()
         self._link.close()
         self._replica.connection.close()
 
@@ -135,9 +132,9 @@ class Daemon:
         self._orders.obey()
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
-        if self._jobs is None and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
-            self._jobs = Jobs(self._orders.submit)
-            self._jobs.start()
+        if not self._has_jobs and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
+            self._has_jobs = True
+            self._orders.begin()
         return len(self._inbox) > 0 or self._worker.use_pause()
 
     def _way_back(self, now_ms: int, wall_ms: int, *, rung: bool) -> None:

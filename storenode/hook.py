@@ -45,19 +45,6 @@ def run_hook(hook: str, body: bytes, time_limit_s: float = TIME_LIMIT_S) -> None
         _command(hook, body, time_limit_s)
 
 
-def checked_hook(text: str) -> str:
-    """Return what can be a hook. Raises ValueError."""
-    if text.startswith(("http://", "https://")):
-        parts = urlsplit(text)
-        if not parts.hostname or parts.username is not None:
-            raise ValueError("must be an address like http://labels.local:8080/prices, without user and password")
-        _ = parts.port  # raises ValueError for what is no port
-        return text
-    if "://" in text or not shlex.split(text):
-        raise ValueError("must be a command line, or an address that begins with http:// or https://")
-    return text
-
-
 def _command(line: str, body: bytes, time_limit_s: float) -> None:
     deadline_s = time.monotonic() + time_limit_s
     with tempfile.TemporaryFile() as given:

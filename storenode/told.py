@@ -14,49 +14,24 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from contract.contexts import PRICE
 from storenode import schema
-from storenode.errors import ReplicaMissing
-from storenode.replica import translated
-
-log = structlog.get_logger()
+from storenode.toldfile import opened, transaction
 
 SLICE_ROWS = 5_000
 """Prices of one transaction of a look."""
 
-BUSY_TIMEOUT_S = 10.0
-CACHE_KIB = 8_192
 FILLED = 1
 """`user_version` of a file that has had every price once; before that nothing is owed to anybody."""
 
 FIELDS = ("amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
 _FIELDS = ", ".join(FIELDS)
 _DIFFERS = " OR ".join(f"t.{n} IS NOT f.{n}" for n in ("amount_minor", "currency", "kind"))
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS told (
-    sku TEXT PRIMARY KEY, amount_minor INTEGER, currency TEXT, kind TEXT, scope TEXT, starts_at TEXT, ends_at TEXT,
-    lines INTEGER NOT NULL DEFAULT -1, next_s INTEGER, owed INTEGER NOT NULL DEFAULT 0, unsent INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS told_next ON told(next_s) WHERE next_s IS NOT NULL;
-CREATE INDEX IF NOT EXISTS told_owed ON told(owed) WHERE owed > 0;
-CREATE INDEX IF NOT EXISTS told_unsent ON told(sku) WHERE unsent > 0;
-CREATE INDEX IF NOT EXISTS told_gone ON told(sku) WHERE lines = 0;
-CREATE TABLE IF NOT EXISTS seen (stream TEXT PRIMARY KEY, epoch TEXT, position INTEGER NOT NULL);
-CREATE TEMP TABLE slice (sku TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TEMP TABLE fresh (
-    sku TEXT PRIMARY KEY, amount_minor INTEGER, currency TEXT, kind TEXT, scope TEXT, starts_at TEXT, ends_at TEXT
-) WITHOUT ROWID;
-CREATE TEMP TABLE bounds (sku TEXT PRIMARY KEY, lines INTEGER, next_s INTEGER) WITHOUT ROWID;
-"""
 
 _START, _END = "json_extract(s.value, '$[0]')", "json_extract(s.value, '$[1]')"
 _AGAIN = "ON CONFLICT (sku) DO UPDATE SET next_s = 0"
@@ -99,7 +74,7 @@ class Told:
             wide: look at every price, as after a jump of the clock.
             patient: before the first look, wait for every stream of prices.
         """
-        with self._opened() as db:
+        with self._lock, opened(self.path, self._replica) as db:
             now_s = now_s if now_s is not None else int(db.execute(f"SELECT {schema.NOW_S}").fetchone()[0])
             if not self._mark(db, wide=wide, patient=patient):
                 return Look(0, None, waits=True)
@@ -118,7 +93,7 @@ class Told:
 
     def owed(self, prices_max: int) -> list[Owed]:
         """The oldest debts to the hook."""
-        with self._opened() as db:
+        with self._lock, opened(self.path, self._replica) as db:
             rows = db.execute(
                 f"SELECT sku, owed, {_FIELDS} FROM told WHERE owed > 0 ORDER BY owed, sku LIMIT ?", (prices_max,)
             )
@@ -126,24 +101,24 @@ class Told:
 
     def pay(self, debts: Sequence[Owed]) -> None:
         """The hook has been told these; one that changed meanwhile stays owed."""
-        with self._opened() as db, _transaction(db):
+        with self._lock, opened(self.path, self._replica) as db, transaction(db):
             db.executemany("UPDATE told SET owed = 0 WHERE sku = ? AND owed = ?", [(d.sku, d.serial) for d in debts])
 
     def unsent(self, skus_max: int) -> tuple[int, list[str]]:
         """How many prices HQ has not been told of, and the first of them."""
-        with self._opened() as db:
+        with self._lock, opened(self.path, self._replica) as db:
             (count,) = db.execute("SELECT count(*) FROM told WHERE unsent > 0").fetchone()
             rows = db.execute("SELECT sku FROM told WHERE unsent > 0 ORDER BY sku LIMIT ?", (skus_max,))
             return count, [sku for (sku,) in rows]
 
     def sent(self) -> None:
         """HQ will hear of all that `unsent` counted; call before the next look."""
-        with self._opened() as db:
+        with self._lock, opened(self.path, self._replica) as db:
             db.execute("UPDATE told SET unsent = 0 WHERE unsent > 0")
 
     def _mark(self, db: sqlite3.Connection, *, wide: bool, patient: bool) -> bool:
         """Mark what may have changed by `next_s = 0`, and note up to where; False: there is nothing to look at yet."""
-        with _transaction(db):
+        with transaction(db):
             there = _positions(db, "streams")
             seen = _positions(db, "seen")
             ready = any(epoch for epoch, _ in there.values())
@@ -181,7 +156,7 @@ class Told:
 
     def _slice(self, db: sqlite3.Connection, now_s: int, debts: tuple[int, int]) -> int | None:
         """Look at the next marked or due prices; returns how many differ, None when there are no more."""
-        with _transaction(db):
+        with transaction(db):
             for table in ("slice", "fresh", "bounds"):
                 db.execute(f"DELETE FROM temp.{table}")
             taken = db.execute(
@@ -195,8 +170,8 @@ class Told:
             )
             db.execute(_bounds_sql(now_s, overrides=_has_overrides(db)))
             (changed,) = db.execute(
-                "SELECT count(*) FROM slice AS s CROSS JOIN told AS t ON t.sku = s.sku LEFT JOIN fresh AS f ON f.sku = s.sku"
-                f" WHERE {_DIFFERS}"
+                "SELECT count(*) FROM slice AS s CROSS JOIN told AS t ON t.sku = s.sku"
+                f" LEFT JOIN fresh AS f ON f.sku = s.sku WHERE {_DIFFERS}"
             ).fetchone()
             (serial,) = db.execute("SELECT coalesce(max(owed), 0) + 1 FROM told WHERE owed > 0").fetchone()
             db.execute(
@@ -209,68 +184,6 @@ class Told:
                 (*debts, serial),
             )
         return int(changed)
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """A connection to the file with the replica beside it, read-only."""
-        if not self._replica.exists():
-            raise ReplicaMissing(f"there is no replica at {self._replica}")
-        with self._lock, translated(self._replica):
-            try:
-                db = self._connect()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
-                    raise
-                self._begin_anew(str(error))
-                db = self._connect()
-            try:
-                db.execute("ATTACH ? AS replica", (f"{self._replica.absolute().as_uri()}?mode=ro",))
-                db.execute(f"PRAGMA replica.cache_size=-{CACHE_KIB}")
-                yield db
-            except sqlite3.DatabaseError as error:
-                if _is_damage(error) and not _is_sound(db):
-                    self._begin_anew(str(error))
-                raise
-            finally:
-                db.close()
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rwc", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
-        )
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.execute("PRAGMA temp_store=MEMORY")
-            db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-            db.executescript(_SCHEMA)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _begin_anew(self, reason: str) -> None:
-        log.error("told.lost", path=str(self.path), reason=reason)
-        forget(self.path)
-
-
-def forget(path: Path) -> None:
-    """Remove the file, as when nobody is to be told any more."""
-    for suffix in ("-wal", "-shm", ""):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _is_sound(db: sqlite3.Connection) -> bool:
-    """Whether it is not this file that is damaged, but the replica beside it."""
-    try:
-        return bool(db.execute("PRAGMA main.quick_check(1)").fetchone()[0] == "ok")
-    except sqlite3.DatabaseError:
-        return False
-
 
 def _positions(db: sqlite3.Connection, table: str) -> dict[str, tuple[str | None, int]]:
     rows = db.execute(f"SELECT stream, epoch, position FROM {table} WHERE stream LIKE '{PRICE.name}/%'")
@@ -302,15 +215,3 @@ def _bounds_sql(now_s: int, *, overrides: bool) -> str:
             " WHERE o.sku IN (SELECT sku FROM slice)"
         )
     return f"INSERT INTO bounds SELECT sku, count(DISTINCT line), min(at) FROM ({lines}) GROUP BY sku"
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise

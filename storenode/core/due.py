@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 ACTIVATE, VERIFY, BACKUP, PRUNE, CHECKPOINT = "activate", "verify", "backup", "prune", "checkpoint"
+HOOK = "hook"
+"""Not by the clock, but its runs are written down like the others'."""
+
 DAY_S, HOUR_S = 86_400, 3_600
 SPREAD_S = 1_800
 """Stores that share a machine or a disk do not all begin at once: each has its own delay, the same every night."""
