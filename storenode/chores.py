@@ -146,6 +146,8 @@ class Chores:
             self._submit(Verified(stream, found.ok))
             if not found.ok:
                 differ.append(str(stream))
+        if self._activations is not None:
+            self.do(Activate(wide=True))  # once a night every price is looked at, whatever was missed
         return f"{', '.join(differ)}: differ from HQ" if differ else f"{len(self._streams)} streams equal"
 
     def _back_up(self) -> str:

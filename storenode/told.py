@@ -34,6 +34,9 @@ _FIELDS = ", ".join(FIELDS)
 _DIFFERS = " OR ".join(f"t.{n} IS NOT f.{n}" for n in ("amount_minor", "currency", "kind"))
 
 _START, _END = "json_extract(s.value, '$[0]')", "json_extract(s.value, '$[1]')"
+_FILE = "price/"
+"""Not a stream: under this name `seen` has which file the replica is; another one may have other rows at a position."""
+
 _AGAIN = "ON CONFLICT (sku) DO UPDATE SET next_s = 0"
 
 
@@ -119,12 +122,12 @@ class Told:
     def _mark(self, db: sqlite3.Connection, *, wide: bool, patient: bool) -> bool:
         """Mark what may have changed by `next_s = 0`, and note up to where; False: there is nothing to look at yet."""
         with transaction(db):
-            there = _positions(db, "streams")
-            seen = _positions(db, "seen")
-            ready = any(epoch for epoch, _ in there.values())
+            there, seen = _positions(db, "streams"), _positions(db, "seen")
+            complete = [epoch is not None for epoch, _ in there.values()]
             lost = any(epoch and name in there and not there[name][0] for name, (epoch, _) in seen.items())
-            if not ready or lost or (patient and not seen and not all(epoch for epoch, _ in there.values())):
+            if not any(complete) or lost or (patient and not seen and not all(complete)):
                 return False
+            there[_FILE] = (str(self._replica.stat().st_ino), 0)
             if wide or there.keys() != seen.keys() or any(_broke(seen[n], there[n]) for n in there):
                 db.execute("UPDATE told SET next_s = 0")
                 db.execute(

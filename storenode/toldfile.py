@@ -38,7 +38,7 @@ CREATE TEMP TABLE bounds (sku TEXT PRIMARY KEY, lines INTEGER, next_s INTEGER) W
 
 @contextmanager
 def opened(path: Path, replica: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to the file, with the replica beside it as `replica`, read-only. The last one to close leaves no log."""
+    """A connection to the file, with the replica beside it as `replica`, read-only."""
     if not replica.exists():
         raise ReplicaMissing(f"there is no replica at {replica}")
     with translated(replica):
@@ -95,8 +95,8 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def forget(path: Path) -> None:
-    """Remove the file, as when nobody is to be told any more."""
-    for suffix in ("-wal", "-shm", ""):
+    """Remove the file, as when nobody is to be told any more. Its log goes last: SQLite removes one beside no file."""
+    for suffix in ("-shm", "", "-wal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
