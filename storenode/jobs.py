@@ -1,8 +1,8 @@
 """The store's schedule, and the one home of APScheduler. Jobs only put commands on the writer's queue.
 
 APScheduler is given single instants, one a job, and this file computes the next: a series of its own would, after a
-clock that jumped ahead, be gone through instant by instant, and one that sleeps towards an instant never notices that
-the clock was set back. So a thread that runs on monotonic time looks for jumps, and after one plans everything anew.
+clock that jumped ahead, be gone through instant by instant. While it sleeps towards an instant it does not notice that
+the clock was set back, so a thread that runs on monotonic time looks for jumps and plans everything anew; that wakes it.
 What was due while the daemon was down, or while the clock jumped over it, is done once: the log of jobs knows.
 """
 
@@ -119,7 +119,7 @@ class Jobs:
         self._stopping.set()
         with self._lock:
             if self._scheduler is not None:
-                self._scheduler.shutdown(wait=False)
+                self._scheduler.pause()  # a shutdown kills its thread with an error if a job is due just then
                 self._scheduler = None
 
     def at(self, name: str, instant_ms: int) -> None:
@@ -131,6 +131,9 @@ class Jobs:
         try:
             watch = ClockWatch(self._wall_ms(), self._monotonic_ms())
             self._last_ms = self._known()
+            with self._lock:
+                if not self._stopping.is_set():
+                    self._scheduler = _started()
             self._plan()
             while not self._stopping.wait(self._look_s):
                 jump_ms = watch.jump_ms(self._wall_ms(), self._monotonic_ms())
@@ -156,19 +159,12 @@ class Jobs:
         return {name: runs[name].reference_ms for name in self._rhythms}
 
     def _plan(self) -> None:
-        """Begin with a new scheduler: what is owed at once, the rest at its next instant."""
+        """Ask for what is owed at once, and plan the next instant of every job."""
         now_ms = self._wall_ms()
         owed = [name for name, rhythm in self._rhythms.items() if rhythm.is_owed(self._last_ms[name], now_ms)]
         with self._lock:
-            former, self._scheduler = self._scheduler, _scheduler()
             for name in self._rhythms:
                 self._plan_next(name, now_ms)
-            if self._stopping.is_set():
-                self._scheduler = None
-            else:
-                self._scheduler.start()
-        if former is not None:
-            former.shutdown(wait=False)
         self._ask(owed, now_ms)
 
     def _ask(self, names: Iterable[str], now_ms: int) -> None:
@@ -195,14 +191,17 @@ class Jobs:
             self._scheduler.add_job(work, "date", id=ident, run_date=at, replace_existing=True)
 
 
-def _scheduler() -> Any:
+def _started() -> Any:
     # Imported here: it takes longer than connecting, and a schedule is not what a starting store waits for.
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    # A late job runs once instead of never (misfire), a missed series once instead of often (coalesce).
-    return BackgroundScheduler(
+    # A late job runs once instead of never (misfire). A job only asks, so one that is still asking when the next of
+    # its name is due is no reason to skip that (max_instances).
+    scheduler = BackgroundScheduler(
         timezone="UTC",
         executors={"default": {"type": "threadpool", "max_workers": 1}},
-        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1_000},
         daemon=True,
     )
+    scheduler.start()
+    return scheduler
