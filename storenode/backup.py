@@ -13,7 +13,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,7 +73,9 @@ def make(
         hint = getattr(error, "hint", "") or "check the directory, its space and mode"
         raise BackupFailed(f"no backup in {directory}: {error}", hint=hint) from error
     finally:
-        part.unlink(missing_ok=True)
+        for left in (part, Path(f"{part}-journal")):
+            with suppress(OSError):  # it must not hide what went wrong; pruning takes it later
+                left.unlink(missing_ok=True)
     made = directory / name
     return Backup(made, made.stat().st_size, positions, tuple(_rotate(directory, store_id, keep)))
 

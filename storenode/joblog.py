@@ -6,8 +6,8 @@ Any thread may call; each call has a connection of its own.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,25 +42,30 @@ class JobLog:
 
     def begin(self, names: Iterable[str], now_ms: int) -> Mapping[str, Run]:
         """Enter jobs that are new here, and return them all."""
-        with translated(self.path):
-            if not self.path.exists():
-                make(self.path)
-            with closing(connect(self.path, BUSY_TIMEOUT_S)) as db:
-                check_outbox(db, self.path)
-                db.executemany("INSERT OR IGNORE INTO jobs(name, since_ms) VALUES(?, ?)", [(n, now_ms) for n in names])
-                return _runs(db)
+        with self._opened() as db:
+            db.executemany("INSERT OR IGNORE INTO jobs(name, since_ms) VALUES(?, ?)", [(n, now_ms) for n in names])
+            return _runs(db)
 
     def note(
         self, name: str, at_ms: int, took_ms: int, detail: str, *, ok: bool, next_at_ms: int | None = None
     ) -> None:
         """Write down a run that has ended; `next_at_ms`: an instant that comes before the rhythm's next."""
-        with translated(self.path), closing(connect(self.path, BUSY_TIMEOUT_S)) as db:
+        with self._opened() as db:
             db.execute(
                 "INSERT INTO jobs(name, since_ms, last_at_ms, took_ms, ok, detail, next_at_ms)"
                 " VALUES(?1, ?2, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO UPDATE SET last_at_ms = ?2, took_ms = ?3,"
                 " ok = ?4, detail = ?5, next_at_ms = ?6",
                 (name, at_ms, took_ms, int(ok), detail[:DETAIL_CHARS_MAX], next_at_ms),
             )
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        with translated(self.path):
+            if not self.path.exists():
+                make(self.path)
+            with closing(connect(self.path, BUSY_TIMEOUT_S)) as db:
+                check_outbox(db, self.path)
+                yield db
 
 
 def read(path: Path) -> Mapping[str, Run]:

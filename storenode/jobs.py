@@ -2,7 +2,7 @@
 
 APScheduler is given single instants, one a job, and this file computes the next: a series of its own would, after a
 clock that jumped ahead, be gone through instant by instant. While it sleeps towards an instant it does not notice that
-the clock was set back, so a thread that runs on monotonic time looks for jumps and plans everything anew; that wakes it.
+the clock was set back, so a thread that runs on monotonic time looks for jumps and plans all anew, which wakes it.
 What was due while the daemon was down, or while the clock jumped over it, is done once: the log of jobs knows.
 """
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from link.process import lock_instance
-from storenode import backup
+from storenode import backup, readers
 from storenode.core.damage import is_ours
 from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
 from storenode.schema import APPLICATION_ID
@@ -77,11 +77,17 @@ def _restored(file: Path, db: Path, now: datetime) -> Restored:
 
 
 def _refuse_a_strangers(db: Path) -> None:
-    if db.exists():
+    """What opens as a replica is ours; of what does not, the header decides."""
+    if not db.exists() or db.stat().st_size == 0:
+        return
+    try:
+        with readers.reading(db):
+            return
+    except ReplicaDamaged:
         with db.open("rb") as present:
             header = present.read(100)
-        if header and not is_ours(header, APPLICATION_ID, served_here=True):
-            raise ReplicaDamaged(f"{db} is not a replica", hint="check --db / STORENODE_DB")
+        if not is_ours(header, APPLICATION_ID, served_here=True):
+            raise
 
 
 def _set_aside(db: Path, now: datetime) -> Path | None:
