@@ -60,12 +60,15 @@ def make(
     name = f"replica-{store_id}-{now:%Y%m%dT%H%M%SZ}.db"
     part = directory / f".{name}.{os.getpid()}{PART_SUFFIX}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            give_to_owner(directory, directory.parent)
         _leave_room(replica, directory)
         part.unlink(missing_ok=True)
         _copy(replica, part, go_on)
         positions = check(part)
         part.chmod(FILE_MODE)
+        give_to_owner(part, directory)
         sync(part)
         part.rename(directory / name)
         sync(directory)
@@ -116,12 +119,13 @@ def _copy(replica: Path, part: Path, go_on: Callable[[], bool]) -> None:
             raise BackupFailed("it was told to stop")
 
     # `reading` holds the snapshot; the log is not cut back meanwhile, everything else goes on.
-    with readers.reading(replica) as source, closing(sqlite3.connect(part, isolation_level=None)) as copy:
+    with readers.reading(replica) as source:
         source.execute("SELECT count(*) FROM streams").fetchone()
         try:
-            copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
-            source.backup(copy, pages=PAGES_PER_STEP, progress=between)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without companions
+            with closing(sqlite3.connect(part, isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
+                source.backup(copy, pages=PAGES_PER_STEP, progress=between)
+                copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without companions
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise  # the replica's
@@ -144,6 +148,13 @@ def _rotate(directory: Path, store_id: str, keep: int) -> list[str]:
     for old in there[: max(len(there) - keep, 0)]:
         old.unlink(missing_ok=True)
     return [old.name for old in there[: max(len(there) - keep, 0)]]
+
+
+def give_to_owner(path: Path, directory: Path) -> None:
+    """What root makes, the daemon's own user must be able to use."""
+    if os.geteuid() == 0:
+        place = directory.stat()
+        os.chown(path, place.st_uid, place.st_gid)
 
 
 def sync(path: Path) -> None:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+PAUSE_MS = 100
+PASSED_MS_MAX = 2_000
+"""An instant that has passed since the look is made up for at once; one longer ago waits for the next look."""
+
 
 class Chores:
     """Built and begun by the writer's thread; what it starts runs in threads of its own."""
@@ -124,8 +128,9 @@ class Chores:
             return "waits for the first complete replica" if found.waits else f"{found.changed} prices changed"
 
         self._done(due.ACTIVATE, look, lambda: found_next_ms)
-        if found_next_ms is not None:
-            self._jobs.at(due.ACTIVATE, found_next_ms)
+        now_ms = time.time_ns() // 1_000_000
+        if found_next_ms is not None and found_next_ms > now_ms - PASSED_MS_MAX:
+            self._jobs.at(due.ACTIVATE, max(found_next_ms, now_ms + PAUSE_MS))
         if activations.is_hook_due:
             self._aside.start(due.HOOK, lambda: self._tell_hook(activations))
 

@@ -53,6 +53,7 @@ class Settings:
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
     on_price_change: str | None = None
+    price_look_s: int = 60
     tell_activations: bool = False
     backup_dir: Path | None = None
     backup_keep: int = 7
@@ -79,7 +80,7 @@ class Settings:
     def rhythms(self) -> Mapping[str, Rhythm]:
         """What this store does by the clock."""
         hour = None if self.backup_dir is None else self.backup_hour
-        return rhythms(self.store_id, activations=self.tells_prices, backup_hour=hour)
+        return rhythms(self.store_id, look_s=self.price_look_s if self.tells_prices else None, backup_hour=hour)
 
     @property
     def scope_rank(self) -> Mapping[str, int]:
@@ -198,6 +199,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
     "on_price_change": lambda value: _hook(_text(value)),
+    "price_look_s": lambda value: _whole(value, 1, 3_600),
     "tell_activations": _yes,
     "backup_dir": lambda value: Path(_text(value)),
     "backup_keep": lambda value: _whole(value, 1, 1_000),

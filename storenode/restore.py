@@ -7,7 +7,6 @@ or the restored one. `outbox.db` is not touched: what waits for HQ waits on, und
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ def restore(file: Path, db: Path, now: datetime) -> Restored:
                 f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
             )
         with closing(lock):
-            _give_to_owner(Path(f"{db}.lock"), db.parent)
+            backup.give_to_owner(Path(f"{db}.lock"), db.parent)
             return _restored(file, db, now)
     except OSError as error:
         raise ReplicaUnwritable(f"{db}: {error.strerror or error}", hint="check owner, mode and free space") from error
@@ -66,7 +65,7 @@ def _restored(file: Path, db: Path, now: datetime) -> Restored:
         shutil.copyfile(file, part)
         positions = backup.check(part)  # the copy: what is proven is what is put in place
         part.chmod(backup.FILE_MODE)
-        _give_to_owner(part, db.parent)
+        backup.give_to_owner(part, db.parent)
         backup.sync(part)
         aside = _set_aside(db, now)
         part.rename(db)
@@ -104,10 +103,3 @@ def _set_aside(db: Path, now: datetime) -> Path | None:
         for suffix in SUFFIXES:
             Path(f"{old}{suffix}").unlink(missing_ok=True)
     return aside if was_there else None
-
-
-def _give_to_owner(path: Path, directory: Path) -> None:
-    """What root restores, the daemon's own user must be able to write."""
-    if os.geteuid() == 0:
-        place = directory.stat()
-        os.chown(path, place.st_uid, place.st_gid)

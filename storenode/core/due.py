@@ -39,16 +39,16 @@ class Rhythm:
         return self.newest_ms(now_ms) > last_ms or last_ms > now_ms
 
 
-def rhythms(store_id: str, *, activations: bool, backup_hour: int | None) -> Mapping[str, Rhythm]:
-    """What a store does by the clock; `backup_hour` (UTC) None: no backups."""
+def rhythms(store_id: str, *, look_s: int | None, backup_hour: int | None) -> Mapping[str, Rhythm]:
+    """What a store does by the clock; `look_s` None: nobody is told of prices; `backup_hour` (UTC) None: no backups."""
     spread_s = int.from_bytes(blake2b(store_id.encode(), digest_size=4).digest()) % SPREAD_S
     found = {
         CHECKPOINT: Rhythm(300),
         VERIFY: Rhythm(DAY_S, 2 * HOUR_S + 1_800 + spread_s),
         PRUNE: Rhythm(DAY_S, 4 * HOUR_S + spread_s),
     }
-    if activations:
-        found[ACTIVATE] = Rhythm(60)
+    if look_s is not None:
+        found[ACTIVATE] = Rhythm(look_s)
     if backup_hour is not None:
         found[BACKUP] = Rhythm(DAY_S, backup_hour * HOUR_S + spread_s)
     return found

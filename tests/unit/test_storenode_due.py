@@ -44,7 +44,7 @@ def test_what_was_missed_is_owed_however_long_ago(last_ms: int, now_ms: int, owe
 
 def test_every_store_has_its_own_delay_and_keeps_it() -> None:
     def found(store: str) -> dict[str, Rhythm]:
-        return dict(rhythms(store, activations=True, backup_hour=3))
+        return dict(rhythms(store, look_s=60, backup_hour=3))
 
     assert found("store-1") == found("store-1")
     offsets = {found(f"store-{n}")[BACKUP].offset_s for n in range(100)}
@@ -53,8 +53,8 @@ def test_every_store_has_its_own_delay_and_keeps_it() -> None:
 
 
 def test_what_a_store_does_not_want_is_not_due() -> None:
-    assert set(rhythms("s", activations=False, backup_hour=None)) == {CHECKPOINT, VERIFY, PRUNE}
-    assert set(rhythms("s", activations=True, backup_hour=0)) == {CHECKPOINT, VERIFY, PRUNE, ACTIVATE, BACKUP}
+    assert set(rhythms("s", look_s=None, backup_hour=None)) == {CHECKPOINT, VERIFY, PRUNE}
+    assert set(rhythms("s", look_s=60, backup_hour=0)) == {CHECKPOINT, VERIFY, PRUNE, ACTIVATE, BACKUP}
 
 
 def test_a_clock_that_drifts_never_jumps_and_one_that_is_set_jumps_once() -> None:
