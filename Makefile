@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 PACKAGES := contract link hq storenode
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-quick lock broker clean
+.PHONY: help install demo test check torture torture-long system bench bench-quick lock broker faults containers clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -30,6 +30,17 @@ demo: $(STAMP) ## HQ, a broker, three stores, a cut line, and the proof that all
 
 test: $(STAMP) broker ## all tests
 	$(BIN)/python -m pytest
+
+torture: $(STAMP) broker faults ## every fault we can cause, in about ten minutes; as root, or what needs root is left out
+	SIMULATION_SEEDS=2000 $(BIN)/python -m pytest tests/simulation
+	$(BIN)/python -m pytest tests/torture
+
+torture-long: $(STAMP) broker faults ## the same for a night
+	SIMULATION_SEEDS=20000 $(BIN)/python -m pytest tests/simulation
+	TORTURE_SCALE=20 $(BIN)/python -m pytest tests/torture
+
+system: $(STAMP) containers ## installed from deploy/ into a booted container; as root
+	$(BIN)/python -m pytest -n 0 tests/system
 
 check: $(STAMP) ## lint, types, import rules
 	$(BIN)/ruff check .
@@ -56,6 +67,19 @@ broker:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 			mosquitto >/dev/null || echo "mosquitto cannot be installed: its tests are left out"; \
 	else echo "mosquitto is not installed: its tests are left out (apt-get install mosquitto)"; fi
+
+# Tools of the torture and system suites; a test that lacks one is left out and says so.
+# $(1): commands that must be there; $(2): the packages that bring them.
+need = @for tool in $(1); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -z "$$missing" ]; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "installing $(2)"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null \
+	|| echo "cannot be installed; what needs them is left out:$$missing"; else echo "left out is what needs:$$missing"; fi
+
+faults:
+	$(call need,strace nft xfs_io mkfs.ext4 losetup ip,strace nftables xfsprogs e2fsprogs mount iproute2)
+
+containers:
+	$(call need,systemd-nspawn debootstrap,systemd-container debootstrap)
 
 clean: ## what make made
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results.json

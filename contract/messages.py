@@ -14,7 +14,7 @@ from contract.cloudevents import Message, attributes_of
 from contract.contexts import Row
 from contract.errors import ContractViolation
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEQ_MAX
-from contract.rows import check_compacted, decode_rows
+from contract.rows import Held, check_compacted, read_rows
 from contract.streams import Stream, head_topic, is_epoch, live_topic, parse_topic, segment_topic
 
 VERSION = "1.0"
@@ -72,7 +72,8 @@ class Live:
     """The changes `first..last`, contiguous; empty (`last == first - 1`) as a heartbeat.
 
     `rows` are whole rows in order of seq, `changed` names each one's changed columns, `deleted` holds
-    `(seq, *keys)`. `commit` says that `last` ends a change set. `digest` is the stream's after `last`.
+    `(seq, *keys)`, `held` what breaks a rule (a reader's finding; never written). `commit` says that `last` ends a
+    change set. `digest` is the stream's after `last`.
     """
 
     stream: Stream
@@ -86,6 +87,7 @@ class Live:
     rows: Sequence[Row] = ()
     deleted: Sequence[Row] = ()
     changed: Sequence[Sequence[str]] = ()
+    held: Sequence[Held] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Segment:
     last: int
     rows: Sequence[Row]
     deleted: Sequence[Row]
+    held: Sequence[Held] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class Head:
     segments: tuple[SegmentRef, ...]
     tail_rows: Sequence[Row]
     tail_deleted: Sequence[Row]
+    tail_held: Sequence[Held] = ()
 
     @property
     def sealed(self) -> int:
@@ -183,22 +187,22 @@ def decode_live(root: str, message: Message) -> Live:
     """Read one live batch; untrusted. Raises ContractViolation."""
     stream, _ = _checked_topic(root, message, "live")
     body = _body(_LIVE, message, stream)
-    rows, deleted = decode_rows(stream, body.rows, body.deleted)
+    rows, deleted, held, kept = read_rows(stream, body.rows, body.deleted)
     changed = codec.decode_part(_CHANGED, body.changed, "changed")
     if body.last < body.first - 1 or body.first < 1:
         raise ContractViolation("bad_range", f"batch {body.first}-{body.last}")
-    if len(rows) + len(deleted) != body.last - body.first + 1 or len(changed) != len(rows):
+    if len(rows) + len(deleted) + len(held) != body.last - body.first + 1 or len(changed) != len(rows) + len(held):
         raise ContractViolation("bad_range", f"batch {body.first}-{body.last} holds {len(rows)}+{len(deleted)} changes")
-    if sorted(cast(int, r[0]) for r in (*rows, *deleted)) != list(range(body.first, body.last + 1)):
+    if sorted(cast(int, r[0]) for r in (*rows, *deleted, *held)) != list(range(body.first, body.last + 1)):
         raise ContractViolation("bad_range", "seqs of a batch must be contiguous")
     names = set(stream.declared.value_names)
     if any(n not in names for fields in changed for n in fields):
         raise ContractViolation("wrong_type", "changed names an unknown column", field="changed")
-    if not rows and not deleted and body.digest != body.prev_digest:
+    if body.last < body.first and body.digest != body.prev_digest:
         raise ContractViolation("bad_digest", "an empty batch cannot change the digest")
     return Live(
         stream, body.epoch, body.first, body.last, body.prev_digest, body.digest,
-        body.commit, body.at_ms, rows, deleted, changed,
+        body.commit, body.at_ms, rows, deleted, changed if kept is None else [changed[i] for i in kept], held,
     )  # fmt: skip
 
 
@@ -208,9 +212,9 @@ def decode_segment(root: str, message: Message) -> Segment:
     body = _body(_SEGMENT, message, stream)
     if span != (body.first, body.last) or not 1 <= body.first <= body.last:
         raise ContractViolation("bad_range", f"segment {body.first}-{body.last} under {message.topic[-60:]}")
-    rows, deleted = decode_rows(stream, body.rows, body.deleted)
-    check_compacted(stream.declared, rows, deleted, body.first, body.last)
-    return Segment(stream, body.epoch, body.first, body.last, rows, deleted)
+    found = read_rows(stream, body.rows, body.deleted)
+    check_compacted(stream.declared, found, body.first, body.last)
+    return Segment(stream, body.epoch, body.first, body.last, found.rows, found.deleted, found.held)
 
 
 def decode_head(root: str, message: Message) -> Head:
@@ -226,10 +230,11 @@ def decode_head(root: str, message: Message) -> Head:
         expected = ref.last + 1
     if expected - 1 > body.seq or body.floor > body.seq:
         raise ContractViolation("bad_range", f"head at {body.seq} lists more than it has")
-    rows, deleted = decode_rows(stream, body.tail_rows, body.tail_deleted)
-    check_compacted(stream.declared, rows, deleted, expected, body.seq)
+    found = read_rows(stream, body.tail_rows, body.tail_deleted)
+    check_compacted(stream.declared, found, expected, body.seq)
     return Head(
-        stream, body.epoch, body.seq, body.digest, body.count, body.floor, body.at_ms, refs, rows, deleted,
+        stream, body.epoch, body.seq, body.digest, body.count, body.floor, body.at_ms, refs, found.rows, found.deleted,
+        found.held,
     )  # fmt: skip
 
 

@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 from operator import itemgetter, lt
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import msgspec
 
 from contract import codec, schedule
-from contract.contexts import CONTEXTS, Column, Context, Row
+from contract.contexts import CONTEXTS, Column, Context, Key, Row
+from contract.digest import canonical
 from contract.errors import ContractViolation
 from contract.limits import ROWS_MAX, SEQ_MAX
 from contract.streams import Stream
+
+
+class Held(NamedTuple):
+    """A version of an entity that breaks a rule of its context. `row`: its canonical JSON, as the digest counts it."""
+
+    seq: int
+    key: Key
+    row: str
+    reason: str
+
+
+class Rows(NamedTuple):
+    """What a message holds: rows, tombstones `(seq, *keys)`, and what is held. `kept`: indexes of rows, if not all."""
+
+    rows: list[Row]
+    deleted: list[Row]
+    held: tuple[Held, ...] = ()
+    kept: Sequence[int] | None = None
+
+
+def read_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> Rows:
+    """
+    Decode as `decode_rows` does, but hold single rows that break a rule.
+
+    That is: under a good name, only texts and nulls, and one of them is not as declared. Raises ContractViolation
+    for the whole where a row is less than that.
+    """
+    try:
+        return Rows(*decode_rows(stream, raw_rows, raw_deleted))
+    except ContractViolation as whole:
+        return _one_by_one(stream, raw_rows, raw_deleted, whole)
 
 
 def decode_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> tuple[list[Row], list[Row]]:
@@ -33,15 +66,51 @@ def decode_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw)
     return rows, deleted
 
 
-def check_compacted(context: Context, rows: list[Row], deleted: list[Row], first: int, last: int) -> None:
+def _one_by_one(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw, whole: ContractViolation) -> Rows:
+    """Raises `whole` where a row is not even texts under an entity's name."""
+    context = stream.declared
+    raws = codec.decode_part(_RAWS, raw_rows, "rows")
+    deleted = cast("list[Row]", codec.decode_part(_decoders(context.name)[1], raw_deleted, "deleted"))
+    rows: list[Row] = []
+    held: list[Held] = []
+    kept: list[int] = []
+    none = msgspec.Raw(b"[]")
+    for index, raw in enumerate(raws):
+        try:
+            rows += decode_rows(stream, msgspec.Raw(b"[" + bytes(raw) + b"]"), none)[0]
+            kept.append(index)
+        except ContractViolation as violation:
+            held.append(_held(context, raw, violation, whole))
+    return Rows(rows, deleted, tuple(held), kept)
+
+
+def _held(context: Context, raw: msgspec.Raw, violation: ContractViolation, whole: ContractViolation) -> Held:
+    values = codec.decode_part(_VALUES, raw, "rows")
+    width = 1 + len(context.keys)
+    try:
+        named = msgspec.json.encode([values[:width]])
+        ((seq, *key),) = codec.decode_part(_decoders(context.name)[1], msgspec.Raw(named), "rows")
+    except (ContractViolation, UnicodeEncodeError):
+        raise whole from None
+    if len(values) != len(context.columns) or not all(isinstance(v, str | None) for v in values[width:]):
+        raise whole
+    place = _PLACE.search(violation.detail)
+    column = context.columns[int(place[1])] if place else violation.field
+    detail = violation.detail.removeprefix("rows: ").partition(" - at ")[0]
+    return Held(seq, tuple(key), canonical(tuple(values)).decode(), f"{column}: {detail}")
+
+
+def check_compacted(context: Context, found: Rows, first: int, last: int) -> None:
     """Rows in order of seq within the range, no entity twice."""
-    for part in (rows, deleted):
+    rows, deleted, held, _ = found
+    named: list[Row] = [(each.seq, *each.key) for each in held]
+    for part in (rows, deleted, named):
         seqs = cast("list[int]", list(map(itemgetter(0), part)))
         if seqs and (seqs[0] < first or seqs[-1] > last or not all(map(lt, seqs, islice(seqs, 1, None)))):
             raise ContractViolation("bad_range", f"seqs must rise within {first}-{last}")
     key_of = itemgetter(*range(1, 1 + len(context.keys)))
-    keys = {*map(key_of, rows), *map(key_of, deleted)}
-    if len(keys) != len(rows) + len(deleted):
+    keys = {*map(key_of, rows), *map(key_of, deleted), *map(key_of, named)}
+    if len(keys) != len(rows) + len(deleted) + len(named):
         raise ContractViolation("bad_range", "an entity appears twice in a compacted message")
 
 
@@ -64,6 +133,11 @@ def _check_currency(text: str, name: str) -> None:
 
 
 _CHECKS = {"json": _check_object, "schedule": _check_schedule, "currency": _check_currency}
+_RAWS = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=ROWS_MAX)])
+_VALUES = msgspec.json.Decoder(list[Any])
+_PLACE = re.compile(r" - at `\$\[0\]\[(\d{1,3})\]`")
+"""Where msgspec says that one row of one is wrong."""
+
 _NUMBER = "(?:0|[1-9][0-9]{0,17})"
 _STEP = rf"\[{_NUMBER},(?:null|{_NUMBER}),{_NUMBER}\]"
 _SCHEDULE = re.compile(rf"\[{_STEP}(?:,{_STEP})*\]").fullmatch

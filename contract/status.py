@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -21,13 +21,16 @@ STATES = ("live", "catching_up", OFFLINE, "bootstrapping", "rebuilding", "diverg
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """Where a store stands in one stream; epoch None: never bootstrapped."""
+    """Where a store stands in one stream; epoch None: never bootstrapped. `rebuild_reason`: why it last was rebuilt."""
 
     state: str
     epoch: str | None
     position: int
     digest: str
     verified_ok: bool | None = None
+    quarantined: int = 0
+    rebuilt_at_ms: int | None = None
+    rebuild_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class _StreamBody(msgspec.Struct, kw_only=True):
     position: Seq
     digest: Hash
     verified_ok: bool | None
+    quarantined: Seq = 0
+    rebuilt_at_ms: Seq | None = None
+    rebuild_reason: Text | None = None
 
 
 class _OutboxBody(msgspec.Struct, kw_only=True):
@@ -80,9 +86,17 @@ class _StatusBody(StoreBody, kw_only=True):
 def encode_status(root: str, status: Status) -> Message:
     body: dict[str, Any] = {"state": status.state, "at_ms": status.at_ms}
     if status.streams or status.outbox or status.versions:
-        body |= {"streams": status.streams, "outbox": status.outbox, "versions": status.versions}
+        streams = {name: _told(stream) for name, stream in status.streams.items()}
+        body |= {"streams": streams, "outbox": status.outbox, "versions": status.versions}
     ident = f"status/{status.at_ms}/{status.state}"
     return store_message(root, "status", status.store, body, ident, status.at_ms, retain=True)
+
+
+def _told(stream: StreamStatus) -> dict[str, Any]:
+    """What all versions of the protocol know, and what this one adds where there is something to say."""
+    told = asdict(stream)
+    added = ("quarantined", "rebuilt_at_ms", "rebuild_reason")
+    return {name: value for name, value in told.items() if name not in added or value}
 
 
 def decode_status(root: str, message: Message) -> Status:
@@ -96,7 +110,7 @@ def decode_status(root: str, message: Message) -> Status:
         Stream.parse(name)
         if s.epoch is not None:
             check_epoch(s.epoch)
-        streams[name] = StreamStatus(s.state, s.epoch, s.position, s.digest, s.verified_ok)
+        streams[name] = StreamStatus(*(getattr(s, field) for field in s.__struct_fields__))
     outbox = None
     if body.outbox is not None:
         check_epoch(body.outbox.epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,38 @@ def verify(master: Master) -> list[Finding]:
     """Recompute every stream's digest from its rows and again from its events, in one snapshot."""
     with master.reading():
         return [_verify(master, row) for row in master.streams()]
+
+
+_DIGEST_AT = "SELECT digest FROM events WHERE stream = ? AND seq = ?"
+
+
+def verify_fleet(master: Master, stores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """
+    Hold what each store last said of its streams against the master's log; by store and stream.
+
+    `ok`: its digest is what the master had at that position, and its own scan did not find otherwise; None where
+    nothing can be said: it is in another epoch, or never bootstrapped.
+
+    Args:
+        stores: as `hq.inbox.stores` reads them.
+    """
+    with master.reading():
+        epochs = {str(row.stream): row.epoch for row in master.streams()}
+        return {
+            store: {
+                name: {
+                    "position": said["position"], "digest": said["digest"], "verified_ok": said["verified_ok"],
+                    "ok": _proven(master, name, said) if said["epoch"] == epochs.get(name) else None,
+                }
+                for name, said in (found["status"] or {"streams": {}})["streams"].items()
+            }
+            for store, found in stores.items()
+        }  # fmt: skip
+
+
+def _proven(master: Master, name: str, said: Mapping[str, Any]) -> bool:
+    found = master.query(_DIGEST_AT, (name, said["position"])) if said["position"] else [(EMPTY,)]
+    return [row[0] for row in found] == [said["digest"]] and said["verified_ok"] is not False
 
 
 def _verify(master: Master, row: StreamRow) -> Finding:

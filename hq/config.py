@@ -29,6 +29,7 @@ class Settings:
     head_interval_ms: int = 500
     segment_grace_s: int = 600
     tombstone_days: float = 90.0
+    inbox_days: float = 0.0
 
 
 def load(
@@ -106,6 +107,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "head_interval_ms": _number(10, 60_000, int),
     "segment_grace_s": _number(1, 604_800, int),
     "tombstone_days": _number(0, 36_500, float),
+    "inbox_days": _number(0, 36_500, float),
 }
 
 if set(_PARSERS) != {f.name for f in fields(Settings)}:

@@ -13,6 +13,7 @@ from hq.checkpointer import Checkpointer
 from hq.collector import Collector
 from hq.inbox import StoreInbox, inbox_path
 from hq.master import Master
+from hq.pruning import Pruning
 from hq.publication import Publication, publication_path
 from hq.publisher import Publisher
 from hq.retention import Retention
@@ -61,7 +62,9 @@ class Daemon:
             segment_grace_ms=int(settings.segment_grace_s * 1000),
         )
         self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
-        self._collector = Collector(settings.root, StoreInbox(inbox_path(settings.db)), self._link)
+        store_inbox = StoreInbox(inbox_path(settings.db))
+        self._collector = Collector(settings.root, store_inbox, self._link)
+        self._pruning = Pruning(store_inbox, int(settings.inbox_days * DAY_MS))
         self._seen_ms = 0
         self._worked = False
         self._seen_connected: bool | None = None
@@ -110,7 +113,7 @@ class Daemon:
             self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
             notify_supervisor("WATCHDOG=1")
         if not again:
-            again = self._retention.step(now_ms, wall_ms)
+            again = self._retention.step(now_ms, wall_ms) or self._pruning.step(now_ms, wall_ms)
             if self._worked and not again:
                 self._master.query("PRAGMA shrink_memory")
                 give_back_memory()

@@ -6,6 +6,7 @@ HqError
 ├── BadFeed            refuse: a feed that cannot be read, or one bad row of it
 ├── GuardTripped       refuse: an import would change more than its guards allow
 ├── NotPublished       refuse: `--wait` ran out of time; the change itself is committed
+├── BackupRefused      refuse: a copy of the master that is not sound, or a file that is in its way
 ├── AlreadyRunning     refuse: another `hq run` has this master
 ├── MasterMissing      refuse: no master at this path
 ├── MasterBusy         retry: another command holds the master for too long
@@ -70,6 +71,10 @@ class GuardTripped(HqError):
 
 
 class NotPublished(HqError):
+    pass
+
+
+class BackupRefused(HqError):
     pass
 
 

@@ -24,6 +24,8 @@ APPLICATION_ID = 0x53744249
 
 VERSION = 1
 READ_TIMEOUT_S = 5.0
+PRUNE_MAX = 1_000
+"""Entries of one transaction."""
 
 SCHEMA = f"""
 BEGIN;
@@ -128,6 +130,19 @@ class StoreInbox:
                 (store, epoch, after, limit),
             ).fetchall()
         return [Refusal(*row) for row in found]
+
+    def prune(self, received_before_ms: int) -> int:
+        """
+        Drop some of the oldest entries; returns how many. At most PRUNE_MAX, so that stores hardly wait.
+
+        What an outbox was heard of up to stays known, so a repeat is still a repeat.
+        """
+        with self.transaction():
+            return self.connection.execute(
+                "DELETE FROM entries WHERE position IN (SELECT position FROM"
+                " (SELECT position, received_at_ms FROM entries ORDER BY position LIMIT ?) WHERE received_at_ms < ?)",
+                (PRUNE_MAX, received_before_ms),
+            ).rowcount
 
     def set_status(self, status: Status, seen_at_ms: int) -> None:
         """Keep a store's last word; one that goes offline keeps what it last said of itself. Within `transaction`."""

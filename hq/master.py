@@ -35,13 +35,18 @@ _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_row = msgspec.json.Decoder(tuple[str | int | None, ...]).decode
 
 
+def random_epoch() -> int:
+    """What tells two epochs of the same millisecond apart."""
+    return secrets.randbits(32)
+
+
 class Master:
     """One connection to the master, opened at first use; owned by one thread.
 
     A crash leaves the last commit, whole. `entropy` names epochs.
     """
 
-    def __init__(self, path: Path | str, entropy: Callable[[], int] = lambda: secrets.randbits(32)) -> None:
+    def __init__(self, path: Path | str, entropy: Callable[[], int] = random_epoch) -> None:
         self.path = Path(path)
         self._entropy = entropy
         self._opened: sqlite3.Connection | None = None

@@ -57,12 +57,13 @@ class Announcer:
 
     def _status(self, outbox: OutboxStatus | None, wall_ms: int) -> Status:
         streams = {}
-        for name, state, epoch, position, digest, ok in self._replica.execute(
-            "SELECT stream, state, epoch, position, digest, verified_ok FROM streams ORDER BY stream"
+        for name, state, epoch, position, digest, ok, *rest in self._replica.execute(
+            "SELECT stream, state, epoch, position, digest, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason"
+            " FROM streams ORDER BY stream"
         ):
             if name.partition("/")[0] in CONTEXTS:
                 verified = None if ok is None else bool(ok)
-                streams[name] = StreamStatus(state, epoch, position, digest or EMPTY, verified)
+                streams[name] = StreamStatus(state, epoch, position, digest or EMPTY, verified, *rest)
         state = health.overall(
             {n: {"state": s.state, "epoch": s.epoch, "verified_ok": s.verified_ok} for n, s in streams.items()}
         )

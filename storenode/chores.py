@@ -6,7 +6,7 @@ Whatever goes wrong with a chore is logged and written into the log of jobs, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ from storenode.aside import Aside
 from storenode.core import due
 from storenode.errors import StorenodeError
 from storenode.joblog import JobLog
-from storenode.jobs import Activate, BackUp, Command, Jobs, Prune, Verified, Verify
+from storenode.jobs import Activate, BackUp, Command, Jobs, Prune
+from storenode.proof import Result, Verified, prove
 from storenode.pruning import prune
-from storenode.readers import scan
 from storenode.told import Told
 from storenode.toldfile import forget
 
@@ -39,11 +39,13 @@ PASSED_MS_MAX = 2_000
 class Chores:
     """Built and begun by the writer's thread; what it starts runs in threads of its own."""
 
-    def __init__(self, settings: Settings, streams: tuple[Stream, ...], submit: Callable[[Command], None]) -> None:
+    def __init__(
+        self, settings: Settings, streams: tuple[Stream, ...], submit: Callable[[Command | Result], None]
+    ) -> None:
         self._settings, self._streams, self._submit = settings, streams, submit
         self._aside = Aside()
         self._joblog = JobLog(settings.outbox_path)
-        self._jobs = Jobs(settings.rhythms, self._joblog, submit)
+        self._jobs = Jobs(settings.rhythms, self._joblog, submit, at_start=(due.VERIFY,))
         self._stopping = self._wide = False
         path = told_path(settings.db)
         self._activations: Activations | None = None
@@ -69,8 +71,6 @@ class Chores:
     def do(self, command: Command) -> None:
         """Start a chore; returns at once."""
         match command:
-            case Verify():
-                self._start(due.VERIFY, self._verify)
             case BackUp():
                 self._start(due.BACKUP, self._back_up)
             case Prune():
@@ -80,6 +80,10 @@ class Chores:
                 self._aside.start(due.ACTIVATE, self._activate)
             case _:
                 raise ValueError(command)
+
+    def verify(self, lives: Mapping[Stream, int]) -> None:
+        """Start the proof; `lives`: see storenode/proof.py."""
+        self._start(due.VERIFY, lambda: self._verify(lives))
 
     def note(self, name: str, at_ms: int, took_ms: int, detail: str) -> None:
         """Write down what the writer itself has done; its own thread does not wait for the disk."""
@@ -143,17 +147,20 @@ class Chores:
         if owed:
             self._done(due.HOOK, lambda: f"{activations.tell_hook()} prices told")
 
-    def _verify(self) -> str:
-        differ = []
-        for stream in self._streams:
-            found = scan(self._settings.db, stream)
-            (log.info if found.ok else log.error)("replica.scanned", stream=str(stream), ok=found.ok, rows=found.rows)
-            self._submit(Verified(stream, found.ok))
-            if not found.ok:
-                differ.append(str(stream))
+    def _verify(self, lives: Mapping[Stream, int]) -> str:
+        differ: list[str] = []
+
+        def heard(result: Result) -> None:
+            self._submit(result)
+            if isinstance(result, Verified) and not result.ok:
+                differ.append(str(result.stream))
+
+        failed = prove(self._settings.db, lives, heard)
         if self._activations is not None:
             self.do(Activate(wide=True))  # once a night every price is looked at, whatever was missed
-        return f"{', '.join(differ)}: differ from HQ" if differ else f"{len(self._streams)} streams equal"
+        if failed is not None:
+            raise failed
+        return f"not HQ's: {', '.join(differ)}; fetched anew" if differ else f"{len(lives)} streams looked at"
 
     def _back_up(self) -> str:
         settings = self._settings

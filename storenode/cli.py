@@ -14,11 +14,9 @@ from pathlib import Path
 import click
 
 from contract.contexts import CONTEXTS
-from contract.streams import SCOPE_ALL
-from storenode.commands import schedules, way_back
+from storenode.commands import proving, schedules, way_back
 from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
 from storenode.config import load
-from storenode.core import health
 from storenode.errors import BadArgument
 
 
@@ -136,36 +134,6 @@ def search(settings: SettingsOf, text: tuple[str, ...], limit: int, as_json: boo
         click.echo("nothing found", err=True)
 
 
-@main.command(cls=Judging)
-@json_option
-@click.pass_obj
-@reported
-def verify(settings: SettingsOf, as_json: bool) -> None:
-    """Prove the replica: hash every row and compare with what HQ announced.
-
-    Exit code: 0 all equal; 2 a stream differs; 3 could not tell, as before the first bootstrap.
-    """
-    from storenode import readers
-
-    path = settings().db
-    scans = [readers.scan(path, stream) for stream in readers.streams(path)]
-    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if s.stream.scope == SCOPE_ALL)
-    code = health.UNUSABLE if not all(s.ok for s in scans) else health.LIVE if proven else health.UNKNOWN
-    if as_json:
-        streams = {
-            str(s.stream): {
-                "position": s.position, "rows": s.rows, "digest": s.digest, "announced": s.announced, "ok": s.ok,
-            }
-            for s in scans
-        }  # fmt: skip
-        click.echo(json.dumps({"ok": code == 0, "streams": streams}))
-    else:
-        for s in scans:
-            verdict = ("equal" if s.ok else "DIFFERS") if s.epoch else "never bootstrapped"
-            click.echo(f"{s.stream!s:24}{s.rows:>9} rows  {s.digest}  {verdict}")
-    raise SystemExit(code)
-
-
 def _seconds(text: str) -> int:
     try:
         found = datetime.fromisoformat(text)
@@ -180,6 +148,9 @@ def _seconds(text: str) -> int:
 
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
+main.add_command(proving.verify)
+main.add_command(proving.rebuild)
+main.add_command(proving.quarantine)
 main.add_command(schedules.jobs)
 main.add_command(schedules.backup)
 main.add_command(schedules.restore)

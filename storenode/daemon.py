@@ -129,7 +129,7 @@ class Daemon:
             self._way_back(now_ms, wall_ms, rung=rung)
         except NotConnected:
             pass  # the Disconnected event is already on its way
-        self._orders.obey()
+        self._orders.obey(now_ms)
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
         if not self._has_jobs and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
@@ -141,7 +141,7 @@ class Daemon:
         for _ in range(SENDER_STEPS):
             if not self._sender.step(now_ms, wall_ms, rung=rung):
                 break
-        states = tuple(follower.state for follower in self._worker.followers.values())
+        states = tuple(follower.standing for follower in self._worker.followers.values())
         self._announcer.step(states, self._sender.status, now_ms, wall_ms)
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:

@@ -17,7 +17,8 @@ from contract.errors import ContractViolation
 from contract.messages import Live, decode_head, decode_live
 from contract.streams import Stream, head_topic, live_topic
 from link.port import Link
-from storenode.core.intake import Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
+from storenode.core.changesets import Parked, Pending, Presumption
+from storenode.core.intake import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.core.pace import Pace
 from storenode.fetch import Fetch
 from storenode.replica import Replica
@@ -25,10 +26,10 @@ from storenode.spool import Batch, Spool, unspooled
 
 log = structlog.get_logger()
 
-PENDING_BYTES_MAX = 16 * 1024 * 1024
-"""Live payloads held back until their change set ends; beyond that the catch-up is the shorter way."""
-
 HEAD_TIMEOUT_MS = 10_000
+
+ASKED = "asked"
+"""The doubt of a stream whose rebuild somebody asked for."""
 
 
 class Phase(enum.Enum):
@@ -62,12 +63,12 @@ class Follower:
         self.position = Position(stored.epoch, stored.position, stored.digest)
         self.head_seq = stored.position
         self.as_of_ms: int | None = None
-        self._pending: list[Live] = []
-        self._pending_bytes = 0
-        self._parked: list[tuple[Live, int]] = []
-        self._parked_bytes = 0
+        self._pending = Pending()
+        self._parked = Parked()
+        self._presumption = Presumption()
         self._missing_to = 0
-        self._forked = False
+        self._doubt = stored.doubt
+        self.life = 0
         self._catch_up: CatchUp | None = None
         self._pace = pace
         self._fetch = Fetch(stream, root, spool, link, pace)
@@ -76,13 +77,20 @@ class Follower:
     @property
     def state(self) -> str:
         """The stream's public state, as the `freshness` view names it."""
-        if self._forked:
-            return "rebuilding" if self.phase is Phase.FETCHING else "diverged"
         if self.position.epoch is None:
             return "bootstrapping"
+        if self._doubt is not None and self.phase is not Phase.DOWN:
+            return "rebuilding" if self.phase is Phase.FETCHING or self._doubt == ASKED else "diverged"
+        if self._doubt not in (None, ASKED):
+            return "diverged"
         if self.phase is Phase.DOWN:
             return "offline"
         return "live" if self.phase is Phase.LIVE else "catching_up"
+
+    @property
+    def standing(self) -> str:
+        """What HQ is told anew when it changes."""
+        return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}"
 
     def connected(self, now_ms: int) -> None:
         """A new connection: ask for what is live, then for the head."""
@@ -93,6 +101,18 @@ class Follower:
     def disconnected(self) -> None:
         self._forget_connection()
         self.phase = Phase.DOWN
+
+    def rebuild(self, reason: str, now_ms: int) -> None:
+        """Fetch the stream anew; the rows there are serve until all of it is here. A crash goes on with it."""
+        if self.position.epoch is None or self._doubt == reason:
+            return
+        if reason == AHEAD:
+            self.head_seq = 0
+        log.warning("rebuild.started", stream=str(self.stream), position=self.position.seq, reason=reason)
+        self._replica.doubt(self.stream, reason)
+        self._doubt = reason
+        if self.phase is not Phase.DOWN:
+            self._lose_thread(0 if reason == AHEAD else self.position.seq, now_ms)
 
     def step(self, now_ms: int) -> None:
         """Ask for more when the pace allows, and again for what did not come in time."""
@@ -111,10 +131,12 @@ class Follower:
         live = decode_live(self._root, message)
         if live.epoch == self.position.epoch or self.position.epoch is None:
             self.head_seq = max(self.head_seq, live.last)
+        if self._presumption.is_shown_by(live, self.position):
+            self.rebuild(AHEAD, now_ms)
         if self.phase is Phase.LIVE:
             self._take(live, len(message.payload), now_ms, wall_ms)
         elif self.phase is not Phase.DOWN:
-            self._park(live, len(message.payload))
+            self._parked.add(live, len(message.payload))
 
     def on_head(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Read a head and start, adjust or end a catch-up."""
@@ -122,16 +144,18 @@ class Follower:
             return
         self._pace.charge(len(message.payload))
         head = decode_head(self._root, message)
-        decision = plan(self.position, head, missing_to=self._missing_to, forked=self._forked)
+        decision = plan(self.position, head, missing_to=self._missing_to, doubt=self._doubt)
         if isinstance(decision, Stale):
             return
         self.head_seq = max(head.seq, self.head_seq if head.epoch == self.position.epoch else 0)
         if isinstance(decision, UpToDate):
             self._arrive(now_ms, wall_ms)
             return
-        if decision.replace and self.position.epoch is not None and not self._forked:
-            self._forked = True
-            log.warning("rebuild.started", stream=str(self.stream), position=self.position.seq, head_seq=head.seq)
+        if decision.replace and self.position.epoch is not None and self._doubt is None:
+            self._doubt = decision.replace
+            log.warning(
+                "rebuild.started", stream=str(self.stream), position=self.position.seq, reason=decision.replace
+            )
         self._start(decision, now_ms)
         self._finish_if_complete(now_ms, wall_ms)
 
@@ -145,38 +169,27 @@ class Follower:
 
     def flush(self, wall_ms: int) -> None:
         """Commit the pending batches up to the last one that ends a change set."""
-        ends = [i for i, live in enumerate(self._pending) if live.commit]
-        if not ends:
+        whole = self._pending.take_whole()
+        if not whole:
             return
-        whole, self._pending = self._pending[: ends[-1] + 1], self._pending[ends[-1] + 1 :]
-        if not self._pending:
-            self._pending_bytes = 0
         last = whole[-1]
         rows = self._commit(
             Position(last.epoch, last.last, last.digest),
-            ((list(b.rows), list(b.deleted)) for b in whole),
-            replace=False,
+            ((b.rows, b.deleted, b.held) for b in whole),
+            replace=None,
             wall_ms=wall_ms,
         )
         log.info(
             "batch.applied", stream=str(self.stream), first_seq=whole[0].first, last_seq=last.last, rows=rows
         )
 
-    def _end(self) -> Position:
-        """Where the pending batches end; equals the position when there are none."""
-        if not self._pending:
-            return self.position
-        last = self._pending[-1]
-        return Position(last.epoch, last.last, last.digest)
-
     def _take(self, live: Live, size_bytes: int, now_ms: int, wall_ms: int) -> None:
-        verdict = judge(self._end(), live)
+        verdict = judge(self._pending.end(self.position), live)
         match verdict:
             case Advance():
-                self._pending.append(live)
-                self._pending_bytes += size_bytes
+                self._pending.add(live, size_bytes)
                 self._counters["events"] += live.last - live.first + 1
-                if self._pending_bytes > PENDING_BYTES_MAX:
+                if self._pending.is_full:
                     self.flush(wall_ms)
                     if self._pending:
                         self._lose_thread(live.last, now_ms)
@@ -190,24 +203,21 @@ class Follower:
                 self._counters["gaps"] += 1
                 self.flush(wall_ms)
                 self._lose_thread(missing_to, now_ms)
-                self._park(live, size_bytes)
+                self._parked.add(live, size_bytes)
             case Fork(reason):
                 log.warning("fork.found", stream=str(self.stream), position=self.position.seq, reason=reason)
                 self._counters["forks"] += 1
-                self._forked = True
+                self._doubt = reason
                 self._lose_thread(0 if live.epoch != self.position.epoch else live.last, now_ms)
-                self._park(live, size_bytes)
+                self._parked.add(live, size_bytes)
 
     def _lose_thread(self, missing_to: int, now_ms: int) -> None:
-        self._pending, self._pending_bytes = [], 0
+        self._pending.clear()
         self._missing_to = missing_to
-        self._ask_head(now_ms)
-
-    def _park(self, live: Live, size_bytes: int) -> None:
-        """Keep a batch that came before its time; a full park only means one more catch-up."""
-        if self._parked_bytes + size_bytes <= PENDING_BYTES_MAX:
-            self._parked.append((live, size_bytes))
-            self._parked_bytes += size_bytes
+        if self.phase is Phase.FETCHING:
+            self._reread_head(now_ms)
+        else:
+            self._ask_head(now_ms)
 
     def _ask_head(self, now_ms: int) -> None:
         self.phase = Phase.AWAITING_HEAD
@@ -241,13 +251,14 @@ class Follower:
             self._spool.sweep(())
             self.phase = Phase.FETCHING  # the deadline asks for the head again
             return
-        self._forked = False
+        self._doubt = None
+        self.life += done.replace is not None
         self._counters["catch_ups"] += 1
         log.info("catch_up.applied", stream=str(self.stream), position=head.seq, rows=rows, segments=len(done.needed))
         self._spool.sweep(())
         self._arrive(now_ms, wall_ms)
 
-    def _commit(self, target: Position, batches: Iterable[Batch], *, replace: bool, wall_ms: int) -> int:
+    def _commit(self, target: Position, batches: Iterable[Batch], *, replace: str | None, wall_ms: int) -> int:
         assert target.epoch is not None
         self.head_seq = max(self.head_seq, target.seq) if target.epoch == self.position.epoch else target.seq
         current = self.head_seq == target.seq
@@ -260,7 +271,8 @@ class Follower:
             digest=target.digest,
             head_seq=self.head_seq,
             batches=batches,
-            replace=replace,
+            replace=replace is not None,
+            reason=replace or "",
             now_ms=wall_ms,
         )
         self.position = target
@@ -269,21 +281,19 @@ class Follower:
 
     def _arrive(self, now_ms: int, wall_ms: int) -> None:
         """The head holds nothing more: go live with what came meanwhile."""
-        self._forked = False
         self._missing_to = 0
         self.phase = Phase.LIVE
         self.as_of_ms = wall_ms
         self._link.unsubscribe([head_topic(self._root, self.stream)])
-        parked, self._parked, self._parked_bytes = self._parked, [], 0
-        for live, size_bytes in parked:
+        for live, size_bytes in self._parked.take_all():
             if self.phase is Phase.LIVE:
                 self._take(live, size_bytes, now_ms, wall_ms)
             else:
-                self._park(live, size_bytes)
+                self._parked.add(live, size_bytes)
 
     def _forget_connection(self) -> None:
-        self._pending, self._pending_bytes = [], 0
-        self._parked, self._parked_bytes = [], 0
+        self._pending.clear()
+        self._parked.take_all()
         self._fetch.forget()
         self._catch_up = None
         self._missing_to = 0

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from contract.streams import Stream
 from storenode.core import due
 from storenode.core.due import ClockWatch, Rhythm
 from storenode.errors import StorenodeError
@@ -38,14 +37,6 @@ class Checkpoint:
 @dataclass(frozen=True, slots=True)
 class Verify:
     """Scan every stream and compare with the digest that HQ announced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """A scan's result."""
-
-    stream: Stream
-    ok: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +63,7 @@ class JobsFailed:
     error: Exception
 
 
-Command = Checkpoint | Verify | Verified | Activate | BackUp | Prune | JobsFailed
+Command = Checkpoint | Verify | Activate | BackUp | Prune | JobsFailed
 
 COMMANDS: Mapping[str, Command] = {
     due.CHECKPOINT: Checkpoint(),
@@ -92,7 +83,10 @@ def _monotonic_ms() -> int:
 
 
 class Jobs:
-    """Runs the schedule; all times UTC. `at` may be called by any thread."""
+    """Runs the schedule; all times UTC. `at` may be called by any thread.
+
+    `at_start`: what is done at every start, owed or not.
+    """
 
     def __init__(
         self,
@@ -100,11 +94,12 @@ class Jobs:
         joblog: JobLog,
         submit: Callable[[Command], None],
         *,
+        at_start: Collection[str] = (),
         wall_ms: Callable[[], int] = _wall_ms,
         monotonic_ms: Callable[[], int] = _monotonic_ms,
         look_s: float = CLOCK_LOOK_S,
     ) -> None:
-        self._rhythms, self._joblog, self._submit = rhythms, joblog, submit
+        self._rhythms, self._joblog, self._submit, self._at_start = rhythms, joblog, submit, at_start
         self._wall_ms, self._monotonic_ms, self._look_s = wall_ms, monotonic_ms, look_s
         self._last_ms: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -134,7 +129,7 @@ class Jobs:
             with self._lock:
                 if not self._stopping.is_set():
                     self._scheduler = _started()
-            self._plan()
+            self._plan(self._at_start)
             while not self._stopping.wait(self._look_s):
                 jump_ms = watch.jump_ms(self._wall_ms(), self._monotonic_ms())
                 if jump_ms:
@@ -158,10 +153,10 @@ class Jobs:
             return dict.fromkeys(self._rhythms, now_ms)
         return {name: runs[name].reference_ms for name in self._rhythms}
 
-    def _plan(self) -> None:
+    def _plan(self, also: Collection[str] = ()) -> None:
         """Ask for what is owed at once, and plan the next instant of every job."""
         now_ms = self._wall_ms()
-        owed = [name for name, rhythm in self._rhythms.items() if rhythm.is_owed(self._last_ms[name], now_ms)]
+        owed = [n for n, rhythm in self._rhythms.items() if n in also or rhythm.is_owed(self._last_ms[n], now_ms)]
         with self._lock:
             for name in self._rhythms:
                 self._plan_next(name, now_ms)

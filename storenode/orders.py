@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from storenode import rebuildfile
 from storenode.chores import Chores
 from storenode.core import due
-from storenode.jobs import Checkpoint, Command, JobsFailed, Verified
+from storenode.follower import ASKED
+from storenode.jobs import Checkpoint, JobsFailed, Verify
+from storenode.jobs import Command as Job
+from storenode.proof import Damaged, Result, Verified
 from storenode.replica import Replica
 from storenode.worker import Worker
 
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
     from storenode.config import Settings
 
 log = structlog.get_logger()
+
+Command = Job | Result
+
+LOOK_EVERY_MS = 1_000
+"""How late a wish in the rebuild file is noticed."""
 
 WAL_BYTES_GROWN = 64 * 1024 * 1024
 """A log that stays above this after a checkpoint: a reader keeps an old snapshot open."""
@@ -31,7 +40,8 @@ class Orders:
     """The queue of commands, and what each of them means."""
 
     def __init__(self, settings: Settings, replica: Replica, worker: Worker, wake: Callable[[], None]) -> None:
-        self._replica, self._wake = replica, wake
+        self._db, self._replica, self._worker, self._wake = settings.db, replica, worker, wake
+        self._looked_ms = -LOOK_EVERY_MS
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._chores = Chores(settings, tuple(worker.followers), self.submit)
 
@@ -47,25 +57,48 @@ class Orders:
         self._commands.put(command)
         self._wake()
 
-    def obey(self) -> None:
-        """Carry out what was asked for meanwhile."""
+    def obey(self, now_ms: int) -> None:
+        """Carry out what was asked for meanwhile; `now_ms` is monotonic. Raises ReplicaDamaged if a proof said so."""
+        if now_ms - self._looked_ms >= LOOK_EVERY_MS:
+            self._looked_ms = now_ms
+            self._rebuild_as_asked(now_ms)
         while True:
             try:
                 command = self._commands.get_nowait()
             except queue.Empty:
                 return
-            self._obey(command)
+            self._obey(command, now_ms)
 
-    def _obey(self, command: Command) -> None:
+    def _obey(self, command: Command, now_ms: int) -> None:
         match command:
             case Checkpoint():
                 self._checkpoint()
+            case Verify():
+                self._chores.verify({stream: follower.life for stream, follower in self._worker.followers.items()})
+                self._worker.prove_search()
             case Verified():
-                self._replica.set_verified(command.stream, ok=command.ok, at_ms=time.time_ns() // 1_000_000)
-            case JobsFailed():
-                raise command.error
+                self._note_verified(command, now_ms)
+            case Damaged(error) | JobsFailed(error):
+                raise error
             case _:
                 self._chores.do(command)
+
+    def _note_verified(self, found: Verified, now_ms: int) -> None:
+        """Write a scan's result down, unless its rows were replaced meanwhile, and heal what differs."""
+        follower = self._worker.followers[found.stream]
+        if follower.life != found.life:
+            return
+        self._replica.set_verified(found.stream, ok=found.ok, at_ms=time.time_ns() // 1_000_000)
+        if not found.ok:
+            follower.rebuild("scan", now_ms)
+
+    def _rebuild_as_asked(self, now_ms: int) -> None:
+        wanted = rebuildfile.asked(self._db)
+        for stream in wanted:
+            if stream in self._worker.followers:
+                self._worker.followers[stream].rebuild(ASKED, now_ms)
+        if wanted:
+            rebuildfile.forget(self._db)
 
     def _checkpoint(self) -> None:
         at_ms, began_ns = time.time_ns() // 1_000_000, time.monotonic_ns()

@@ -20,7 +20,7 @@ from contract.streams import Stream, rfc3339
 from link.process import is_locked
 from storenode import schema
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
-from storenode.replica import translated
+from storenode.replicafile import translated
 
 BUSY_TIMEOUT_S = 2.0
 SEARCH_WORDS_MAX = 16
@@ -74,22 +74,48 @@ def scan(path: Path, stream: Stream) -> Scan:
         epoch, position, announced = db.execute(
             "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
         ).fetchone() or (None, 0, digest.EMPTY)
+        held = {
+            tuple(json.loads(key)): row
+            for key, row in db.execute("SELECT key, row FROM quarantine WHERE stream = ?", (str(stream),))
+        }
         count = 0
 
         def rows() -> Iterator[Any]:
             nonlocal count
             for row in db.execute(schema.scan_sql(stream.declared), (stream.scope,)):
                 count += 1
-                yield row
+                if not held or stream.declared.key_of(row) not in held:
+                    yield row
 
-        found = digest.to_hex(digest.total(rows()))
+        found = digest.to_hex(digest.total(rows()) + sum(digest.hash_of(row.encode()) for row in held.values()))
     return Scan(stream, epoch, position, found, announced, count)
+
+
+def check_file(path: Path) -> None:
+    """Have SQLite check the whole file, indexes included. Raises ReplicaDamaged."""
+    with reading(path) as db:
+        (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise ReplicaDamaged(f"{path} is not a sound replica: {found}", hint="storenode run sets it aside")
 
 
 def streams(path: Path) -> list[Stream]:
     """The streams that the replica follows."""
     with reading(path) as db:
         return [Stream.parse(name) for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
+
+
+def quarantined(path: Path) -> list[dict[str, Any]]:
+    """The entities whose newest version is held: stream, key, seq, reason, since when, and the version itself."""
+    with reading(path) as db:
+        found = db.execute("SELECT stream, key, seq, reason, at_ms, row FROM quarantine ORDER BY 1, 2").fetchall()
+    return [
+        {
+            "stream": stream, "key": json.loads(key), "seq": seq, "reason": reason, "at": rfc3339(at_ms),
+            "row": json.loads(row),
+        }
+        for stream, key, seq, reason, at_ms, row in found
+    ]  # fmt: skip
 
 
 def get(path: Path, context: Context, key: Sequence[str], scope: str | None = None) -> dict[str, Any]:
@@ -206,9 +232,10 @@ def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[st
     state, position, head_seq, lag, as_of, stale = db.execute(
         "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
     ).fetchone()
-    epoch, announced, verified_ms, verified_ok, quarantined = db.execute(
-        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined FROM streams WHERE stream = ?", (name,)
-    ).fetchone()
+    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason = db.execute(
+        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
+        " WHERE stream = ?", (name,)
+    ).fetchone()  # fmt: skip
     (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
     if not alive and state in ("live", "catching_up"):
         state = "offline"
@@ -217,6 +244,7 @@ def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[st
         "as_of": as_of, "stale_seconds": stale, "rows": rows, "digest": announced,
         "verified_at": None if verified_ms is None else rfc3339(verified_ms),
         "verified_ok": None if verified_ok is None else bool(verified_ok), "quarantined": quarantined,
+        "rebuilt_at": None if rebuilt_ms is None else rfc3339(rebuilt_ms), "rebuild_reason": rebuild_reason,
     }  # fmt: skip
 
 

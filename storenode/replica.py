@@ -18,10 +18,13 @@ from typing import cast
 
 from contract.contexts import CONTEXTS, PRODUCT, Context, Row
 from contract.digest import EMPTY
+from contract.rows import Held
 from contract.streams import Stream
 from storenode import schema
 from storenode.core.following import followed_streams, scope_ranks
-from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+from storenode.errors import ReplicaDamaged
+from storenode.quarantine import Quarantine
+from storenode.replicafile import translated
 from storenode.search import SearchIndex
 
 BUSY_TIMEOUT_S = 5.0
@@ -35,33 +38,17 @@ ROWS_PER_STATEMENT = 32
 CLOSING_BUSY_TIMEOUT_MS = 200
 """A clean stop does not wait for readers."""
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
+Batch = tuple[Sequence[Row], Sequence[Row]] | tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
+"""As `storenode.spool.Batch`; nothing is held where the third part is left out."""
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Where the replica stands in a stream; epoch None: never bootstrapped."""
+    """Where the replica stands in a stream; epoch None: never bootstrapped. `doubt`: why it is to be rebuilt."""
 
     epoch: str | None
     position: int
     digest: str
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            raise ReplicaDamaged(
-                f"{path} is not a sound replica: {error}", hint="stop storenode, move the file away, start it again"
-            ) from error
-        if code in _BUSY:
-            raise ReplicaBusy(f"{path} is locked by another program", hint="find it with: fuser -v FILE") from error
-        raise ReplicaUnwritable(f"{path}: {error}", hint="check free space and permissions") from error
+    doubt: str | None = None
 
 
 class Replica:
@@ -76,6 +63,7 @@ class Replica:
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             self._search = SearchIndex(self.connection)
+            self._quarantine = Quarantine(self.connection)
             try:
                 self._open(scopes)
             except BaseException:
@@ -118,13 +106,14 @@ class Replica:
             if context in CONTEXTS:
                 db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
             db.execute("DELETE FROM streams WHERE stream = ?", (name,))
+            db.execute("DELETE FROM quarantine WHERE stream = ?", (name,))
 
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
             row = self.connection.execute(
-                "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
+                "SELECT epoch, position, digest, doubt FROM streams WHERE stream = ?", (str(stream),)
             ).fetchone()
-        return StreamState(row[0], row[1], row[2] or EMPTY) if row else StreamState(None, 0, EMPTY)
+        return StreamState(row[0], row[1], row[2] or EMPTY, row[3]) if row else StreamState(None, 0, EMPTY)
 
     def apply(
         self,
@@ -134,17 +123,19 @@ class Replica:
         position: int,
         digest: str,
         head_seq: int,
-        batches: Iterable[tuple[Sequence[Row], Sequence[Row]]],
+        batches: Iterable[Batch],
         replace: bool,
         now_ms: int,
+        reason: str = "",
     ) -> int:
         """
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
 
         Args:
-            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`; batches in order of seq.
+            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`, and what is held, if
+                anything; batches in order of seq.
                 What lies at or before the present position is skipped.
-            replace: the rows there are belong to another history and go.
+            replace: the rows there are go, for this `reason`.
         """
         context, written = stream.declared, 0
         with translated(self.path), self._transaction():
@@ -156,12 +147,16 @@ class Replica:
             if replace:
                 if context is PRODUCT:
                     self._search.give_up()
+                self._quarantine.empty(stream)
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
-                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL WHERE stream = ?", (str(stream),)
-                )
-            for rows, deleted in batches:
+                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL, doubt = NULL,"
+                    " rebuilt_at_ms = iif(epoch IS NULL, NULL, ?), rebuild_reason = iif(epoch IS NULL, NULL, ?)"
+                    " WHERE stream = ?", (now_ms, reason, str(stream)),
+                )  # fmt: skip
+            for rows, deleted, *held in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
+                self._quarantine.settle(stream, rows, deleted, held[0] if held else (), after, now_ms)
             self.connection.execute(
                 "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
                 (epoch, position, digest, head_seq, str(stream)),
@@ -170,6 +165,7 @@ class Replica:
                 self.connection.execute(
                     "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))
                 )
+        self._quarantine.committed()
         return written
 
     def note(self, stream: Stream, *, state: str, head_seq: int, as_of_ms: int | None) -> None:
@@ -192,11 +188,20 @@ class Replica:
                 (store_id, pid, int(connected), started_at_ms, now_ms, json.dumps(dict(counters))),
             )
 
+    def doubt(self, stream: Stream, reason: str) -> None:
+        """Write down that the stream is to be rebuilt, so that a crash does not forget it."""
+        with translated(self.path):
+            self.connection.execute("UPDATE streams SET doubt = ? WHERE stream = ?", (reason, str(stream)))
+
     def set_verified(self, stream: Stream, *, ok: bool, at_ms: int) -> None:
         with translated(self.path):
             self.connection.execute(
                 "UPDATE streams SET verified_at_ms = ?, verified_ok = ? WHERE stream = ?", (at_ms, int(ok), str(stream))
             )
+
+    def quarantined(self, stream: Stream) -> int:
+        """How many entities' newest versions are held."""
+        return len(self._quarantine.known(stream))
 
     def wal_bytes(self) -> int:
         try:
@@ -221,6 +226,14 @@ class Replica:
     def is_search_ready(self) -> bool:
         """Whether the search index has every row."""
         return self._search.is_ready()
+
+    def check_search(self) -> bool:
+        """Prove the search index; one that drifted will be rebuilt. False if so."""
+        with translated(self.path), self._transaction():
+            drifted = self._search.has_drifted()
+            if drifted:
+                self._search.give_up()
+        return not drifted
 
     def feed_search(self) -> int:
         """Bring the search index nearer to the rows, in a transaction of its own; returns the rows taken in."""
@@ -258,6 +271,7 @@ class Replica:
             yield
             self.connection.execute("COMMIT")
         except BaseException:
+            self._quarantine.rolled_back()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise

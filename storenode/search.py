@@ -106,6 +106,18 @@ class SearchIndex:
     def is_ready(self) -> bool:
         return self._db.execute("SELECT 1 FROM read_models WHERE state <> 'ready' LIMIT 1").fetchone() is None
 
+    def has_drifted(self) -> bool:
+        """Whether a ready index differs from the rows, by SQLite's own proof; call within a transaction. Reads all."""
+        if not self.is_ready():
+            return False
+        try:
+            self._db.execute(f"INSERT INTO {NAME}({NAME}, rank) VALUES('integrity-check', 1)")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT_VTAB:
+                raise
+            return True
+        return False
+
     def feed(self) -> int:
         """Take the next rows in, or rebuild a stale index; call within a transaction. Returns the rows taken."""
         if self._stale():

@@ -16,13 +16,14 @@ from contract.cloudevents import Message
 from contract.contexts import Row
 from contract.errors import ContractViolation
 from contract.messages import decode_segment
+from contract.rows import Held
 from contract.streams import Stream, segment_topic
 from storenode.core.intake import CatchUp
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
-Batch = tuple[Sequence[Row], Sequence[Row]]
-"""Rows, and tombstones `(seq, *keys)`."""
+Batch = tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
+"""Rows, tombstones `(seq, *keys)`, and what is held for breaking a rule."""
 
 
 class Spool(Protocol):
@@ -101,5 +102,5 @@ def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterato
         segment = decode_segment(root, Message(topic, payload, True, content_type))
         if segment.epoch != done.head.epoch:
             raise ContractViolation("epoch", f"segment of {segment.epoch} under a head of {done.head.epoch}")
-        yield segment.rows, segment.deleted
-    yield done.head.tail_rows, done.head.tail_deleted
+        yield segment.rows, segment.deleted, segment.held
+    yield done.head.tail_rows, done.head.tail_deleted, done.head.tail_held

@@ -37,6 +37,12 @@ _START, _END = "json_extract(s.value, '$[0]')", "json_extract(s.value, '$[1]')"
 _FILE = "price/"
 """Not a stream: under this name `seen` has which file the replica is; another one may have other rows at a position."""
 
+# A stream's life: its epoch, and when it was rebuilt; null before it was first complete.
+_STREAMS = (
+    "SELECT stream, CASE WHEN epoch IS NOT NULL THEN epoch || '/' || coalesce(rebuilt_at_ms, 0) END, position"
+    f" FROM streams WHERE stream LIKE '{PRICE.name}/%'"
+)
+_SEEN = "SELECT stream, life, position FROM seen"
 _AGAIN = "ON CONFLICT (sku) DO UPDATE SET next_s = 0"
 
 
@@ -122,9 +128,9 @@ class Told:
     def _mark(self, db: sqlite3.Connection, *, wide: bool, patient: bool) -> bool:
         """Mark what may have changed by `next_s = 0`, and note up to where; False: there is nothing to look at yet."""
         with transaction(db):
-            there, seen = _positions(db, "streams"), _positions(db, "seen")
-            complete = [epoch is not None for epoch, _ in there.values()]
-            lost = any(epoch and name in there and not there[name][0] for name, (epoch, _) in seen.items())
+            there, seen = _positions(db, _STREAMS), _positions(db, _SEEN)
+            complete = [life is not None for life, _ in there.values()]
+            lost = any(life and name in there and not there[name][0] for name, (life, _) in seen.items())
             if not any(complete) or lost or (patient and not seen and not all(complete)):
                 return False
             there[_FILE] = (str(self._replica.stat().st_ino), 0)
@@ -188,9 +194,8 @@ class Told:
             )
         return int(changed)
 
-def _positions(db: sqlite3.Connection, table: str) -> dict[str, tuple[str | None, int]]:
-    rows = db.execute(f"SELECT stream, epoch, position FROM {table} WHERE stream LIKE '{PRICE.name}/%'")
-    return {name: (epoch, position) for name, epoch, position in rows}
+def _positions(db: sqlite3.Connection, sql: str) -> dict[str, tuple[str | None, int]]:
+    return {name: (life, position) for name, life, position in db.execute(sql)}
 
 
 def _broke(seen: tuple[str | None, int], there: tuple[str | None, int]) -> bool:

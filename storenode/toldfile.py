@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from storenode.errors import ReplicaMissing
-from storenode.replica import translated
+from storenode.replicafile import translated
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ CREATE INDEX IF NOT EXISTS told_next ON told(next_s) WHERE next_s IS NOT NULL;
 CREATE INDEX IF NOT EXISTS told_owed ON told(owed) WHERE owed > 0;
 CREATE INDEX IF NOT EXISTS told_unsent ON told(sku) WHERE unsent > 0;
 CREATE INDEX IF NOT EXISTS told_gone ON told(sku) WHERE lines = 0;
-CREATE TABLE IF NOT EXISTS seen (stream TEXT PRIMARY KEY, epoch TEXT, position INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS seen (stream TEXT PRIMARY KEY, life TEXT, position INTEGER NOT NULL);
 CREATE TEMP TABLE slice (sku TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE fresh (
     sku TEXT PRIMARY KEY, amount_minor INTEGER, currency TEXT, kind TEXT, scope TEXT, starts_at TEXT, ends_at TEXT

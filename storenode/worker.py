@@ -48,6 +48,7 @@ class Worker:
             stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace) for stream in streams
         }
         self._tidied = 0
+        self._search_unproven = False
         self._noted: dict[Stream, tuple[str, int, int]] = {}
 
     @property
@@ -78,6 +79,10 @@ class Worker:
         for follower in self.followers.values():
             follower.flush(wall_ms)
 
+    def prove_search(self) -> None:
+        """Have the search index proven in the next pause in which it has every row."""
+        self._search_unproven = True
+
     def use_pause(self) -> bool:
         """Bring the search index on while no event waits, and give back memory; True while there is more to index."""
         if not self._replica.is_search_ready():
@@ -85,6 +90,11 @@ class Worker:
             if not self._replica.is_search_ready():
                 return True
             log.info("search.fed", rows=rows)
+        if self._search_unproven:
+            self._search_unproven = False
+            if not self._replica.check_search():
+                log.error("search.drifted")
+                return True
         if self._tidied != self.counters["catch_ups"]:
             self._tidied = self.counters["catch_ups"]
             self._replica.drop_caches()

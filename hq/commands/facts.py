@@ -14,6 +14,8 @@ from hq.commands.frame import configured, json_option, print_json
 from hq.commands.frame import settings as read_settings
 from hq.core.times import epoch_seconds
 from hq.errors import BadField
+from hq.inbox import inbox_path, reading
+from hq.inbox import stores as read_stores
 from hq.master import Master
 from hq.publication import publication_path, read_published
 from hq.wake import is_awake
@@ -113,11 +115,15 @@ def _since(text: str | None) -> tuple[int | None, int | None]:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Prove that rows, event log and digests agree. Exit code 2 if they do not."""
+    """Prove that rows, event log and digests agree, and that stores have what the master had. Exit code 2 if not."""
     settings = read_settings()
+    with reading(inbox_path(settings.db)) as inbox:
+        said = read_stores(inbox) if inbox else {}
     with Master(settings.db) as master:
         found = audit.verify(master)
-    ok = not any(each.problems for each in found)
+        fleet = audit.verify_fleet(master, said)
+    forked = [f"{s} {n}" for s, streams in fleet.items() for n, facts in streams.items() if facts["ok"] is False]
+    ok = not forked and not any(each.problems for each in found)
     if as_json:
         streams = {
             str(f.stream): {
@@ -126,9 +132,13 @@ def verify(ctx: click.Context, as_json: bool) -> None:
             }
             for f in found
         }  # fmt: skip
-        print_json({"ok": ok, "streams": streams})
+        print_json({"ok": ok, "streams": streams, "stores": fleet})
     else:
         for each in found:
             verdict = "; ".join(each.problems) or f"{each.rows} rows, digest {each.digest}"
             click.echo(f"{'DIFFERS' if each.problems else 'ok':<8} {each.stream!s:<20} {verdict}")
+        for name in forked:
+            click.echo(f"DIFFERS  {name}: not what the master had at that position; it rebuilds by itself")
+        proven = sum(facts["ok"] is True for streams in fleet.values() for facts in streams.values())
+        click.echo(f"{proven} streams of {len(fleet)} stores are as the master had them")
     ctx.exit(0 if ok else EXIT_DIFFERS)

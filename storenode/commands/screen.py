@@ -84,7 +84,7 @@ def _screen(facts: dict[str, Any]) -> RenderableType:
 def _streams(streams: dict[str, Any]) -> Table:
     table = Table("stream", "state", "position", "behind", "rows", "as of", "digest", box=None, pad_edge=False)
     for name, s in streams.items():
-        state = Text("diverged" if s["verified_ok"] is False else s["state"])
+        state = Text(health.overall({name: s}))
         unusable = health.exit_code(state.plain) == health.UNUSABLE
         state.stylize("green" if state.plain == "live" else "red" if unusable else "yellow")
         table.add_row(

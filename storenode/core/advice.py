@@ -72,13 +72,12 @@ def daemon(pid: int | None, *, running: bool, seen_s: int | None) -> Finding:
 
 def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | None:
     """Judge one stream; None where there is nothing to say, or where the line says it already."""
-    if s["verified_ok"] is False:
-        return Finding(
-            FAIL, f"{name}: rows were found that are not HQ's.",
-            "systemctl stop storenode, move the replica's file away, systemctl start storenode",
-        )  # fmt: skip
+    if s["verified_ok"] is False and s["state"] != "rebuilding":
+        todo = "" if connected else LINE
+        return Finding(FAIL, f"{name}: rows were found that are not HQ's; they are fetched anew by themselves.", todo)
     if s["quarantined"]:
-        return Finding(WARN, f"{name}: {s['quarantined']} entities are set aside.", "storenode status --json")
+        said = count(s["quarantined"], "entity is held", "entities are held")
+        return Finding(WARN, f"{name}: {said} for breaking a rule.", "storenode quarantine")
     match s["state"]:
         case "diverged":
             return Finding(FAIL, f"{name}: its history is not HQ's; what is shown may be wrong.", "storenode verify")

@@ -15,10 +15,10 @@ def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:
     """The worst state among the streams that count.
 
     A stream of a narrower scope that HQ never announced does not count: a zone without prices of its own
-    has none to wait for. Rows that a scan found to differ from HQ's count as diverged.
+    has none to wait for. Rows that a scan found to differ from HQ's count as diverged until they are fetched anew.
     """
     states = {
-        "diverged" if s["verified_ok"] is False else s["state"]
+        "diverged" if s["verified_ok"] is False and s["state"] != "rebuilding" else s["state"]
         for name, s in streams.items()
         if s["epoch"] is not None or name.endswith("/all")
     }

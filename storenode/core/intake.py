@@ -55,6 +55,9 @@ class Fork:
 
 Verdict = Advance | Repeat | Gap | Fork
 
+AHEAD = "ahead"
+"""The doubt about a replica that claims more than HQ has."""
+
 
 def judge(position: Position, live: Live) -> Verdict:
     """Judge one live batch."""
@@ -75,11 +78,11 @@ def judge(position: Position, live: Live) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Fetch `needed`, then apply them and the head's tail; `replace`: instead of the rows there are."""
+    """Fetch `needed`, then apply them and the head's tail; `replace`: why instead of the rows there are, if so."""
 
     head: Head
     needed: tuple[SegmentRef, ...]
-    replace: bool
+    replace: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +98,28 @@ class Stale:
 Plan = CatchUp | UpToDate | Stale
 
 
-def plan(position: Position, head: Head, *, missing_to: int = 0, forked: bool = False) -> Plan:
+def plan(position: Position, head: Head, *, missing_to: int = 0, doubt: str | None = None) -> Plan:
     """
     Decide what a head asks of a replica at `position`.
 
     Args:
         missing_to: changes up to here are known to exist; an older head does not end the gap.
-        forked: a live batch proved that the histories differ within the epoch.
+        doubt: why the rows there are not to be built on, if they are not. AHEAD: nor is the position.
     """
-    if position.epoch is not None and head.epoch < position.epoch:
+    if position.epoch is None or doubt == AHEAD:
+        return _from(head, 0, doubt or "bootstrap")
+    if head.epoch < position.epoch or (head.epoch == position.epoch and head.seq < missing_to):
         return Stale()
-    same = head.epoch == position.epoch
-    if same and head.seq < missing_to:
-        return Stale()
-    if same and not forked:
-        if head.seq < position.seq:
-            return UpToDate()
-        if head.seq == position.seq:
-            return UpToDate() if head.digest == position.digest else _from(head, 0)
-        if position.seq >= head.floor or position.seq == 0:
-            return _from(head, position.seq, replace=False)
-    return _from(head, 0)
+    if doubt is not None or head.epoch != position.epoch:
+        return _from(head, 0, doubt or "epoch")
+    if head.seq < position.seq or (head.seq == position.seq and head.digest == position.digest):
+        return UpToDate()
+    if head.seq == position.seq:
+        return _from(head, 0, "digest")
+    if position.seq < head.floor and position.seq > 0:
+        return _from(head, 0, "floor")
+    return _from(head, position.seq, None)
 
 
-def _from(head: Head, seq: int, *, replace: bool = True) -> CatchUp:
+def _from(head: Head, seq: int, replace: str | None) -> CatchUp:
     return CatchUp(head, tuple(s for s in head.segments if s.last > seq), replace)

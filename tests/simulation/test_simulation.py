@@ -25,6 +25,20 @@ def fast_directory() -> Iterator[Path]:
     shutil.rmtree(found, ignore_errors=True)
 
 
+def test_a_seed_replays_identically(fast_directory: Path) -> None:
+    traces = []
+    for life in range(2):
+        directory = fast_directory / str(life)
+        directory.mkdir()
+        world = World(7, directory)
+        world.storm(120)
+        world.calm(1_500)
+        world.close()
+        traces.append(world.trace)
+    assert traces[0] == traces[1]
+    assert len(traces[0]) > 50
+
+
 @pytest.mark.parametrize("start", range(0, SEEDS, CHUNK))
 def test_every_seed_keeps_the_invariant_and_converges(start: int, fast_directory: Path) -> None:
     for seed in range(start, min(start + CHUNK, SEEDS)):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from contract.contexts import Key, Row
 from contract.streams import Stream
+from hq.backup import back_up, restore
 from hq.collector import Collector
 from hq.core.changes import Change
 from hq.inbox import StoreInbox
@@ -23,7 +25,10 @@ from hq.publisher import Publisher
 from hq.retention import Retention
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event, NotConnected
+from storenode.config import Settings
+from storenode.orders import Orders
 from storenode.outbox import Outbox
+from storenode.proof import prove
 from storenode.replica import Replica
 from storenode.sender import Sender
 from storenode.spool import MemorySpool
@@ -43,10 +48,26 @@ State = dict[Key, Row]
 
 @dataclass
 class Model:
-    """What HQ had, by stream and seq at which a change set ended."""
+    """What HQ had, by stream, and by epoch and seq at which a change set ended."""
 
+    epochs: dict[Stream, str]
     now: dict[Stream, State] = field(default_factory=lambda: {s: {} for s in STREAMS})
-    history: dict[Stream, dict[int, State]] = field(default_factory=lambda: {s: {0: {}} for s in STREAMS})
+    history: dict[Stream, dict[tuple[str | None, int], State]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.history = self.history or {s: {(None, 0): {}, (self.epochs[s], 0): {}} for s in STREAMS}
+
+    def restore(self, earlier: Model, epochs: dict[Stream, str], heads: dict[Stream, int]) -> None:
+        """HQ is what it was, in a later epoch; what stores saw meanwhile stays true of the epoch in which it was."""
+        for stream in STREAMS:
+            before = earlier.epochs[stream]
+            self.now[stream] = earlier.now[stream]
+            kept = {k: v for k, v in earlier.history[stream].items() if k[0] == before and k[1] <= heads[stream]}
+            self.history[stream] |= {(epochs[stream], seq): state for (_, seq), state in kept.items()}
+        self.epochs = epochs
+
+    def copy(self) -> Model:
+        return Model(self.epochs, dict(self.now), {s: dict(h) for s, h in self.history.items()})
 
     def commit(self, stream: Stream, changes: list[Change], head_seq: int) -> None:
         state = dict(self.now[stream])
@@ -56,7 +77,7 @@ class Model:
             else:
                 state[key] = values
         self.now[stream] = state
-        self.history[stream][head_seq] = state
+        self.history[stream][self.epochs[stream], head_seq] = state
 
 
 class Node:
@@ -110,11 +131,12 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         self.replica = Replica(self.path, ("all",))
         self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
+        self.orders = Orders(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)
         self.reader = sqlite3.connect(self.path)
-        self.seen: dict[Stream, int] = {}
+        self.seen: dict[Stream, tuple[str | None, int]] = {}
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
@@ -129,6 +151,28 @@ class Store(Node):
             pass
         self.worker.use_pause()
 
+    def spoil(self, rng: random.Random, now_ms: int) -> None:
+        """Change or lose a row behind the writer's back; the proof finds it before anything else happens."""
+        stream = rng.choice(STREAMS)
+        table, db = stream.declared.table, self.replica.connection
+        rows = db.execute(f"SELECT rowid FROM {table} ORDER BY rowid").fetchall()
+        if not rows:
+            return
+        row = rng.choice(rows)
+        if rng.random() < 0.5:
+            db.execute(f"DELETE FROM {table} WHERE rowid = ?", row)
+        else:
+            db.execute(f"UPDATE {table} SET seq = seq + 1000 WHERE rowid = ?", row)
+        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.orders.submit)
+        with suppress(NotConnected):
+            self.orders.obey(now_ms)
+        assert self.is_doubted(stream)
+
+    def is_doubted(self, stream: Stream) -> bool:
+        """Whether the replica says itself that these rows are not HQ's."""
+        found = self.reader.execute("SELECT doubt FROM streams WHERE stream = ?", (str(stream),)).fetchone()
+        return bool(found[0])
+
     def check_search(self) -> None:
         """The index is ready, and equals the rows by SQLite's own proof."""
         assert self.replica.is_search_ready()
@@ -140,9 +184,11 @@ class Store(Node):
         self.sender.close()
         self.replica.connection.close()
 
-    def position(self, stream: Stream) -> int:
-        row = self.reader.execute("SELECT position FROM streams WHERE stream = ?", (str(stream),)).fetchone()
-        return int(row[0]) if row and row[0] else 0
+    def position(self, stream: Stream) -> tuple[str | None, int]:
+        found: tuple[str | None, int] = self.reader.execute(
+            "SELECT epoch, position FROM streams WHERE stream = ?", (str(stream),)
+        ).fetchone()
+        return found
 
     def rows(self, stream: Stream) -> State:
         context = stream.declared
@@ -156,6 +202,7 @@ class World:
     """Runs one seed: `storm` with faults, then `calm` until all agree."""
 
     def __init__(self, seed: int, directory: Path) -> None:
+        self.seed = seed
         self.rng = random.Random(seed)
         self.directory = directory
         self.now_ms = 0
@@ -163,9 +210,11 @@ class World:
         self.broker = MemoryBroker(self.rng)
         with Master(directory / "hq.db", lambda: seed) as master:
             master.create(EPOCH_MS)
-        self.model = Model()
         self.hq: Hq | None = Hq(self.broker, directory, 0)
         self.desk = Master(directory / "hq.db", lambda: seed)
+        self.model = Model({r.stream: r.epoch for r in self.desk.streams()})
+        self.copied: Model | None = None
+        self.trace: list[tuple[str, Stream, str | None, int]] = []
         self.stores = [Store(self.broker, directory, f"store-{i}", 0) for i in range(STORES)]
         self.emitted: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
         self.collected: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
@@ -211,7 +260,7 @@ class World:
         raise AssertionError(f"not converged: {states}, HQ {heads}, of the outboxes {behind}")
 
     def _converged(self) -> bool:
-        heads = {r.stream: r.head_seq for r in self.desk.streams()}
+        heads = {r.stream: (r.epoch, r.head_seq) for r in self.desk.streams()}
         return self.collected == self.emitted and all(
             store.position(t) == heads[t] and store.worker.followers[t].state == "live"
             for store in self.stores
@@ -232,8 +281,11 @@ class World:
         """The invariant: the rows are exactly what HQ had at the position, which ends a change set."""
         for stream in STREAMS:
             position = store.position(stream)
-            if store.seen.get(stream) != position:
+            if store.is_doubted(stream):
+                store.seen.pop(stream, None)
+            elif store.seen.get(stream) != position:
                 store.seen[stream] = position
+                self.trace.append((store.name, stream, *position))
                 assert position in self.model.history[stream], f"{stream} stands inside a change set at {position}"
                 assert store.rows(stream) == self.model.history[stream][position], f"{stream} at {position}"
 
@@ -275,7 +327,7 @@ class World:
 
     def _fault(self) -> None:
         rng, broker = self.rng, self.broker
-        match rng.randrange(40):
+        match rng.randrange(45):
             case 0 | 1:
                 broker.cut(rng.choice(self.stores).client_id)
             case 2 | 3:
@@ -300,8 +352,29 @@ class World:
                 broker.repeat = rng.choice((0.0, 0.2))
                 broker.reorder = rng.random() < 0.3
                 broker.delay_ms_max = rng.choice((1, 50, 2_000))
+            case 11:
+                rng.choice(self.stores).spoil(rng, self.now_ms)
+            case 12:
+                self._copy_master()
+            case 13 | 14 if self.hq is None and self.copied is not None:
+                self._restore_master(self.copied)
             case _:
                 pass
+
+    def _copy_master(self) -> None:
+        copy = self.directory / "copy.db"
+        copy.unlink(missing_ok=True)
+        back_up(self.desk.path, copy)
+        self.copied = self.model.copy()
+
+    def _restore_master(self, copied: Model) -> None:
+        """HQ forgets what it did since the copy; stores must follow it back."""
+        now_ms = EPOCH_MS + self.now_ms
+        aside = restore(self.desk.path, self.directory / "copy.db", now_ms, lambda: self.seed)
+        assert aside is not None
+        aside.unlink()
+        rows = self.desk.streams()
+        self.model.restore(copied, {r.stream: r.epoch for r in rows}, {r.stream: r.head_seq for r in rows})
 
     def _start_hq(self) -> None:
         self.lives += 1

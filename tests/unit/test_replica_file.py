@@ -81,7 +81,7 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> N
     path.write_bytes(b"not a database, not at all; " * 200)
     with pytest.raises(ReplicaDamaged, match="not a database") as caught:
         Replica(path, ("all",))
-    assert "move the file away" in caught.value.hint
+    assert "sets it aside" in caught.value.hint
     assert path.read_bytes().startswith(b"not a database")
 
 

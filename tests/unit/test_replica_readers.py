@@ -87,6 +87,7 @@ def test_the_status_document_is_exactly_the_documented_one(live: Replica) -> Non
     assert stream == {
         "state": "live", "epoch": EPOCH, "position": 1, "head_seq": 1, "lag_events": 0, "rows": 1,
         "digest": to_hex(row_hash(LINE)), "verified_at": None, "verified_ok": None, "quarantined": 0,
+        "rebuilt_at": None, "rebuild_reason": None,
     }  # fmt: skip
     assert set(found["database"]) == {"path", "bytes", "wal_bytes", "free_bytes"}
     assert 60 <= found["uptime_seconds"] <= 90

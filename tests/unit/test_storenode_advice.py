@@ -86,15 +86,12 @@ CASES: list[tuple[dict[str, Any], list[Finding]]] = [
     (
         facts({"verified_ok": False}),
         [
-            Finding(
-                "fail", "price/all: rows were found that are not HQ's.",
-                "systemctl stop storenode, move the replica's file away, systemctl start storenode",
-            )
+            Finding("fail", "price/all: rows were found that are not HQ's; they are fetched anew by themselves.")
         ],
     ),
     (
         facts({"quarantined": 2}),
-        [Finding("warn", "price/all: 2 entities are set aside.", "storenode status --json")],
+        [Finding("warn", "price/all: 2 entities are held for breaking a rule.", "storenode quarantine")],
     ),
     (
         facts(read_models={"product_search of product/all": "stale", "product_search of product/west": "behind"}),
@@ -206,8 +203,8 @@ def test_the_screen_says_what_to_type(live: Replica) -> None:
     live.set_verified(Stream("price", "all"), ok=False, at_ms=1)
     code, screen = typed(live.path)
     assert (code, masked(screen)[-2:]) == (2, [
-        "fail price/all: rows were found that are not HQ's.",
-        " -> systemctl stop storenode, move the replica's file away, systemctl start storenode",
+        "disk SIZE and SIZE of log; SIZE free",
+        "fail price/all: rows were found that are not HQ's; they are fetched anew by themselves.",
     ])  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from contract.messages import Head, Live, SegmentRef
 from contract.streams import Stream
-from storenode.core.intake import Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
+from storenode.core.intake import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 
 PRICE = Stream("price", "all")
 OLD, EPOCH, NEW = ("0" * 12 + "-" + c * 8 for c in "123")
@@ -51,7 +51,7 @@ def test_a_replica_that_never_was_asks_for_everything() -> None:
 def test_a_catch_up_needs_exactly_the_segments_that_end_behind_the_position() -> None:
     found = plan(AT_7, head(30, sealed=(5, 10, 20)))
     assert isinstance(found, CatchUp)
-    assert ([(s.first, s.last) for s in found.needed], found.replace) == ([(6, 10), (11, 20)], False)
+    assert ([(s.first, s.last) for s in found.needed], found.replace) == ([(6, 10), (11, 20)], None)
 
 
 @pytest.mark.parametrize(
@@ -67,17 +67,25 @@ def test_a_head_without_news_asks_nothing(described: Head, expected: object) -> 
 
 
 @pytest.mark.parametrize(
-    "found",
+    ("reason", "found"),
     [
-        plan(AT_7, head(7, digest="6", sealed=(5,))),
-        plan(AT_7, head(9, epoch=NEW, sealed=(5,))),
-        plan(AT_7, head(20, floor=8, sealed=(5,))),
-        plan(AT_7, head(20, sealed=(5,)), forked=True),
+        ("bootstrap", plan(NEVER, head(7, sealed=(5,)))),
+        ("digest", plan(AT_7, head(7, digest="6", sealed=(5,)))),
+        ("epoch", plan(AT_7, head(9, epoch=NEW, sealed=(5,)))),
+        ("floor", plan(AT_7, head(20, floor=8, sealed=(5,)))),
+        ("scan", plan(AT_7, head(20, sealed=(5,)), doubt="scan")),
+        ("scan", plan(AT_7, head(7, digest="7", sealed=(5,)), doubt="scan")),
+        ("ahead", plan(AT_7, head(6, sealed=(5,)), doubt=AHEAD)),
+        ("ahead", plan(AT_7, head(6, epoch=OLD, sealed=(5,)), doubt=AHEAD)),
     ],
 )
-def test_what_cannot_be_continued_is_rebuilt_from_the_first_segment(found: object) -> None:
+def test_what_cannot_be_continued_is_rebuilt_from_the_first_segment(reason: str, found: object) -> None:
     assert isinstance(found, CatchUp)
-    assert (found.replace, found.needed[0].first) == (True, 1)
+    assert (found.replace, found.needed[0].first) == (reason, 1)
+
+
+def test_a_doubted_replica_never_goes_back_in_time() -> None:
+    assert plan(AT_7, head(6, sealed=(5,)), missing_to=7, doubt="scan") == Stale()
 
 
 def test_a_head_older_than_a_known_gap_is_stale() -> None:

@@ -167,6 +167,15 @@ def test_a_rebuild_tells_what_differs_and_not_everything(shop: Shop) -> None:
     assert shop.changes() == {"3": 33, "49": None}
 
 
+def test_a_rebuild_to_the_same_position_tells_what_differs(shop: Shop) -> None:
+    """Rows that were not HQ's are fetched anew: same epoch, same position, other rows."""
+    shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(2))])
+    shop.look()
+    shop.replica.connection.execute("UPDATE streams SET doubt = 'scan' WHERE stream = 'price/all'")
+    shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(22))], replace=True)
+    assert shop.changes() == {"2": 22}
+
+
 def test_a_replica_that_was_set_aside_is_waited_for(shop: Shop) -> None:
     shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(2))])
     shop.look()
