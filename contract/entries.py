@@ -12,6 +12,9 @@ from contract import codec
 from contract.errors import ContractViolation
 from contract.limits import ENTRY_BYTES_MAX, ENTRY_DEPTH_MAX, ENTRY_TYPE_CHARS_MAX, SEQ_MAX
 
+OVERRIDE_SET, OVERRIDE_WITHDRAWN = "storenode.override.set", "storenode.override.withdrawn"
+"""Entries by which a store tells of a price that it sets itself; see contract/README.md, section 10.4."""
+
 _TYPE = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,{ENTRY_TYPE_CHARS_MAX - 2}}}[A-Za-z0-9])?")
 
 

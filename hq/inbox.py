@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from contract.entries import OVERRIDE_SET, OVERRIDE_WITHDRAWN
 from contract.status import OFFLINE, Status
 from contract.upstream import Batch, Entry, Refusal
 from hq.errors import InboxDamaged, InboxUnwritable
@@ -26,6 +27,10 @@ VERSION = 1
 READ_TIMEOUT_S = 5.0
 PRUNE_MAX = 1_000
 """Entries of one transaction."""
+
+ABOUT_OVERRIDES = f"type IN ('{OVERRIDE_SET}', '{OVERRIDE_WITHDRAWN}')"
+OVERRIDES_INDEX = f"CREATE INDEX IF NOT EXISTS about_overrides ON entries(position) WHERE {ABOUT_OVERRIDES}"
+"""Also in an inbox that was made before; readers do without."""
 
 SCHEMA = f"""
 BEGIN;
@@ -78,6 +83,7 @@ class StoreInbox:
             if not self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 self.connection.executescript(SCHEMA)
             check_inbox(self.connection, self.path)
+            self.connection.execute(OVERRIDES_INDEX)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -135,12 +141,14 @@ class StoreInbox:
         """
         Drop some of the oldest entries; returns how many. At most PRUNE_MAX, so that stores hardly wait.
 
-        What an outbox was heard of up to stays known, so a repeat is still a repeat.
+        What an outbox was heard of up to stays known, so a repeat is still a repeat. Entries about overrides stay:
+        `hq overrides` is derived from them.
         """
         with self.transaction():
             return self.connection.execute(
                 "DELETE FROM entries WHERE position IN (SELECT position FROM"
-                " (SELECT position, received_at_ms FROM entries ORDER BY position LIMIT ?) WHERE received_at_ms < ?)",
+                f" (SELECT position, received_at_ms FROM entries WHERE NOT {ABOUT_OVERRIDES} ORDER BY position LIMIT ?)"
+                " WHERE received_at_ms < ?)",
                 (PRUNE_MAX, received_before_ms),
             ).rowcount
 

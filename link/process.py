@@ -101,6 +101,12 @@ def is_locked(descriptor: int) -> bool:
     return kind != fcntl.F_UNLCK
 
 
+def on_reload(flag: Callable[[], None]) -> None:
+    """Call `flag` on SIGHUP; it may only set something and wake a loop. A terminal that hangs up still ends it."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        signal.signal(signal.SIGHUP, lambda _number, _frame: flag())
+
+
 def on_stop(flag: Callable[[], None]) -> None:
     """Call `flag` on SIGTERM and SIGINT; it may only set something and wake a loop."""
     for number in (signal.SIGTERM, signal.SIGINT):

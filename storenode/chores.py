@@ -39,10 +39,8 @@ PASSED_MS_MAX = 2_000
 class Chores:
     """Built and begun by the writer's thread; what it starts runs in threads of its own."""
 
-    def __init__(
-        self, settings: Settings, streams: tuple[Stream, ...], submit: Callable[[Command | Result], None]
-    ) -> None:
-        self._settings, self._streams, self._submit = settings, streams, submit
+    def __init__(self, settings: Settings, submit: Callable[[Command | Result], None]) -> None:
+        self._settings, self._submit = settings, submit
         self._aside = Aside()
         self._joblog = JobLog(settings.outbox_path)
         self._jobs = Jobs(settings.rhythms, self._joblog, submit, at_start=(due.VERIFY,))
@@ -174,7 +172,7 @@ class Chores:
 
     def _prune(self) -> str:
         settings = self._settings
-        removed = prune(settings.db, settings.backup_dir, self._streams, datetime.now(UTC))
+        removed = prune(settings.db, settings.backup_dir, datetime.now(UTC))
         return f"{removed} files removed"
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from contract.contexts import CONTEXTS
-from storenode.commands import proving, schedules, way_back
-from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported
+from storenode.commands import explain, overrides, proving, schedules, way_back
+from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported, seconds_of
 from storenode.config import load
-from storenode.errors import BadArgument
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,7 +39,7 @@ def run(settings: SettingsOf) -> None:
     """Follow HQ: the daemon, in the foreground, until SIGTERM."""
     from storenode import daemon
 
-    daemon.run(settings())
+    daemon.run(settings)
 
 
 @main.command(cls=Judging)
@@ -100,7 +98,7 @@ def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None
     """Print the price of SKU in force now, or at a time."""
     from storenode import readers
 
-    found = readers.price(settings().db, sku, None if at is None else _seconds(at))
+    found = readers.price(settings().db, sku, None if at is None else seconds_of(at))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -134,18 +132,8 @@ def search(settings: SettingsOf, text: tuple[str, ...], limit: int, as_json: boo
         click.echo("nothing found", err=True)
 
 
-def _seconds(text: str) -> int:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadArgument(f"{text!r} is not a time", hint="as in 2026-12-24T08:00:00Z") from None
-    if found.tzinfo is None:
-        if ":" in text:
-            raise BadArgument(f"{text!r} does not say in which time zone", hint="end it in Z or +01:00")
-        found = found.replace(tzinfo=UTC)
-    return int(found.timestamp())
-
-
+main.add_command(explain.explain)
+main.add_command(overrides.override)
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
 main.add_command(proving.verify)

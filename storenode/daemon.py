@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +25,11 @@ from link.bell import Bell
 from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
-from link.process import configure_logs, lock_instance, notify_supervisor, on_stop
+from link.process import configure_logs, lock_instance, notify_supervisor, on_reload, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.departures import Departures, sweep_spools
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
+from storenode.mirror import Mirror
 from storenode.orders import Orders
 from storenode.outbox import outbox_bell
 from storenode.replica import Replica
@@ -55,9 +59,9 @@ WAL_BYTES_TARGET = 16 * 1024 * 1024
 class Daemon:
     """Everything that `storenode run` owns; built here, started in `run`."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._stopping = False
+    def __init__(self, settings: Settings, reread: Callable[[], Settings]) -> None:
+        self._settings, self._reread = settings, reread
+        self._stopping = self._reloading = False
         self._inbox = Inbox()
         streams = settings.streams()
         self._replica = _opened(settings)
@@ -66,11 +70,14 @@ class Daemon:
         self._worker = Worker(
             settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
         )
+        self._departures = Departures(self._replica, self._worker.followers)
+        sweep_spools(_spools(settings.db), streams)
         self._orders = Orders(settings, self._replica, self._worker, self._inbox.wake)
         self._bell = _outbox_bell(settings)
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
+        self._mirror = Mirror(settings.outbox_path, self._replica, settings.store_id)
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
         self._has_jobs = False
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
@@ -78,17 +85,20 @@ class Daemon:
         self._heartbeat_ms = 0
         self._heartbeat_connected: bool | None = None
 
-    def run(self) -> None:
-        """Follow HQ until SIGTERM or SIGINT."""
+    def run(self) -> bool:
+        """Follow HQ until SIGTERM or SIGINT; True if it is to begin anew, because its settings changed."""
         on_stop(self._stop)
+        on_reload(self._reload)
+        self._mirror.step(0, rung=True)
         self._beat(0, self._started_ms, pid=os.getpid())
         self._link.start()
         notify_supervisor("READY=1")
         log.info("store.started", store_id=self._settings.store_id, pid=os.getpid())
         more = False
-        while not self._stopping:
+        while not self._stopping and not self._has_other_settings():
             more = self._turn(0.0 if more else IDLE_WAIT_S)
-        notify_supervisor("STOPPING=1")
+        if self._stopping:  # to systemd a daemon that begins anew has not stopped
+            notify_supervisor("STOPPING=1")
         self._orders.stop()
         self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
@@ -96,6 +106,7 @@ class Daemon:
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         log.info("store.stopped")
+        return not self._stopping
 
     def abandon(self) -> None:
         """Let go of a damaged replica's file and of the line."""
@@ -104,12 +115,28 @@ class Daemon:
         self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
-        db = self._settings.db
-        return FileSpool(db.with_name(f"{db.name}.spool") / stream.context / stream.scope)
+        return FileSpool(_spools(self._settings.db) / stream.context / stream.scope)
 
     def _stop(self) -> None:
         self._stopping = True
         self._inbox.wake()
+
+    def _reload(self) -> None:
+        self._reloading = True
+        self._inbox.wake()
+
+    def _has_other_settings(self) -> bool:
+        """Whether somebody has asked to read the settings again, and they differ; bad ones change nothing."""
+        if not self._reloading:
+            return False
+        self._reloading = False
+        try:
+            changed = self._reread() != self._settings
+        except StorenodeError as error:
+            log.error("settings.rejected", error=str(error))
+            return False
+        log.info("settings.reread", changed=changed)
+        return changed
 
     def _turn(self, wait_s: float) -> bool:
         select.select([self._inbox.fileno(), self._bell.fileno()], [], [], wait_s)
@@ -129,6 +156,8 @@ class Daemon:
             self._way_back(now_ms, wall_ms, rung=rung)
         except NotConnected:
             pass  # the Disconnected event is already on its way
+        self._mirror.step(now_ms, rung=rung)
+        self._departures.step(now_ms, connected=self._worker.connected)
         self._orders.obey(now_ms)
         if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
             self._beat(now_ms, wall_ms, pid=os.getpid())
@@ -162,6 +191,10 @@ class Daemon:
         return dict(self._worker.counters + self._sender.counters) | {"dropped": self._inbox.dropped}
 
 
+def _spools(db: Path) -> Path:
+    return db.with_name(f"{db.name}.spool")
+
+
 def _outbox_bell(settings: Settings) -> Bell:
     """Bound by one daemon an outbox: two that send from one would lose entries of it."""
     try:
@@ -178,13 +211,22 @@ def _opened(settings: Settings) -> Replica:
     try:
         return Replica(settings.db, settings.scopes)
     except ReplicaDamaged as error:
-        served = settings.db.with_name(f"{settings.db.name}.spool").exists()
+        served = _spools(settings.db).exists()
         set_aside(settings.db, datetime.now(UTC), error, served_here=served)
     return Replica(settings.db, settings.scopes)
 
 
-def run(settings: Settings) -> None:
-    """Run the store's daemon in this process; does not return."""
+def _begin_anew() -> None:
+    """Become the same command once more; what is open closes by itself, the lock too, and SQLite's files stay."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the new one listens
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
+
+
+def run(reread: Callable[[], Settings]) -> None:
+    """Run the store's daemon in this process; does not return. `reread`: reads the settings, again on SIGHUP."""
+    settings = reread()
     configure_logs()
     settings.db.parent.mkdir(parents=True, exist_ok=True)
     lock = lock_instance(Path(f"{settings.db}.lock"))
@@ -196,15 +238,16 @@ def run(settings: Settings) -> None:
     code = 0
     daemon: Daemon | None = None
     try:
-        daemon = Daemon(settings)
-        daemon.run()
+        daemon = Daemon(settings, reread)
+        if daemon.run():
+            _begin_anew()
     except ReplicaDamaged as error:
         if daemon is None:
             raise
         daemon.abandon()
         set_aside(settings.db, datetime.now(UTC), error, served_here=True)
         time.sleep(RENEW_PAUSE_S)
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command, anew
+        _begin_anew()
     except StorenodeError:
         raise
     except Exception:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -21,6 +21,7 @@ from storenode.core.changesets import Parked, Pending, Presumption
 from storenode.core.intake import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.core.pace import Pace
 from storenode.fetch import Fetch
+from storenode.journal import CATCH_UP, LIVE, Commit
 from storenode.replica import Replica
 from storenode.spool import Batch, Spool, unspooled
 
@@ -174,14 +175,12 @@ class Follower:
             return
         last = whole[-1]
         rows = self._commit(
-            Position(last.epoch, last.last, last.digest),
+            [Commit(LIVE, b.first, b.last, b.epoch, b.digest, b.at_ms, wall_ms) for b in whole],
             ((b.rows, b.deleted, b.held) for b in whole),
             replace=None,
             wall_ms=wall_ms,
         )
-        log.info(
-            "batch.applied", stream=str(self.stream), first_seq=whole[0].first, last_seq=last.last, rows=rows
-        )
+        log.info("batch.applied", stream=str(self.stream), first_seq=whole[0].first, last_seq=last.last, rows=rows)
 
     def _take(self, live: Live, size_bytes: int, now_ms: int, wall_ms: int) -> None:
         verdict = judge(self._pending.end(self.position), live)
@@ -243,8 +242,8 @@ class Follower:
         head = done.head
         try:
             batches = unspooled(done, self._spool, self._root, self.stream)
-            target = Position(head.epoch, head.seq, head.digest)
-            rows = self._commit(target, batches, replace=done.replace, wall_ms=wall_ms)
+            origin = Commit(CATCH_UP, 1, head.seq, head.epoch, head.digest, head.at_ms, wall_ms)
+            rows = self._commit([origin], batches, replace=done.replace, wall_ms=wall_ms)
         except ContractViolation as violation:
             self._counters[f"rejected_{violation.reason}"] += 1
             log.warning("segment.rejected", stream=str(self.stream), reason=violation.reason, detail=violation.detail)
@@ -258,26 +257,26 @@ class Follower:
         self._spool.sweep(())
         self._arrive(now_ms, wall_ms)
 
-    def _commit(self, target: Position, batches: Iterable[Batch], *, replace: str | None, wall_ms: int) -> int:
-        assert target.epoch is not None
-        self.head_seq = max(self.head_seq, target.seq) if target.epoch == self.position.epoch else target.seq
-        current = self.head_seq == target.seq
-        if current:
+    def _commit(self, commits: Sequence[Commit], rows: Iterable[Batch], *, replace: str | None, wall_ms: int) -> int:
+        end = commits[-1]
+        self.head_seq = max(self.head_seq, end.last_seq) if end.epoch == self.position.epoch else end.last_seq
+        if self.head_seq == end.last_seq:
             self.as_of_ms = wall_ms
-        rows = self._replica.apply(
+        written = self._replica.apply(
             self.stream,
-            epoch=target.epoch,
-            position=target.seq,
-            digest=target.digest,
+            epoch=end.epoch,
+            position=end.last_seq,
+            digest=end.digest,
             head_seq=self.head_seq,
-            batches=batches,
+            batches=rows,
             replace=replace is not None,
             reason=replace or "",
             now_ms=wall_ms,
+            commits=commits,
         )
-        self.position = target
-        self._counters["rows"] += rows
-        return rows
+        self.position = Position(end.epoch, end.last_seq, end.digest)
+        self._counters["rows"] += written
+        return written
 
     def _arrive(self, now_ms: int, wall_ms: int) -> None:
         """The head holds nothing more: go live with what came meanwhile."""

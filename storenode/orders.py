@@ -43,7 +43,7 @@ class Orders:
         self._db, self._replica, self._worker, self._wake = settings.db, replica, worker, wake
         self._looked_ms = -LOOK_EVERY_MS
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._chores = Chores(settings, tuple(worker.followers), self.submit)
+        self._chores = Chores(settings, self.submit)
 
     def begin(self) -> None:
         """Start the schedule."""

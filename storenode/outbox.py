@@ -13,7 +13,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -27,10 +27,18 @@ from link.bell import bell_address, ring
 from storenode.config import OUTBOX_MAX_BYTES
 from storenode.errors import BadArgument, OutboxFull
 from storenode.outboxfile import Standing, check_outbox, connect, make, standing_of, translated
+from storenode.overrides import restate
 
 BUSY_TIMEOUT_S = 10.0
 CHECKPOINT_ABOVE_BYTES = 4_194_304
 ENTRY_OVERHEAD_BYTES = 40
+
+Also = Callable[[sqlite3.Connection, int], None]
+
+
+def _nothing(_db: sqlite3.Connection, _seq: int) -> None:
+    """Nothing else is written with an entry."""
+
 
 def outbox_bell(path: Path) -> str:
     """The address that an append rings."""
@@ -72,7 +80,7 @@ class Outbox:
             raise BadArgument(f"the data of an entry must be JSON: {error}") from error
         return self.append_json(kind, text, at_ms)
 
-    def append_json(self, kind: str, text: str, at_ms: int | None = None) -> int:
+    def append_json(self, kind: str, text: str, at_ms: int | None = None, *, also: Also = _nothing) -> int:
         """
         Append one entry and return its seq, once it is on disk.
 
@@ -80,6 +88,7 @@ class Outbox:
             kind: the entry's type, as in `sale.total`.
             text: one JSON value; numbers stay spelled as they are.
             at_ms: since 1970; now if left out.
+            also: what is written in the same transaction, given the connection and the seq; what it raises undoes both.
 
         Raises:
             BadArgument: not a type, or not strict JSON, or too large.
@@ -98,9 +107,10 @@ class Outbox:
                     hint="is the line to HQ up? storenode status; or raise outbox_max_bytes",
                 )
             seq = self._db.execute("INSERT INTO entries(type, at_ms, data) VALUES(?, ?, ?)", row).lastrowid
+            assert seq is not None
+            also(self._db, seq)
         ring(outbox_bell(self.path))
         self.checkpoint()
-        assert seq is not None
         return seq
 
     def standing(self) -> Standing:
@@ -157,6 +167,7 @@ class Outbox:
         epoch = new_epoch(now_ms, secrets.randbits(32))
         with self._writing():
             self._db.execute("UPDATE outbox SET epoch = ?", (epoch,))
+            restate(self._db, now_ms)
         return epoch
 
     def forget_refused(self) -> int:

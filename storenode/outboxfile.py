@@ -34,6 +34,12 @@ CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL,
 """
 
 _FURTHER_TABLES = f"""
+CREATE TABLE IF NOT EXISTS overrides (
+    sku TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, starts_at INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, set_at_ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL, changed_seq INTEGER NOT NULL, PRIMARY KEY (sku, seq)
+);
+CREATE INDEX IF NOT EXISTS overrides_changed ON overrides (changed_seq);
 CREATE TABLE IF NOT EXISTS jobs (
     name TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, last_at_ms INTEGER, took_ms INTEGER, ok INTEGER, detail TEXT,
     next_at_ms INTEGER

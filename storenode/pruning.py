@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from contract.streams import Stream
 from storenode.backup import PART_SUFFIX
 
 log = structlog.get_logger()
@@ -20,14 +18,11 @@ PART_HOURS = 24
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 
 
-def prune(db: Path, backup_dir: Path | None, streams: Iterable[Stream], now: datetime) -> int:
-    """Remove what is over, beside the replica and among the backups; returns how many things."""
-    found = [*_aside(db, now), *_left(db, backup_dir, now), *_spools(db, streams)]
+def prune(db: Path, backup_dir: Path | None, now: datetime) -> int:
+    """Remove what is over, beside the replica and among the backups; returns how many."""
+    found = [*_aside(db, now), *_left(db, backup_dir, now)]
     for path in found:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     if found:
         log.info("files.pruned", files=len(found))
     return len(found)
@@ -53,10 +48,3 @@ def _left(db: Path, backup_dir: Path | None, now: datetime) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             if now.timestamp() - path.stat().st_mtime > PART_HOURS * 3_600:
                 yield path
-
-
-def _spools(db: Path, streams: Iterable[Stream]) -> Iterator[Path]:
-    """Fetched segments of streams that are followed no longer."""
-    spool = db.with_name(f"{db.name}.spool")
-    followed = {spool / stream.context / stream.scope for stream in streams}
-    yield from (path for path in spool.glob("*/*") if path.is_dir() and path not in followed)

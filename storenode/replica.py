@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -16,13 +16,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
-from contract.contexts import CONTEXTS, PRODUCT, Context, Row
+from contract.contexts import PRODUCT, Context, Row
 from contract.digest import EMPTY
 from contract.rows import Held
 from contract.streams import Stream
 from storenode import schema
-from storenode.core.following import followed_streams, scope_ranks
 from storenode.errors import ReplicaDamaged
+from storenode.following import Following
+from storenode.journal import CATCH_UP, Commit, Journal
 from storenode.quarantine import Quarantine
 from storenode.replicafile import translated
 from storenode.search import SearchIndex
@@ -63,6 +64,8 @@ class Replica:
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             self._search = SearchIndex(self.connection)
+            self._journal = Journal(self.connection)
+            self._following = Following(self.connection, self._search, self._journal)
             self._quarantine = Quarantine(self.connection)
             try:
                 self._open(scopes)
@@ -89,24 +92,12 @@ class Replica:
                 schema.create(db)
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
-            self._configure(scopes)
+            self._following.follow(scopes)
 
-    def _configure(self, scopes: Sequence[str]) -> None:
-        """Write down what is followed, and let go of what is followed no longer."""
-        db, streams = self.connection, followed_streams(scopes)
-        db.execute("DELETE FROM scopes")
-        db.executemany("INSERT INTO scopes(scope, rank) VALUES(?, ?)", list(scope_ranks(scopes).items()))
-        db.executemany("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", [(str(s), EMPTY) for s in streams])
-        self._search.follow(streams)
-        there = [name for (name,) in db.execute("SELECT stream FROM streams")]
-        for name in set(there) - {str(s) for s in streams}:
-            context, _, scope = name.partition("/")
-            if context == PRODUCT.name:
-                self._search.give_up()
-            if context in CONTEXTS:
-                db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
-            db.execute("DELETE FROM streams WHERE stream = ?", (name,))
-            db.execute("DELETE FROM quarantine WHERE stream = ?", (name,))
+    def let_go(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
+        """Remove the rows of departing streams that are not needed; see storenode/following.py."""
+        with translated(self.path), self._transaction():
+            return self._following.let_go(missing)
 
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
@@ -127,6 +118,7 @@ class Replica:
         replace: bool,
         now_ms: int,
         reason: str = "",
+        commits: Sequence[Commit] = (),
     ) -> int:
         """
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
@@ -136,6 +128,7 @@ class Replica:
                 anything; batches in order of seq.
                 What lies at or before the present position is skipped.
             replace: the rows there are go, for this `reason`.
+            commits: what is written down of where the rows came from; one of unknown origin if left out.
         """
         context, written = stream.declared, 0
         with translated(self.path), self._transaction():
@@ -147,6 +140,7 @@ class Replica:
             if replace:
                 if context is PRODUCT:
                     self._search.give_up()
+                self._journal.forget(str(stream))
                 self._quarantine.empty(stream)
                 self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
                 self.connection.execute(
@@ -161,6 +155,8 @@ class Replica:
                 "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
                 (epoch, position, digest, head_seq, str(stream)),
             )
+            unknown = Commit(CATCH_UP, 1, position, epoch, digest, None, now_ms)
+            self._journal.record(str(stream), commits or [unknown], after, now_ms)
             if position >= head_seq:
                 self.connection.execute(
                     "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))

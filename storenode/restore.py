@@ -2,12 +2,15 @@
 
 The file is proven before anything is touched, copied beside its place, and renamed into it once the replica that is
 there, and its log, are set aside. A crash in between leaves the old replica, none (the daemon then fetches a new one),
-or the restored one. `outbox.db` is not touched: what waits for HQ waits on, under the epoch that HQ knows.
+or the restored one.
+What waits for HQ in `outbox.db` waits on, under the epoch that HQ knows. If the outbox was lost with the machine,
+the store's own prices that are still in force are set again from the backup, and HQ is told of them.
 """
 
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +20,9 @@ from link.process import lock_instance
 from storenode import backup, readers
 from storenode.core.damage import is_ours
 from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
+from storenode.outbox import Outbox
+from storenode.outboxfile import translated
+from storenode.overrides import KEPT_S, put, read
 from storenode.schema import APPLICATION_ID
 from storenode.setaside import SUFFIXES
 
@@ -26,13 +32,14 @@ LABEL = "replaced"
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What is in place now. `aside`: where the former replica is, if there was one."""
+    """What is in place now. `aside`: where the former replica is, if there was one; `overrides`: those set again."""
 
     positions: dict[str, int]
     aside: Path | None
+    overrides: int
 
 
-def restore(file: Path, db: Path, now: datetime) -> Restored:
+def restore(file: Path, db: Path, outbox: Path, now: datetime) -> Restored:
     """
     Put a backup in the replica's place.
 
@@ -41,6 +48,7 @@ def restore(file: Path, db: Path, now: datetime) -> Restored:
         BackupUnsound: the file is no whole backup; nothing was touched.
         ReplicaDamaged: what is at `db` is not ours; nothing was touched.
         ReplicaUnwritable: no space or no right to write there.
+        OutboxFull, OutboxBusy, OutboxUnwritable, OutboxDamaged: the replica is in place, not all overrides are.
     """
     if not file.is_file():
         raise BackupUnsound(f"there is no backup at {file}", hint="ls the directory that backup_dir names")
@@ -53,12 +61,13 @@ def restore(file: Path, db: Path, now: datetime) -> Restored:
             )
         with closing(lock):
             backup.give_to_owner(Path(f"{db}.lock"), db.parent)
-            return _restored(file, db, now)
+            positions, aside = _put_in_place(file, db, now)
+            return Restored(positions, aside, _set_again(db, outbox, now))
     except OSError as error:
         raise ReplicaUnwritable(f"{db}: {error.strerror or error}", hint="check owner, mode and free space") from error
 
 
-def _restored(file: Path, db: Path, now: datetime) -> Restored:
+def _put_in_place(file: Path, db: Path, now: datetime) -> tuple[dict[str, int], Path | None]:
     _refuse_a_strangers(db)
     part = db.with_name(f".{db.name}.restoring")
     try:
@@ -72,7 +81,29 @@ def _restored(file: Path, db: Path, now: datetime) -> Restored:
         backup.sync(db.parent)
     finally:
         part.unlink(missing_ok=True)
-    return Restored(positions, aside)
+    return positions, aside
+
+
+def _set_again(db: Path, outbox: Path, now: datetime) -> int:
+    """Set the overrides in force that the outbox has never known; those that are over it keeps as long as KEPT_S."""
+    now_s = int(now.timestamp())
+    with readers.reading(db) as replica:
+        seen = replica.execute("SELECT seen_at_ms FROM daemon").fetchone()
+        held = [each for each in read(replica) if each.holds(now_s)]
+    if not held or seen is None or now_s - seen[0] // 1000 > KEPT_S:
+        return 0
+    with Outbox(outbox) as opened:
+        known = _skus_known(outbox)
+        lost = [each for each in held if each.sku not in known]
+        for each in lost:
+            put(opened, each.sku, each.amount_minor, each.currency, each.until, each.reason, now_s * 1000)
+    return len(lost)
+
+
+def _skus_known(outbox: Path) -> set[str]:
+    uri = f"{outbox.absolute().as_uri()}?mode=ro"
+    with translated(outbox), closing(sqlite3.connect(uri, uri=True)) as db:
+        return {each.sku for each in read(db)}
 
 
 def _refuse_a_strangers(db: Path) -> None:

@@ -22,6 +22,14 @@ VERSION = 3
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
 
+OVERRIDE = "override"
+"""The kind of a price line that is this store's own; no stream has it."""
+
+OWN = "@"
+"""Before the store's id it makes the scope of its own lines, which no stream's can be; the views leave it out."""
+
+OWN_RANK = 1_000_000
+
 NOW_S = "CAST(strftime('%s', 'now') AS INTEGER)"
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
@@ -78,6 +86,31 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
         not_null={"stream", "key", "seq", "row", "reason", "at_ms"},
         if_not_exists=True,
     )
+    # This store's overrides, copied from its outbox; what the views read of them is in `prices`: storenode/mirror.py.
+    db.table("overrides").create(
+        {
+            "sku": str, "amount_minor": int, "currency": str, "starts_at": int, "ends_at": int, "until": int,
+            "reason": str, "set_at_ms": int, "seq": int, "changed_seq": int,
+        },
+        pk=("sku", "seq"),
+        if_not_exists=True,
+    )  # fmt: skip
+    # Streams that were followed, and whose rows are served until others take their place: storenode/departures.py.
+    db.table("departing").create(
+        {
+            "stream": str, "epoch": str, "position": int, "digest": str, "head_seq": int, "doubt": str,
+            "quarantined": int,
+        },
+        pk="stream",
+        if_not_exists=True,
+    )  # fmt: skip
+    # Where a row's seq came from: storenode/journal.py.
+    db.conn.execute(
+        "CREATE TABLE IF NOT EXISTS commits (stream TEXT NOT NULL, how TEXT NOT NULL, last_seq INTEGER NOT NULL,"
+        " first_seq INTEGER NOT NULL, epoch TEXT NOT NULL, digest TEXT NOT NULL, published_at_ms INTEGER,"
+        " received_at_ms INTEGER NOT NULL, applied_at_ms INTEGER NOT NULL,"
+        " PRIMARY KEY (stream, how, last_seq)) WITHOUT ROWID"
+    )
 
 
 def _create_views(db: sqlite_utils.Database) -> None:
@@ -86,14 +119,17 @@ def _create_views(db: sqlite_utils.Database) -> None:
     db.create_view("freshness", FRESHNESS, replace=True)
 
 
+_SCOPE = f"ltrim(r.scope, '{OWN}') AS scope"
+
+
 def price_at_sql(now: str) -> str:
     """Return the SELECT of every sku's price in force at `now`, an SQL expression in seconds since 1970; one row a sku.
 
-    Precedence: the most specific scope, then promotion and clearance over regular, then the latest start; of two
-    that started together the lower amount.
+    Precedence: a local override, then the most specific scope, then promotion and clearance over regular, then the
+    latest start; of two that started together the lower amount.
     """
     return f"""
-SELECT r.sku, {_amount("step")} AS amount_minor, r.currency, r.kind, r.scope,
+SELECT r.sku, {_amount("step")} AS amount_minor, r.currency, r.kind, {_SCOPE},
        {_time(_starts("step"))} AS starts_at, {_time(_ends("step"))} AS ends_at
 FROM {PRICE.table} AS r JOIN json_each(r.schedule) AS step ON {_covers("step", now)}
 WHERE r.rowid = ({_winner("r.sku", now)})"""
@@ -143,7 +179,7 @@ _PRODUCT_FIELDS = ", ".join(f"p.{name}" for name in PRODUCT.value_names)
 # every price for one lookup.
 CATALOG = f"""
 SELECT p.sku, {_PRODUCT_FIELDS},
-       {_amount("step")} AS amount_minor, r.currency, r.kind, r.scope,
+       {_amount("step")} AS amount_minor, r.currency, r.kind, {_SCOPE},
        {_time(_starts("step"))} AS starts_at, {_time(_ends("step"))} AS ends_at
 FROM {PRODUCT.table} AS p
      LEFT JOIN {PRICE.table} AS r ON r.rowid = ({_winner("p.sku", NOW_S)})

@@ -3,8 +3,8 @@
 A file of its own beside the replica (`replica.db.told`), derived: without it nothing is told of what changed meanwhile,
 and it begins anew from the prices as they are. It sees whatever changes a price: a step that starts or ends (`next_s`
 is an index over the instants to come), a row that HQ changed (its seq lies behind `seen`), a line that was deleted
-(`lines`), a local override, a rebuilt replica. A look costs what changed, not what there is: 50,000 prices that
-stand still cost two lookups.
+(`lines`), a price of the store's own, a rebuilt replica. A look costs what changed, not what there is: 50,000 prices
+that stand still cost two lookups.
 
 Debts: `owed` to the store's hook, `unsent` to HQ. A debt is paid off after the deed, so a crash in between has it done
 again: at least once. One `Told` a process; any thread may call, one at a time.
@@ -36,6 +36,9 @@ _DIFFERS = " OR ".join(f"t.{n} IS NOT f.{n}" for n in ("amount_minor", "currency
 _START, _END = "json_extract(s.value, '$[0]')", "json_extract(s.value, '$[1]')"
 _FILE = "price/"
 """Not a stream: under this name `seen` has which file the replica is; another one may have other rows at a position."""
+
+_OWN = "overrides"
+_OWN_SQL = "SELECT CAST(count(*) AS TEXT), coalesce(max(changed_seq), 0) FROM overrides"
 
 # A stream's life: its epoch, and when it was rebuilt; null before it was first complete.
 _STREAMS = (
@@ -134,6 +137,7 @@ class Told:
             if not any(complete) or lost or (patient and not seen and not all(complete)):
                 return False
             there[_FILE] = (str(self._replica.stat().st_ino), 0)
+            own, own_seen = db.execute(_OWN_SQL).fetchone(), seen.pop(_OWN, None)
             if wide or there.keys() != seen.keys() or any(_broke(seen[n], there[n]) for n in there):
                 db.execute("UPDATE told SET next_s = 0")
                 db.execute(
@@ -141,11 +145,12 @@ class Told:
                 )
             else:
                 self._mark_behind(db, {n: (seen[n][1], there[n][1]) for n in there if there[n][1] > seen[n][1]})
-            if _has_overrides(db):
+            if own != own_seen:
                 db.execute(f"INSERT INTO told(sku, next_s) SELECT sku, 0 FROM overrides WHERE true {_AGAIN}")
-                db.execute("UPDATE told SET next_s = 0 WHERE kind = 'override'")
-            if there != seen:
+                db.execute(f"UPDATE told SET next_s = 0 WHERE kind = '{schema.OVERRIDE}'")
+            if there != seen or own != own_seen:
                 db.execute("DELETE FROM seen")
+                there[_OWN] = own
                 db.executemany("INSERT INTO seen VALUES(?, ?, ?)", [(n, *at) for n, at in there.items()])
         return True
 
@@ -177,7 +182,7 @@ class Told:
                 f"INSERT INTO fresh SELECT sku, {_FIELDS} FROM ({schema.price_at_sql(str(now_s))})"
                 " WHERE sku IN (SELECT sku FROM slice)"
             )
-            db.execute(_bounds_sql(now_s, overrides=_has_overrides(db)))
+            db.execute(_bounds_sql(now_s))
             (changed,) = db.execute(
                 "SELECT count(*) FROM slice AS s CROSS JOIN told AS t ON t.sku = s.sku"
                 f" LEFT JOIN fresh AS f ON f.sku = s.sku WHERE {_DIFFERS}"
@@ -203,23 +208,11 @@ def _broke(seen: tuple[str | None, int], there: tuple[str | None, int]) -> bool:
     return seen[0] != there[0] or there[1] < seen[1]
 
 
-def _has_overrides(db: sqlite3.Connection) -> bool:
-    return db.execute("SELECT 1 FROM replica.sqlite_master WHERE name = 'overrides'").fetchone() is not None
-
-
-def _bounds_sql(now_s: int, *, overrides: bool) -> str:
-    """Of each sku of the slice its price lines, and the next instant at which a step or an override starts or ends."""
-
-    def coming(starts: str, ends: str) -> str:
-        return f"CASE WHEN {starts} > {now_s} THEN {starts} WHEN {ends} > {now_s} THEN {ends} END"
-
-    lines = (
-        f"SELECT r.sku, r.rowid AS line, {coming(_START, _END)} AS at"
+def _bounds_sql(now_s: int) -> str:
+    """Of each sku of the slice its price lines, and the next instant at which a step starts or ends."""
+    coming = f"CASE WHEN {_START} > {now_s} THEN {_START} WHEN {_END} > {now_s} THEN {_END} END"
+    return (
+        f"INSERT INTO bounds SELECT r.sku, count(DISTINCT r.rowid), min({coming})"
         f" FROM {PRICE.table} AS r JOIN json_each(r.schedule) AS s WHERE r.sku IN (SELECT sku FROM slice)"
+        " GROUP BY r.sku"
     )
-    if overrides:
-        lines += (
-            f" UNION ALL SELECT o.sku, NULL, {coming('o.starts_at', 'o.ends_at')} FROM overrides AS o"
-            " WHERE o.sku IN (SELECT sku FROM slice)"
-        )
-    return f"INSERT INTO bounds SELECT sku, count(DISTINCT line), min(at) FROM ({lines}) GROUP BY sku"

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from contract.streams import Stream
+from contract.times import epoch_seconds
 from hq import audit
 from hq.commands.frame import configured, json_option, print_json
 from hq.commands.frame import settings as read_settings
-from hq.core.times import epoch_seconds
 from hq.errors import BadField
 from hq.inbox import inbox_path, reading
 from hq.inbox import stores as read_stores

@@ -15,9 +15,9 @@ from contract import schedule
 from contract.codec import strict_json
 from contract.contexts import Column, Context, Key, Row, Value
 from contract.errors import ContractViolation
-from hq.core.money import EXPONENTS, minor_units
+from contract.money import EXPONENTS, minor_units
+from contract.times import epoch_seconds
 from hq.core.pricing import Wanted, reprice
-from hq.core.times import epoch_seconds
 from hq.errors import BadField
 
 Fields = Mapping[str, str | None]

@@ -15,9 +15,9 @@ from typing import NamedTuple, cast
 from contract import schedule
 from contract.contexts import Column, Context, Key, Row
 from contract.errors import ContractViolation
+from contract.money import minor_units
 from hq.core import edits
 from hq.core.changes import Change
-from hq.core.money import minor_units
 from hq.core.pricing import Wanted, reprice
 from hq.errors import BadField
 

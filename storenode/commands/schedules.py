@@ -88,14 +88,17 @@ def restore(settings: SettingsOf, file: Path, as_json: bool) -> None:
     """
     from storenode.restore import restore as restored
 
-    done = restored(file, settings().db, datetime.now(UTC))
+    found = settings()
+    done = restored(file, found.db, found.outbox_path, datetime.now(UTC))
     if as_json:
         aside = None if done.aside is None else str(done.aside)
-        click.echo(json.dumps({"streams": done.positions, "aside": aside}))
+        click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))
         return
     click.echo(f"restored: {_positions(done.positions)}")
     if done.aside is not None:
         click.echo(f"the former replica is {done.aside}")
+    if done.overrides:
+        click.echo(f"{advice.count(done.overrides, 'price', 'prices')} of this store's own set again")
     click.echo("now: systemctl start storenode")
 
 

@@ -53,10 +53,14 @@ def test_a_scope_no_longer_followed_takes_its_rows_along(tmp_path: Path) -> None
     for stream in ("price/all", "price/zone-west", "product/zone-west"):
         fill(replica, stream)
     replica.connection.close()
-    Replica(path, ("all", "store-7")).connection.close()
+    replica = Replica(path, ("all", "store-7"))
+    for stream in ("product/all", "price/store-7", "product/store-7"):
+        fill(replica, stream)
+    assert replica.let_go(()) == (["price/zone-west", "product/zone-west"], [])
+    replica.connection.close()
     assert content(path) == {
-        "products": [],
-        "prices": ["all"],
+        "products": ["all", "store-7"],
+        "prices": ["all", "store-7"],
         "streams": ["price/all", "price/store-7", "product/all", "product/store-7"],
     }
 

@@ -16,12 +16,15 @@ from click.testing import CliRunner, Result
 
 from contract.contexts import Row
 from contract.digest import to_hex, total
+from contract.entries import OVERRIDE_SET
 from contract.streams import Stream
 from link.process import lock_instance
 from storenode import backup, readers
 from storenode.cli import main
 from storenode.errors import AlreadyRunning, BackupFailed, BackupUnsound, ReplicaDamaged
+from storenode.mirror import Mirror
 from storenode.outbox import Outbox
+from storenode.overrides import put, withdraw
 from storenode.pruning import prune
 from storenode.replica import Replica
 from storenode.restore import restore
@@ -56,6 +59,10 @@ def replica(tmp_path: Path) -> Iterator[Replica]:
 def amounts(path: Path) -> set[int]:
     with closing(sqlite3.connect(path)) as db:
         return {amount for (amount,) in db.execute("SELECT DISTINCT amount_minor FROM current_prices")}
+
+
+def outbox_of(db: Path) -> Path:
+    return db.with_name("outbox.db")
 
 
 def typed(directory: Path, *words: str) -> Result:
@@ -165,7 +172,7 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
     reader = sqlite3.connect(f"{replica.path.as_uri()}?mode=ro", uri=True, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM prices").fetchone()
-    done = restore(made.path, replica.path, NOW)
+    done = restore(made.path, replica.path, outbox_of(replica.path), NOW)
     assert done.positions == {"price/all": 500}
     assert done.aside == replica.path.with_name("replica.db.replaced-20261125T031500.000000Z")
     assert amounts(replica.path) == {100}
@@ -180,7 +187,7 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
 
 def test_a_restore_onto_a_new_machine_needs_no_replica_there(replica: Replica, tmp_path: Path) -> None:
     made = backup.make(replica.path, tmp_path, "s", 1, NOW)
-    done = restore(made.path, tmp_path / "new" / "replica.db", NOW)
+    done = restore(made.path, tmp_path / "new" / "replica.db", tmp_path / "new" / "outbox.db", NOW)
     assert (done.aside, amounts(tmp_path / "new" / "replica.db")) == (None, {100})
 
 
@@ -190,7 +197,7 @@ def test_an_old_log_never_comes_under_a_restored_file(replica: Replica, tmp_path
     fill(replica, 500, 200, shift=500)
     assert Path(f"{replica.path}-wal").stat().st_size > 0
     replica.path.rename(tmp_path / "gone")
-    restore(made.path, replica.path, NOW)
+    restore(made.path, replica.path, outbox_of(replica.path), NOW)
     assert amounts(replica.path) == {100}
     assert readers.scan(replica.path, ALL).ok
 
@@ -200,7 +207,7 @@ def test_a_restore_is_refused_while_the_daemon_runs(replica: Replica, tmp_path: 
     lock = lock_instance(Path(f"{replica.path}.lock"))
     assert lock is not None
     with closing(lock), pytest.raises(AlreadyRunning, match="the daemon has the replica") as caught:
-        restore(made.path, replica.path, NOW)
+        restore(made.path, replica.path, outbox_of(replica.path), NOW)
     assert "systemctl stop" in caught.value.hint
 
 
@@ -223,7 +230,7 @@ def test_a_file_that_is_no_whole_backup_touches_nothing(replica: Replica, tmp_pa
     fill(replica, 500, 200, shift=500)
     before = sorted(p.name for p in replica.path.parent.iterdir() if not p.name.endswith(".lock"))
     with pytest.raises(BackupUnsound):
-        restore(bad, replica.path, NOW)
+        restore(bad, replica.path, outbox_of(replica.path), NOW)
     assert sorted(p.name for p in replica.path.parent.iterdir() if not p.name.endswith(".lock")) == before
     assert amounts(replica.path) == {200}
 
@@ -235,7 +242,7 @@ def test_somebody_elses_file_in_the_replicas_place_is_left_alone(replica: Replic
         db.execute("CREATE TABLE mine (x)")
     before = other.read_bytes()
     with pytest.raises(ReplicaDamaged, match="not a replica"):
-        restore(made.path, other, NOW)
+        restore(made.path, other, tmp_path / "outbox.db", NOW)
     assert other.read_bytes() == before
 
 
@@ -244,10 +251,36 @@ def test_what_waits_for_hq_waits_on_through_a_restore(replica: Replica, tmp_path
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         outbox.append("sale.total", {"minor": 5})
         before = outbox.standing()
-    restore(made.path, replica.path, NOW)
+    restore(made.path, replica.path, outbox_of(replica.path), NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         assert outbox.standing() == before
         assert [e.data for e in outbox.after(0, 9)[0]] == ['{"minor":5}']
+
+
+def test_a_machine_that_was_lost_with_its_outbox_gets_the_stores_own_prices_back_and_hq_is_told(
+    replica: Replica, tmp_path: Path
+) -> None:
+    now_s = int(NOW.timestamp())
+    with Outbox(outbox_of(replica.path)) as outbox:
+        for sku, until_s in (("1", 9_000), ("2", 60), ("3", 9_000)):
+            put(outbox, sku, 77, "EUR", now_s + until_s, "test", now_s * 1000)
+        withdraw(outbox, "3", (now_s + 10) * 1000)
+        Mirror(outbox.path, replica, "s").step(0, rung=True)
+    replica.heartbeat(
+        store_id="s", pid=None, connected=False, started_at_ms=0, counters={}, now_ms=now_s * 1000
+    )
+    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    later = NOW + timedelta(minutes=10)
+    new = tmp_path / "new" / "replica.db"
+    assert restore(made.path, new, outbox_of(new), later).overrides == 1
+    with Outbox(outbox_of(new)) as outbox:
+        ((kind, data),) = [(e.type, json.loads(e.data)) for e in outbox.after(0, 9)[0]]
+    assert (kind, data["sku"], data["amount_minor"]) == (OVERRIDE_SET, "1", 77)
+    assert restore(made.path, new, outbox_of(new), later).overrides == 0, "the outbox knows them now"
+    same = restore(made.path, replica.path, outbox_of(replica.path), later)
+    assert same.overrides == 0, "an outbox that is there knows better, also what was withdrawn"
+    old = restore(made.path, tmp_path / "old" / "replica.db", tmp_path / "old" / "outbox.db", NOW + timedelta(days=99))
+    assert old.overrides == 0
 
 
 def test_the_commands_say_what_they_did(replica: Replica, tmp_path: Path) -> None:
@@ -300,8 +333,5 @@ def test_pruning_removes_what_is_over_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         age = timedelta(days=2 if name in gone else 0)
         os.utime(tmp_path / name, ((NOW - age).timestamp(),) * 2)
-    for scope in ("all", "zone-gone"):
-        (tmp_path / "replica.db.spool" / "price" / scope).mkdir(parents=True)
-    assert prune(db, backups, [ALL], NOW) == len(gone) + 1
+    assert prune(db, backups, NOW) == len(gone)
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == set(kept)
-    assert [p.name for p in (tmp_path / "replica.db.spool" / "price").iterdir()] == ["all"]

@@ -13,6 +13,9 @@ from contract.contexts import Row
 from contract.digest import EMPTY
 from contract.streams import Stream
 from storenode.errors import ReplicaMissing
+from storenode.mirror import Mirror
+from storenode.outbox import Outbox
+from storenode.overrides import put, withdraw
 from storenode.replica import Replica
 from storenode.told import Look, Told
 from storenode.toldfile import opened
@@ -158,6 +161,29 @@ def test_a_narrower_scope_that_takes_over_is_a_change_and_one_that_loses_is_none
     assert shop.changes() == {"1": 250}
     shop.put(ALL, [("1", "regular", always(299))])
     assert shop.changes() == {}
+
+
+def test_a_price_of_the_stores_own_is_told_when_it_is_set_withdrawn_and_over(shop: Shop) -> None:
+    shop.put(ALL, [("1", "regular", always(300)), ("2", "regular", always(5))])
+    shop.look()
+    with Outbox(shop.directory / "outbox.db") as outbox:
+        mirror = Mirror(outbox.path, shop.replica, "store-7")
+
+        def own(sku: str, amount: int, until_s: int, at_s: int) -> None:
+            put(outbox, sku, amount, "EUR", NOW_S + until_s, "test", (NOW_S + at_s) * 1000)
+            mirror.step(0, rung=True)
+
+        own("1", 111, 50, 0)
+        assert shop.look() == Look(1, NOW_S + 50)
+        assert shop.tell() == {"1": 111}
+        own("1", 112, 50, 10)
+        own("2", 7, 500, 10)
+        assert shop.changes(10) == {"1": 112, "2": 7}
+        assert shop.changes(20) == {}
+        withdraw(outbox, "2", (NOW_S + 30) * 1000)
+        mirror.step(0, rung=True)
+        assert shop.changes(30) == {"2": 5}
+        assert shop.changes(50) == {"1": 300}
 
 
 def test_a_rebuild_tells_what_differs_and_not_everything(shop: Shop) -> None:

@@ -47,6 +47,13 @@ def minor_units(text: str, currency: str) -> int:
     return amount
 
 
+def decimal_text(amount_minor: int, currency: str) -> str:
+    """Write minor units as people read them, `1.99`; a currency that is not known has no digits after the point."""
+    exponent = EXPONENTS.get(currency, 0)
+    digits = f"{amount_minor:0{exponent + 1}}"
+    return f"{digits[:-exponent]}.{digits[-exponent:]}" if exponent else digits
+
+
 def _why_not(text: str) -> str:
     shown = text[:40]
     if text.startswith("-"):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hq.core.money import EXPONENTS, minor_units
-from hq.core.times import epoch_seconds
+from contract.money import EXPONENTS, minor_units
+from contract.times import epoch_seconds
 
 
 @pytest.mark.parametrize(
