@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -104,12 +105,27 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
             time.sleep(0.01)
 
 
+def test_of_what_a_command_says_no_more_is_held_in_memory_than_is_kept() -> None:
+    tracemalloc.start()
+    try:
+        run_hook(python("print('x' * 20_000_000)"), b"{}")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2_000_000
+
+
 def test_a_command_that_leaves_a_child_with_its_output_open_is_done_when_it_ends(tmp_path: Path) -> None:
-    """Waiting for the end of its output would be waiting for the child: until the time limit."""
-    pid = tmp_path / "pid"
-    code = f"import subprocess; open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))"
-    run_hook(python(code), b"{}", 20.0)
+    """Waiting for the end of its output would be waiting for the child."""
+    pid, over = tmp_path / "pid", tmp_path / "over"
+    child = f"import time; time.sleep(20); open({str(over)!r}, 'w')"
+    code = (
+        f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {child!r}]);"
+        f"open({str(pid)!r}, 'w').write(str(child.pid))"
+    )
+    run_hook(python(code), b"{}", 60.0)
     os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert not over.exists()
 
 
 def test_a_web_address_gets_a_post_of_json() -> None:
@@ -139,15 +155,16 @@ def test_a_web_address_that_does_not_answer_2xx_has_failed(status: int) -> None:
 
 def test_a_web_address_that_drips_is_cut_off() -> None:
     """Each byte comes within the timeout of a read; only a limit on the whole ends it."""
-    over = threading.Event()
+    over, drips = threading.Event(), []
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        for _ in range(600):
+        for _ in range(300):
             try:
                 request.wfile.write(b"H")
                 request.wfile.flush()
             except OSError:
                 return
+            drips.append(1)
             if over.wait(0.1):
                 return
 
@@ -155,6 +172,7 @@ def test_a_web_address_that_drips_is_cut_off() -> None:
         with pytest.raises(HookFailed, match="does not answer as it should"):
             run_hook(address, b"{}", 1.0)
         over.set()
+    assert len(drips) < 300, "it did not wait for the end"
 
 
 def test_a_web_address_where_nobody_listens_has_failed() -> None:

@@ -210,8 +210,8 @@ def test_a_replica_that_was_set_aside_is_waited_for(shop: Shop) -> None:
         if "told" not in part.name:
             part.rename(part.with_name("aside" + part.name))
     shop.replica = Replica(shop.directory / "replica.db", SCOPES)
-    assert shop.look().waits
     shop.put(WEST)
+    assert shop.look().waits, "the other stream is not here yet"
     shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(22))])
     assert shop.changes() == {"2": 22}
 
