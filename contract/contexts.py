@@ -1,44 +1,67 @@
-"""The bounded contexts: each declared once, here; tables, codec, rules and digests follow from it.
+"""The bounded contexts: each declared once; tables, codec, rules and digests follow from it.
 
-A wire row is one flat tuple `(seq, *keys, *values)`: text, 63-bit integers or None, nothing else,
-so that it can go to SQLite as it is.
+Two are built in. A chain declares further ones in a file (`contract.declared`); whoever composes a process puts
+them into `CONTEXTS`, once, before anything else asks. A wire row is one flat tuple `(seq, *keys, *values)`: text,
+63-bit integers or None, nothing else, so that it can go to SQLite as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from contract.limits import JSON_CHARS_MAX, KEY_CHARS_MAX, TEXT_CHARS_MAX
+from contract.errors import ContractViolation
+from contract.limits import JSON_CHARS_MAX, KEY_CHARS_MAX, SEQ_MAX, TEXT_CHARS_MAX
 
 Value = str | int | None
 Row = tuple[Value, ...]
 Key = tuple[str, ...]
-Kind = Literal["text", "choice", "currency", "schedule", "json"]
+Kind = Literal["text", "choice", "currency", "schedule", "json", "integer", "amount", "boolean", "date"]
+INTEGER_KINDS = ("integer", "amount", "boolean")
+"""What travels and is stored as a 63-bit integer: an amount in minor units, a boolean as 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One typed column. `choices` only for kind `choice`; `default` fills a key left out by a command."""
+    """
+    One typed column. `choices` only for kind `choice`; `at_least` and `at_most` only for integers.
+
+    `default`, as it travels, is what a new entity gets where a command does not name the column.
+    `currency`: of a column of kind `amount`, ISO 4217; at HQ amounts are typed as decimal numbers in it.
+    """
 
     name: str
     kind: Kind = "text"
     chars_max: int = TEXT_CHARS_MAX
     required: bool = False
     choices: tuple[str, ...] = ()
-    default: str | None = None
+    default: Value = None
+    at_least: int = -SEQ_MAX
+    at_most: int = SEQ_MAX
+    currency: str = ""
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in INTEGER_KINDS
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A bounded context: its key columns, value columns and the table that readers see."""
+    """A bounded context: its key columns, value columns and the table that readers see.
+
+    `search`: columns that a store indexes as words, in the table `{table}_search`; only of declared contexts.
+    """
 
     name: str
     table: str
     keys: tuple[Column, ...]
     values: tuple[Column, ...]
+    search: tuple[str, ...] = ()
     columns: tuple[str, ...] = field(init=False)
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # caches are asked by context for every message
 
     def __post_init__(self) -> None:
         names = ("seq", *(c.name for c in self.keys), *(c.name for c in self.values))
@@ -105,4 +128,41 @@ PRICE = Context(
     ),
 )
 
-CONTEXTS: Mapping[str, Context] = {c.name: c for c in (PRODUCT, PRICE)}
+BUILT_IN = (PRODUCT, PRICE)
+
+
+class Contexts(Mapping[str, Context]):
+    """The contexts that this process knows, by name: the built-in ones, then the declared ones in their order."""
+
+    def __init__(self, contexts: Iterable[Context]) -> None:
+        self._by_name = {context.name: context for context in contexts}
+
+    def declare(self, contexts: Iterable[Context]) -> None:
+        """
+        Add contexts; the same one again is no change.
+
+        Raises:
+            ContractViolation: a known name is declared otherwise; nothing is added.
+        """
+        added = {context.name: context for context in contexts}
+        for name, context in added.items():
+            if self._by_name.get(name, context) != context:
+                raise ContractViolation("bad_declaration", f"{name} is declared otherwise already")
+        self._by_name |= added
+
+    @property
+    def declared(self) -> tuple[Context, ...]:
+        """Those that are not built in."""
+        return tuple(context for context in self._by_name.values() if context not in BUILT_IN)
+
+    def __getitem__(self, name: str) -> Context:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+CONTEXTS = Contexts(BUILT_IN)

@@ -27,6 +27,15 @@ JSON_CHARS_MAX = 16_000
 STEPS_MAX = 64
 """Steps of one price schedule."""
 
+CONTEXTS_MAX = 16
+"""Contexts of one file of declarations."""
+
+KEYS_MAX = 4
+COLUMNS_MAX = 48
+"""Key and value columns of one declared context."""
+
+CHOICES_MAX = 64
+
 FETCH_FILTERS_PER_SUBSCRIBE = 8
 FETCH_WINDOW = 40
 """Segment topics outstanding at once (AWS IoT allows 50 subscriptions a connection)."""

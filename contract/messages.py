@@ -13,6 +13,7 @@ from contract import codec
 from contract.cloudevents import Message, attributes_of
 from contract.contexts import Row
 from contract.errors import ContractViolation
+from contract.evolution import columns_differ
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEQ_MAX
 from contract.rows import Held, check_compacted, read_rows
 from contract.streams import Stream, head_topic, is_epoch, live_topic, parse_topic, segment_topic
@@ -285,7 +286,7 @@ def _body(decoder: msgspec.json.Decoder[B], message: Message, stream: Stream) ->
     if not is_epoch(body.epoch):
         raise ContractViolation("wrong_type", f"epoch {body.epoch!r}", field="epoch")
     if tuple(body.columns) != stream.declared.columns:
-        raise ContractViolation("columns", f"{stream.context} has columns {stream.declared.columns}", field="columns")
+        raise ContractViolation("columns", columns_differ(stream.declared, body.columns), field="columns")
     return body
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from functools import lru_cache
 from itertools import islice
 from operator import itemgetter, lt
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 import msgspec
 
 from contract import codec, schedule
-from contract.contexts import CONTEXTS, Column, Context, Key, Row
+from contract.contexts import Column, Context, Key, Row
 from contract.digest import canonical
 from contract.errors import ContractViolation
 from contract.limits import ROWS_MAX, SEQ_MAX
@@ -41,8 +42,8 @@ def read_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -
     """
     Decode as `decode_rows` does, but hold single rows that break a rule.
 
-    That is: under a good name, only texts and nulls, and one of them is not as declared. Raises ContractViolation
-    for the whole where a row is less than that.
+    That is: under a good name, only texts, nulls, and integers where some are declared, and one is not as declared.
+    Raises ContractViolation for the whole where a row is less than that.
     """
     try:
         return Rows(*decode_rows(stream, raw_rows, raw_deleted))
@@ -53,7 +54,7 @@ def read_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -
 def decode_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> tuple[list[Row], list[Row]]:
     """Decode the `rows` and `deleted` members of a message, each value by its column's declaration."""
     context = stream.declared
-    row_decoder, key_decoder = _decoders(context.name)
+    row_decoder, key_decoder = _decoders(context)
     rows = cast("list[Row]", codec.decode_part(row_decoder, raw_rows, "rows"))
     deleted = cast("list[Row]", codec.decode_part(key_decoder, raw_deleted, "deleted"))
     for index, column in enumerate(context.values, start=1 + len(context.keys)):
@@ -70,7 +71,7 @@ def _one_by_one(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw,
     """Raises `whole` where a row is not even texts under an entity's name."""
     context = stream.declared
     raws = codec.decode_part(_RAWS, raw_rows, "rows")
-    deleted = cast("list[Row]", codec.decode_part(_decoders(context.name)[1], raw_deleted, "deleted"))
+    deleted = cast("list[Row]", codec.decode_part(_decoders(context)[1], raw_deleted, "deleted"))
     rows: list[Row] = []
     held: list[Held] = []
     kept: list[int] = []
@@ -89,15 +90,22 @@ def _held(context: Context, raw: msgspec.Raw, violation: ContractViolation, whol
     width = 1 + len(context.keys)
     try:
         named = msgspec.json.encode([values[:width]])
-        ((seq, *key),) = codec.decode_part(_decoders(context.name)[1], msgspec.Raw(named), "rows")
+        ((seq, *key),) = codec.decode_part(_decoders(context)[1], msgspec.Raw(named), "rows")
     except (ContractViolation, UnicodeEncodeError):
         raise whole from None
-    if len(values) != len(context.columns) or not all(isinstance(v, str | None) for v in values[width:]):
+    if len(values) != len(context.columns) or not all(_is_sound(v, context) for v in values[width:]):
         raise whole
     place = _PLACE.search(violation.detail)
     column = context.columns[int(place[1])] if place else violation.field
     detail = violation.detail.removeprefix("rows: ").partition(" - at ")[0]
     return Held(seq, tuple(key), canonical(tuple(values)).decode(), f"{column}: {detail}")
+
+
+def _is_sound(value: Any, context: Context) -> bool:
+    """Whether a value is at least of a type that travels in rows of the context."""
+    if type(value) is int:
+        return abs(value) <= SEQ_MAX and any(column.is_integer for column in context.values)
+    return isinstance(value, str | None)
 
 
 def check_compacted(context: Context, found: Rows, first: int, last: int) -> None:
@@ -132,7 +140,17 @@ def _check_currency(text: str, name: str) -> None:
         raise ContractViolation("wrong_type", f"{text[:80]!r} is no currency", field=name)
 
 
-_CHECKS = {"json": _check_object, "schedule": _check_schedule, "currency": _check_currency}
+def _check_date(text: str, name: str) -> None:
+    """`YYYY-MM-DD`, a day that there is."""
+    try:
+        if not _DATE(text):
+            raise ValueError
+        date.fromisoformat(text)
+    except ValueError:
+        raise ContractViolation("wrong_type", f"{text[:80]!r} is no date such as 2026-12-24", field=name) from None
+
+
+_CHECKS = {"json": _check_object, "schedule": _check_schedule, "currency": _check_currency, "date": _check_date}
 _RAWS = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=ROWS_MAX)])
 _VALUES = msgspec.json.Decoder(list[Any])
 _PLACE = re.compile(r" - at `\$\[0\]\[(\d{1,3})\]`")
@@ -142,11 +160,11 @@ _NUMBER = "(?:0|[1-9][0-9]{0,17})"
 _STEP = rf"\[{_NUMBER},(?:null|{_NUMBER}),{_NUMBER}\]"
 _SCHEDULE = re.compile(rf"\[{_STEP}(?:,{_STEP})*\]").fullmatch
 _CURRENCY = re.compile(r"[A-Z]{3}").fullmatch
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
 
 @lru_cache
-def _decoders(name: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
-    context = CONTEXTS[name]
+def _decoders(context: Context) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
     seq = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
     keys = tuple(_type_of(c) for c in context.keys)
     values = tuple(_type_of(c) for c in context.values)
@@ -163,6 +181,8 @@ def _type_of(column: Column) -> Any:
     kind: Any
     if column.choices:
         kind = Literal.__getitem__(column.choices)
+    elif column.is_integer:
+        kind = Annotated[int, msgspec.Meta(ge=column.at_least, le=column.at_most)]
     else:
         bounds = msgspec.Meta(min_length=1 if column.required else None, max_length=column.chars_max)
         kind = Annotated[str, bounds]

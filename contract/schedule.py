@@ -13,6 +13,10 @@ import msgspec
 
 from contract.errors import ContractViolation
 from contract.limits import SEQ_MAX, STEPS_MAX
+from contract.streams import rfc3339
+
+TIME_MAX = 253_402_300_799
+"""The last second of the year 9999."""
 
 _steps = msgspec.json.Decoder(list[tuple[int, int | None, int]])
 
@@ -78,9 +82,9 @@ def set_step(schedule: Schedule, now: int, new: Step) -> Schedule:
     the two it means.
     """
     if new.ends_at is not None and new.ends_at <= new.starts_at:
-        raise _bad("ends_at must be after starts_at", "ends_at")
+        raise _bad(f"must be after starts_at, {_time(new.starts_at)}", "ends_at")
     if new.over(now):
-        raise _bad("the step is already over", "ends_at")
+        raise _bad(f"the step is already over, at {_time(new.ends_at or 0)}", "ends_at")
     kept = [s for s in schedule if not s.over(now)]
     later = [s.starts_at for s in kept if s.starts_at > new.starts_at]
     ends = new.ends_at if new.ends_at is not None else min(later, default=None)
@@ -106,8 +110,13 @@ def _around(old: Step, new: Step, *, replaced: bool, opened: bool) -> list[Step]
         return tail if old.ends_at is None else []
     ends_inside = old.ends_at is not None and new.ends_at is not None and old.ends_at < new.ends_at
     if old.starts_at > new.starts_at or (ends_inside and not opened):
-        raise _bad("the step overlaps one that starts or ends inside it", "starts_at")
+        end = "open" if old.ends_at is None else _time(old.ends_at)
+        raise _bad(f"the step overlaps the one from {_time(old.starts_at)} to {end}: one must end first", "starts_at")
     return [Step(old.starts_at, new.starts_at, old.amount_minor), *tail]
+
+
+def _time(seconds: int) -> str:
+    return rfc3339(seconds * 1000) if seconds <= TIME_MAX else str(seconds)
 
 
 def _bad(detail: str, field: str = "schedule") -> ContractViolation:

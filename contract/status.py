@@ -10,7 +10,7 @@ import msgspec
 
 from contract.cloudevents import Message
 from contract.errors import ContractViolation
-from contract.limits import STATUS_STREAMS_MAX
+from contract.limits import SEQ_MAX, STATUS_STREAMS_MAX
 from contract.messages import Hash, Seq, Text
 from contract.streams import Stream
 from contract.upstream import StoreBody, check_epoch, store_body, store_message
@@ -45,7 +45,10 @@ class OutboxStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a store stands; as a last will only `state` offline, and nothing else."""
+    """How a store stands; as a last will only `state` offline, and nothing else.
+
+    `skew_ms`: how far the store's clock is ahead of HQ's; None where that was not measured.
+    """
 
     store: str
     state: str
@@ -53,6 +56,7 @@ class Status:
     streams: Mapping[str, StreamStatus] = field(default_factory=dict)
     outbox: OutboxStatus | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    skew_ms: int | None = None
 
 
 class _StreamBody(msgspec.Struct, kw_only=True):
@@ -81,6 +85,7 @@ class _StatusBody(StoreBody, kw_only=True):
     )
     outbox: _OutboxBody | None = None
     versions: Annotated[dict[Text, Text], msgspec.Meta(max_length=8)] = msgspec.field(default_factory=dict)
+    skew_ms: Annotated[int, msgspec.Meta(ge=-SEQ_MAX, le=SEQ_MAX)] | None = None
 
 
 def encode_status(root: str, status: Status) -> Message:
@@ -88,6 +93,8 @@ def encode_status(root: str, status: Status) -> Message:
     if status.streams or status.outbox or status.versions:
         streams = {name: _told(stream) for name, stream in status.streams.items()}
         body |= {"streams": streams, "outbox": status.outbox, "versions": status.versions}
+    if status.skew_ms is not None:
+        body["skew_ms"] = status.skew_ms
     ident = f"status/{status.at_ms}/{status.state}"
     return store_message(root, "status", status.store, body, ident, status.at_ms, retain=True)
 
@@ -107,7 +114,7 @@ def decode_status(root: str, message: Message) -> Status:
         raise ContractViolation("wrong_type", f"a state that is none of {', '.join(STATES)}", field="state")
     streams = {}
     for name, s in body.streams.items():
-        Stream.parse(name)
+        Stream.named(name)  # HQ may lack a store's declaration
         if s.epoch is not None:
             check_epoch(s.epoch)
         streams[name] = StreamStatus(*(getattr(s, field) for field in s.__struct_fields__))
@@ -115,7 +122,7 @@ def decode_status(root: str, message: Message) -> Status:
     if body.outbox is not None:
         check_epoch(body.outbox.epoch)
         outbox = OutboxStatus(*(getattr(body.outbox, name) for name in body.outbox.__struct_fields__))
-    return Status(body.store, body.state, body.at_ms, streams, outbox, body.versions)
+    return Status(body.store, body.state, body.at_ms, streams, outbox, body.versions, body.skew_ms)
 
 
 _STATUS = msgspec.json.Decoder(_StatusBody)

@@ -11,6 +11,7 @@ from contract.errors import ContractViolation
 
 SCOPE_ALL = "all"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_CONTEXT = re.compile(r"[a-z](?:[a-z0-9_]{0,30}[a-z0-9])?")
 _ROOT = re.compile(r"[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32}){0,2}")
 _EPOCH = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")
 KINDS = ("live", "head", "segment")
@@ -52,6 +53,14 @@ class Stream:
     @property
     def declared(self) -> Context:
         return CONTEXTS[self.context]
+
+    @classmethod
+    def named(cls, text: str) -> Stream:
+        """Read `context/scope` where the context may be one that only the other side declares; it has no `declared`."""
+        context, _, scope = text.partition("/")
+        if not _CONTEXT.fullmatch(context):
+            raise ContractViolation("bad_stream", f"{text[:80]!r} is no context/scope", field="stream")
+        return cls(context, checked_name(scope, "scope"))
 
     @classmethod
     def parse(cls, text: str) -> Stream:

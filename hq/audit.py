@@ -10,6 +10,7 @@ from typing import Any
 from contract.contexts import Key, Row
 from contract.digest import EMPTY, MODULUS, row_hash, to_hex, total
 from contract.streams import Stream, rfc3339
+from hq import adoption
 from hq.master import Master, StreamRow
 
 EVENTS_PER_READ = 10_000
@@ -93,6 +94,8 @@ def verify_fleet(master: Master, stores: Mapping[str, Mapping[str, Any]]) -> dic
 
 def _proven(master: Master, name: str, said: Mapping[str, Any]) -> bool:
     found = master.query(_DIGEST_AT, (name, said["position"])) if said["position"] else [(EMPTY,)]
+    for reshape in adoption.reshapes(master.query, Stream.named(name)):
+        found = [(reshape.digest,)] if reshape.seq == said["position"] else found
     return [row[0] for row in found] == [said["digest"]] and said["verified_ok"] is not False
 
 
@@ -112,31 +115,44 @@ def _verify(master: Master, row: StreamRow) -> Finding:
 
 def _verify_events(master: Master, row: StreamRow, seqs: list[int]) -> list[str]:
     """Replay the log from its beginning: no gap, each digest right, its last rows the master's."""
-    context = row.stream.declared
+    context, reshapes = row.stream.declared, adoption.reshapes(master.query, row.stream)
+    width = len(context.columns) - sum(len(reshape.fill) for reshape in reshapes)
     newest: dict[Key, Row] = {}
     acc, seq = 0, 0
     while events := master.events_after(row.stream, seq, EVENTS_PER_READ):
         for event in events:
             if event.seq != seq + 1:
                 return [f"event {seq + 1} is missing from the log"]
+            for reshape in (r for r in reshapes if r.seq == seq):
+                acc, width = _widen(newest, width, reshape.fill), width + len(reshape.fill)
             seq, key = event.seq, context.key_of(event.row)
             old = newest.get(key)
-            if event.prev_seq not in _earlier(old, row.floor, len(context.columns)):
+            if event.prev_seq not in _earlier(old, row.floor, width):
                 return [f"event {seq} names {event.prev_seq} as the entity's earlier version"]
-            acc -= row_hash(old) if old is not None and len(old) == len(context.columns) else 0
+            acc -= row_hash(old) if old is not None and len(old) == width else 0
             acc += row_hash(event.row) if event.op == "upsert" else 0
             newest[key] = event.row
             if event.digest != to_hex(acc % MODULUS):
                 return [f"event {seq} carries the digest {event.digest}; replayed it is {to_hex(acc % MODULUS)}"]
+    for reshape in (r for r in reshapes if r.seq == seq):
+        acc, width = _widen(newest, width, reshape.fill), width + len(reshape.fill)
     problems = []
     if seq != row.head_seq or (to_hex(acc) if seq else EMPTY) != row.digest:
         problems.append(f"the log ends at {seq}, the stream says {row.head_seq}")
-    pruned = [r for r in newest.values() if len(r) < len(context.columns) and int(str(r[0])) <= row.floor]
+    pruned = [r for r in newest.values() if len(r) < width and int(str(r[0])) <= row.floor]
     if sorted({int(str(r[0])) for r in newest.values()} - {int(str(r[0])) for r in pruned}) != seqs:
         problems.append("the newest events are not the master's rows")
     if row.floor and not master.query(_DELETED, (str(row.stream), row.floor)):
         problems.append(f"tombstones are said to be gone up to {row.floor}, which is no deletion")
     return problems
+
+
+def _widen(newest: dict[Key, Row], width: int, fill: Row) -> int:
+    """Give the live rows the columns that they gained; returns the sum of their hashes."""
+    for key, row in newest.items():
+        if len(row) == width:
+            newest[key] = row + fill
+    return total(row for row in newest.values() if len(row) == width + len(fill))
 
 
 def _earlier(old: Row | None, floor: int, width: int) -> tuple[int, ...]:

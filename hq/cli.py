@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from hq.commands import backups, facts, feeds, overrides, publish, way_back
+from hq.commands import backups, doctor, facts, feeds, overrides, publish, way_back
 from hq.commands.frame import HqGroup, configured
 from hq.commands.frame import settings as read_settings
 
@@ -34,6 +34,7 @@ def run() -> None:
 for command in (
     publish.init, publish.publish, feeds.import_feed, facts.status, facts.log, facts.verify,
     way_back.inbox, way_back.stores, overrides.overrides, backups.backup, backups.restore,
+    doctor.doctor,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from contract.contexts import CONTEXTS
+from contract.declared import parse
 from contract.errors import ContractViolation
+from contract.money import EXPONENTS
 from contract.streams import checked_root
 from hq.errors import BadSettings
 from link.errors import LinkError
@@ -20,7 +23,7 @@ ENVIRONMENT_PREFIX = "HQ_"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything `hq` can be told from outside, checked."""
+    """Everything `hq` can be told from outside, checked. `contexts`: the file of what the chain declares itself."""
 
     db: Path = Path("hq.db")
     broker: BrokerUrl = field(default_factory=lambda: BrokerUrl.parse("mqtt://localhost:1883"))
@@ -30,13 +33,14 @@ class Settings:
     segment_grace_s: int = 600
     tombstone_days: float = 90.0
     inbox_days: float = 0.0
+    contexts: Path | None = None
 
 
 def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
     """
-    Read the settings.
+    Read the settings; the contexts that they declare are known to the process from then on.
 
     Args:
         environ: the process's environment; `HQ_CONFIG` names the file unless `config` does.
@@ -84,6 +88,23 @@ def _text(value: Any) -> str:
     return value
 
 
+def _contexts(value: Any) -> Path:
+    """Read the declarations and put them into the registry."""
+    path = Path(_text(value))
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except ContractViolation as error:
+        raise ValueError(f"{path}: {error.detail}") from error
+    for context in found:
+        for column in context.values:
+            if column.currency and column.currency not in EXPONENTS:
+                raise ValueError(f"{path}: {context.name}, column {column.name}: no currency {column.currency}")
+    CONTEXTS.declare(found)
+    return path
+
+
 def _number(low: float, high: float, kind: type[int | float]) -> Callable[[Any], float]:
     def parse(value: Any) -> float:
         try:
@@ -108,6 +129,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "segment_grace_s": _number(1, 604_800, int),
     "tombstone_days": _number(0, 36_500, float),
     "inbox_days": _number(0, 36_500, float),
+    "contexts": _contexts,
 }
 
 if set(_PARSERS) != {f.name for f in fields(Settings)}:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from hq import schema
 from hq.errors import HqError, MasterBusy, MasterDamaged, MasterUnwritable
 
 BUSY_TIMEOUT_MS = 60_000
@@ -54,6 +55,16 @@ def insert(
 
 def not_a_master(path: Path) -> MasterDamaged:
     return MasterDamaged(f"{path} is not a master of hq", hint="check db / HQ_DB; hq init makes a new master")
+
+
+def is_master(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is a master. Raises MasterDamaged for one of a later version."""
+    ident, version = (connection.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+    if ident == schema.APPLICATION_ID and not 1 <= version <= schema.VERSION:
+        raise MasterDamaged(
+            f"{path} has format {version}, this hq knows {schema.VERSION}", hint="use the hq that wrote it"
+        )
+    return bool(ident == schema.APPLICATION_ID)
 
 
 @contextmanager

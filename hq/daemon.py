@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hq.adoption import left_out
 from hq.checkpointer import Checkpointer
 from hq.collector import Collector
 from hq.inbox import StoreInbox, inbox_path
@@ -49,6 +50,8 @@ class Daemon:
         self._stopping = False
         self._master = Master(settings.db)
         self._master.limit_memory(CACHE_BYTES)
+        with self._master.writing():
+            pass  # a declared context that gained columns gives them to its rows now
         self._checkpointer = Checkpointer(settings.db)
         self._publication = Publication(publication_path(settings.db))
         self._link = MqttLink(settings.broker, f"hq-{settings.root.replace('/', '-')}", self._inbox.put)
@@ -65,6 +68,7 @@ class Daemon:
         store_inbox = StoreInbox(inbox_path(settings.db))
         self._collector = Collector(settings.root, store_inbox, self._link)
         self._pruning = Pruning(store_inbox, int(settings.inbox_days * DAY_MS))
+        self._left_out: dict[str, str] = {}
         self._seen_ms = 0
         self._worked = False
         self._seen_connected: bool | None = None
@@ -91,6 +95,14 @@ class Daemon:
         self._stopping = True
         self._inbox.wake()
 
+    def _say_left_out(self) -> None:
+        """Log each context that is declared here otherwise than in the master: it is not published."""
+        found = left_out(self._master.query)
+        for name, reason in found.items():
+            if self._left_out.get(name) != reason:
+                log.error("context.left_out", context=name, reason=reason)
+        self._left_out = found
+
     def _turn(self, wait_s: float) -> bool:
         """Take what came in, send what is due. True when there is more to do at once."""
         select.select([self._bell.fileno(), self._inbox.fileno()], [], [], wait_s)
@@ -112,6 +124,7 @@ class Daemon:
             self._seen_ms, self._seen_connected = now_ms, self._publisher.connected
             self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
             notify_supervisor("WATCHDOG=1")
+            self._say_left_out()
         if not again:
             again = self._retention.step(now_ms, wall_ms) or self._pruning.step(now_ms, wall_ms)
             if self._worked and not again:

@@ -9,6 +9,7 @@ HqError
 ├── BackupRefused      refuse: a copy of the master that is not sound, or a file that is in its way
 ├── AlreadyRunning     refuse: another `hq run` has this master
 ├── MasterMissing      refuse: no master at this path
+├── ContextDiffers     refuse: a context is declared here otherwise than in the master
 ├── MasterBusy         retry: another command holds the master for too long
 ├── MasterUnwritable   halt: disk full, no permission, IO error
 ├── InboxUnwritable    retry: the inbox's disk is full, or not to be written; nothing is acknowledged meanwhile
@@ -83,6 +84,10 @@ class AlreadyRunning(HqError):
 
 
 class MasterMissing(HqError):
+    pass
+
+
+class ContextDiffers(HqError):
     pass
 
 

@@ -247,6 +247,8 @@ def _text(value: Any, name: str, line: int, field: str, context: Context) -> str
         return str(value)
     if isinstance(value, (float, Decimal)) and math.isfinite(value) and field not in context.key_names:
         return format(value if isinstance(value, Decimal) else Decimal(repr(value)), "f")
+    if isinstance(value, bool) and any(c.name == field and c.kind == "boolean" for c in context.values):
+        return str(value).lower()
     if isinstance(value, dict) and any(c.name == field and c.kind == "json" for c in context.values):
         return _encode_sorted(value).decode()
     if hasattr(value, "isoformat"):

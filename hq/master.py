@@ -15,11 +15,11 @@ from typing import Any, Self, cast
 
 import msgspec
 
-from contract.contexts import CONTEXTS, Key, Row
+from contract.contexts import BUILT_IN, Key, Row
 from contract.digest import EMPTY
 from contract.streams import SCOPE_ALL, Stream, new_epoch
-from hq import schema, wake
-from hq.connection import connect, insert, not_a_master, translated
+from hq import adoption, schema, wake
+from hq.connection import connect, insert, is_master, not_a_master, translated
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, earlier, parts, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.records import Committed, EventRow, StreamRow, Tail
@@ -43,7 +43,8 @@ def random_epoch() -> int:
 class Master:
     """One connection to the master, opened at first use; owned by one thread.
 
-    A crash leaves the last commit, whole. `entropy` names epochs.
+    A crash leaves the last commit, whole. `entropy` names epochs. Opening it makes the tables of newly declared
+    contexts; the first transaction that writes gives a context the columns that it has gained.
     """
 
     def __init__(self, path: Path | str, entropy: Callable[[], int] = random_epoch) -> None:
@@ -68,20 +69,21 @@ class Master:
         with translated(self.path):
             self._opened = self._opened or connect(self.path, "rwc")
         with self._transaction("IMMEDIATE"):
-            if self._is_master():
+            if is_master(self._db, self.path):
                 return False
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise not_a_master(self.path)
             schema.create(self._db)
-            for context in CONTEXTS:
-                self._add_stream(Stream(context, SCOPE_ALL), now_ms)
+            for context in BUILT_IN:
+                self._add_stream(Stream(context.name, SCOPE_ALL), now_ms)
+            adoption.take_in(self._db, self._entropy, gains=True)
         return True
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One transaction over reads and commits; `hq run` is woken after it."""
-        self._written = False
         with self._transaction("IMMEDIATE"):
+            self._written = adoption.take_in(self._db, self._entropy, gains=True)
             yield
         if self._written:
             wake.notify(self.path)
@@ -107,6 +109,7 @@ class Master:
         if not self._db.in_transaction:
             with self.writing():
                 return self.commit(stream, changes, now_ms, live)
+        adoption.check_known(self.query, stream)
         tip = began = self._tip(stream, now_ms)
         deleted = {} if live is None else self._deleted(stream)
         for part in parts(changes):
@@ -153,19 +156,21 @@ class Master:
             guard.execute("ROLLBACK")
 
     def streams(self) -> list[StreamRow]:
-        found = self.query("SELECT stream, epoch, head_seq, digest, rows, floor FROM streams ORDER BY stream")
-        return [StreamRow(Stream.parse(name), *rest) for name, *rest in found]
+        """All but those of contexts that are left out."""
+        return [StreamRow(Stream.parse(name), *rest) for name, *rest in adoption.streams(self.query)]
 
     def stream(self, stream: Stream) -> StreamRow | None:
         return next((row for row in self.streams() if row.stream == stream), None)
 
     def stored(self, stream: Stream, key: Key) -> Stored | None:
         """What the master holds of one entity."""
+        adoption.check_known(self.query, stream)
         found = self.query(schema.statements(stream.declared).one, (stream.scope, *key))
         return schema.stored(stream.declared, found[0]) if found else None
 
     def live_rows(self, stream: Stream) -> dict[Key, Row]:
         """Every live row of a stream, by key."""
+        adoption.check_known(self.query, stream)
         context = stream.declared
         width = 1 + len(context.keys)
         found = self.query(schema.statements(context).live, (stream.scope,))
@@ -213,8 +218,9 @@ class Master:
 
     def digest_at(self, stream: Stream, seq: int) -> str:
         """The stream's digest after the event `seq`."""
-        if seq == 0:
-            return EMPTY
+        reshaped = [r.digest for r in adoption.reshapes(self.query, stream) if r.seq == seq]
+        if seq == 0 or reshaped:
+            return reshaped[-1] if reshaped else EMPTY
         found = self.query("SELECT digest FROM events WHERE stream = ? AND seq = ?", (str(stream), seq))
         if not found:
             raise MasterDamaged(f"{stream} has no event {seq} in {self.path}", hint="run: hq verify")
@@ -227,18 +233,14 @@ class Master:
                 raise MasterMissing(f"there is no master at {self.path}", hint="run: hq init (or set db / HQ_DB)")
             with translated(self.path):
                 self._opened = connect(self.path, "rw")
-                if not self._is_master():
+                if not is_master(self._opened, self.path):
                     self.close()
                     raise not_a_master(self.path)
+                due = adoption.is_due(self._opened, gains=False)
+            if due:
+                with self._transaction("IMMEDIATE"):
+                    adoption.take_in(self._opened, self._entropy, gains=False)
         return self._opened
-
-    def _is_master(self) -> bool:
-        ident, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-        if ident == schema.APPLICATION_ID and version != schema.VERSION:
-            raise MasterDamaged(
-                f"{self.path} has format {version}, this hq knows {schema.VERSION}", hint="use the hq that wrote it"
-            )
-        return bool(ident == schema.APPLICATION_ID)
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Read; for questions that only one command asks."""

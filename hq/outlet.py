@@ -21,6 +21,7 @@ from contract.digest import EMPTY
 from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
 from contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
 from contract.streams import Stream
+from hq.adoption import reshapes
 from hq.core.plan import Rewrite, Sealed, rewrites
 from hq.master import EventRow, Master, StreamRow, Tail
 from hq.publication import Publication, Published
@@ -70,8 +71,8 @@ class Outlet:
             refs = []
         stored = publication.published(stream)
         self.published = stored.seq if stored and stored.epoch == epoch else 0
-        self.live_sent = self.published
-        self.live_acked = self.published
+        # Older events are rows without the columns that were gained since; they only travel within segments.
+        self.live_sent = self.live_acked = max(self.published, *(r.seq for r in reshapes(master.query, stream)), 0)
         self.head_sha256 = stored.head_sha256 if stored and stored.epoch == epoch else ""
         self.head_sent: int | None = None
         self._sizes = sizes

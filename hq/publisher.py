@@ -106,6 +106,8 @@ class Publisher:
     def step(self, now_ms: int, wall_ms: int) -> bool:
         """Send what is due: every stream's live batches, then the rest. True when more could be done at once."""
         rows = [(row, self._route(row, now_ms, wall_ms)) for row in self._master.streams()]
+        if len(rows) < len(self._routes):  # a context that the master has otherwise now is left alone
+            self._routes = {row.stream: route for row, route in rows}
         if not self.connected:
             return False
         live = [(row, route) for row, route in rows if self._pump_live(row, route, now_ms)]
@@ -150,7 +152,10 @@ class Publisher:
         except ContractViolation as violation:
             log.warning("head.rejected", stream=str(stream), reason=violation.reason)
         else:
-            known = next((r.head_seq for r in self._master.streams() if r.stream == stream), 0)
+            row = self._master.stream(stream)
+            if row is None:
+                return
+            known = row.head_seq
             if head.epoch >= route.outlet.epoch and head.seq > known:
                 # HQ has forgotten changes that stores have seen: only a new incarnation is honest.
                 epoch = self._master.new_epoch(stream, wall_ms)

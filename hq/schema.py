@@ -1,4 +1,4 @@
-"""The master's tables, made from the declarations in `contract.contexts`, and the SQL that names them."""
+"""The master's tables, made from the declarations of the contexts, and the SQL that names them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import sqlite_utils
 
-from contract.contexts import CONTEXTS, Context
+from contract.contexts import BUILT_IN, Column, Context
 from hq.core.changes import Stored
 
 APPLICATION_ID = 0x53744851
 """Marks an SQLite file as a master ("StHQ")."""
 
-VERSION = 1
+VERSION = 2
 
 STREAM_COLUMNS: dict[str, type] = {
     "stream": str,
@@ -35,6 +35,15 @@ CREATE TABLE events (
 ) WITHOUT ROWID
 """
 
+ADOPTED = (
+    "CREATE TABLE contexts (name TEXT PRIMARY KEY, columns TEXT NOT NULL)",
+    """CREATE TABLE reshapes (
+    id INTEGER PRIMARY KEY, stream TEXT NOT NULL, seq INTEGER NOT NULL, digest TEXT NOT NULL, fill TEXT NOT NULL,
+    at_ms INTEGER NOT NULL)""",
+    "CREATE INDEX idx_reshapes ON reshapes (stream)",
+)
+"""What version 2 brought: which columns the rows of declared contexts have, and when they gained some."""
+
 GOES_ON = "UPDATE events SET ends = 0 WHERE stream = ? AND seq = ?"
 """The event that ended what was written so far is not the last of its change set."""
 
@@ -45,22 +54,40 @@ def create(connection: sqlite3.Connection) -> None:
     streams = db.table("streams")
     streams.create(STREAM_COLUMNS, pk="stream", not_null=set(STREAM_COLUMNS), defaults={"floor": 0}, strict=True)
     connection.execute(EVENTS)
-    for context in CONTEXTS.values():
-        kinds: dict[str, type] = {"scope": str}
-        kinds |= dict.fromkeys((*context.key_names, *context.value_names), str)
-        kinds |= {"seq": int, "deleted": int}
-        table = db.table(f"master_{context.name}")
-        table.create(
-            kinds,
-            pk=("scope", *context.key_names),
-            not_null={"scope", *context.key_names, "seq", "deleted"},
-            defaults={"deleted": 0},
-            strict=True,
-        )
-        table.create_index(["scope", "seq"], unique=True)
-        connection.execute(tombstones(context).index)
+    for context in BUILT_IN:
+        create_context(connection, context)
+    for statement in ADOPTED:
+        connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a master of version 1 to this one; the caller's transaction holds it."""
+    for statement in ADOPTED:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def create_context(connection: sqlite3.Connection, context: Context) -> None:
+    """Make the table of one context; the caller's transaction holds it."""
+    kinds: dict[str, type] = {"scope": str}
+    kinds |= {column.name: int if column.is_integer else str for column in (*context.keys, *context.values)}
+    kinds |= {"seq": int, "deleted": int}
+    table = sqlite_utils.Database(connection, execute_plugins=False).table(f"master_{context.name}")
+    table.create(
+        kinds,
+        pk=("scope", *context.key_names),
+        not_null={"scope", *context.key_names, "seq", "deleted"},
+        defaults={"deleted": 0},
+        strict=True,
+    )
+    table.create_index(["scope", "seq"], unique=True)
+    connection.execute(tombstones(context).index)
+
+
+def kind_of(column: Column) -> str:
+    return "INTEGER" if column.is_integer else "TEXT"
 
 
 EVENT_COLUMNS = ("stream", "seq", "at_ms", "op", "key", "changed", "prev_seq", "row", "digest", "ends")

@@ -44,10 +44,13 @@ class Announcer:
             case _:
                 pass
 
-    def step(self, states: tuple[str, ...], outbox: OutboxStatus | None, now_ms: int, wall_ms: int) -> None:
+    def step(
+        self, states: tuple[str, ...], outbox: OutboxStatus | None, now_ms: int, wall_ms: int,
+        skew_ms: int | None = None,
+    ) -> None:  # fmt: skip
         """Say it if it is due; `states`: the streams' states, to notice a change by."""
         if self._connected and (now_ms >= self._due_ms or states != self._said):
-            self._link.publish(encode_status(self._root, self._status(outbox, wall_ms)))
+            self._link.publish(encode_status(self._root, self._status(outbox, wall_ms, skew_ms)))
             self._said, self._due_ms = states, now_ms + EVERY_MS
 
     def leave(self, wall_ms: int) -> None:
@@ -55,7 +58,7 @@ class Announcer:
         with suppress(NotConnected):
             self._link.publish(last_will(self._root, self._store, wall_ms))
 
-    def _status(self, outbox: OutboxStatus | None, wall_ms: int) -> Status:
+    def _status(self, outbox: OutboxStatus | None, wall_ms: int, skew_ms: int | None) -> Status:
         streams = {}
         for name, state, epoch, position, digest, ok, *rest in self._replica.execute(
             "SELECT stream, state, epoch, position, digest, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason"
@@ -67,7 +70,7 @@ class Announcer:
         state = health.overall(
             {n: {"state": s.state, "epoch": s.epoch, "verified_ok": s.verified_ok} for n, s in streams.items()}
         )
-        return Status(self._store, state, wall_ms, streams, outbox, self._versions)
+        return Status(self._store, state, wall_ms, streams, outbox, self._versions, skew_ms)
 
 
 def _versions() -> dict[str, str]:

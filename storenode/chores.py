@@ -122,10 +122,12 @@ class Chores:
 
         def look() -> str:
             nonlocal found_next_ms
+            began_s = time.time_ns() // 1_000_000_000
             wide, self._wide = self._wide, False
             found = activations.look(wide=wide)
             if found.next_s is not None:
-                found_next_ms = found.next_s * 1000
+                # What prices go by may be another clock than the machine's.
+                found_next_ms = (began_s + found.next_s - found.now_s) * 1_000
             activations.tell_hq()
             return "waits for the first complete replica" if found.waits else f"{found.changed} prices changed"
 

@@ -12,9 +12,17 @@ from pathlib import Path
 
 import click
 
-from contract.contexts import CONTEXTS
-from storenode.commands import explain, overrides, proving, schedules, way_back
-from storenode.commands.frame import CannotJudge, Judging, SettingsOf, json_option, reported, seconds_of
+from contract.contexts import PRODUCT
+from storenode.commands import availability, doctor, explain, overrides, proving, schedules, way_back
+from storenode.commands.frame import (
+    CannotJudge,
+    Judging,
+    SettingsOf,
+    declared_context,
+    json_option,
+    reported,
+    seconds_of,
+)
 from storenode.config import load
 
 
@@ -64,7 +72,7 @@ def status(settings: SettingsOf, as_json: bool, watch: bool) -> None:
 
 
 @main.command()
-@click.argument("context", type=click.Choice(list(CONTEXTS)))
+@click.argument("context")
 @click.argument("key", nargs=-1, required=True)
 @click.option("--scope", help="Only this scope; the most specific one that has the row if left out.")
 @json_option
@@ -74,11 +82,12 @@ def get(settings: SettingsOf, context: str, key: tuple[str, ...], scope: str | N
     """Print one row: `get product 4011`, `get price 4011 regular`."""
     from storenode import readers
 
-    declared = CONTEXTS[context]
-    whole = key + tuple(c.default for c in declared.keys[len(key) :] if c.default)
+    path = settings().db  # settings may declare contexts
+    declared = declared_context(context)
+    whole = key + tuple(str(c.default) for c in declared.keys[len(key) :] if c.default)
     if len(whole) != len(declared.keys):
         raise click.UsageError(f"a {context} is named by {' '.join(declared.key_names).upper()}")
-    row = readers.get(settings().db, declared, whole, scope)
+    row = readers.get(path, declared, whole, scope)
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return
@@ -108,19 +117,24 @@ def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None
 
 
 @main.command()
+@click.option("--context", help="Rows of this context instead, which must be declared with columns to search.")
 @click.argument("text", nargs=-1, required=True)
 @click.option("--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="Products at most.")
 @json_option
 @click.pass_obj
 @reported
-def search(settings: SettingsOf, text: tuple[str, ...], limit: int, as_json: bool) -> None:
+def search(settings: SettingsOf, context: str | None, text: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Find products by words of their name, brand, description, category, or by sku and gtin; best matches first.
 
     Words may be cut short (`org mil`) and accents left out. Exit code 0 also when nothing is found.
     """
     from storenode import readers
 
-    found = readers.search(settings().db, " ".join(text), limit)
+    path = settings().db
+    if context is not None and context != PRODUCT.name:
+        _search_declared(path, context, " ".join(text), limit, as_json=as_json)
+        return
+    found = readers.search(path, " ".join(text), limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
@@ -132,10 +146,27 @@ def search(settings: SettingsOf, text: tuple[str, ...], limit: int, as_json: boo
         click.echo("nothing found", err=True)
 
 
+def _search_declared(path: Path, name: str, text: str, limit: int, *, as_json: bool) -> None:
+    from storenode import declaredreaders
+
+    context = declared_context(name)
+    found = declaredreaders.search(path, context, text, limit)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for row in found:
+        shown = (row[column] for column in (*context.key_names, *context.search))
+        click.echo("  ".join(str(value) for value in shown if value is not None))
+    if not found:
+        click.echo("nothing found", err=True)
+
+
 main.add_command(explain.explain)
 main.add_command(overrides.override)
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
+main.add_command(availability.availability)
+main.add_command(doctor.doctor)
 main.add_command(proving.verify)
 main.add_command(proving.rebuild)
 main.add_command(proving.quarantine)

@@ -8,11 +8,14 @@ import shlex
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from contract.contexts import CONTEXTS, Context
+from contract.declared import parse
 from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
@@ -26,6 +29,7 @@ KBPS_MIN = 32
 """Below this a catch-up would give up on each segment."""
 OUTBOX_MAX_BYTES = 268_435_456
 OUTBOX_BYTES_MIN = 65_536
+CLOCK_HOLD_DAYS = 30
 
 
 def _host_name() -> str:
@@ -34,12 +38,21 @@ def _host_name() -> str:
     return name or "store"
 
 
+class Declarations(NamedTuple):
+    """The file of what the chain declares itself, and what it says: settings differ where that does."""
+
+    path: Path
+    contexts: tuple[Context, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `storenode` can be told from outside, checked.
 
     `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
+    A scope of a context that is not declared is passed over. `contexts`: the file of what the chain declares itself.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
+    `clock_hold_days`: a clock further past the last time that HQ vouched for is not believed; 0: any is.
     `on_price_change`: a command line or an http(s) address; see storenode/hook.py.
     `backup_dir`: None for no nightly backups; `backup_hour` is UTC.
     """
@@ -52,6 +65,8 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    contexts: Declarations | None = None
+    clock_hold_days: int = CLOCK_HOLD_DAYS
     on_price_change: str | None = None
     price_look_s: int = 60
     tell_activations: bool = False
@@ -88,11 +103,21 @@ class Settings:
         return scope_ranks(self.scopes)
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Settings as far as they can be read. `broken`: those whose default stands in; `path`: the file read, if any."""
+
+    settings: Settings
+    mistakes: tuple[str, ...]
+    broken: frozenset[str]
+    path: Path | None
+
+
 def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
     """
-    Read the settings.
+    Read the settings; the contexts that they declare are known to the process from then on.
 
     Args:
         environ: the process's environment; `STORENODE_CONFIG` names the file unless `config` does.
@@ -101,6 +126,16 @@ def load(
     Raises:
         BadSettings: with every mistake found.
     """
+    found = examine(environ, config, options)
+    if found.mistakes:
+        raise BadSettings("; ".join(found.mistakes), hint="settings: " + ", ".join(_PARSERS))
+    return found.settings
+
+
+def examine(
+    environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
+) -> Examined:
+    """Read the settings as `load` does, and raise nothing: what is wrong is told, and the default stands in for it."""
     mistakes: list[str] = []
     given: dict[str, tuple[str, Any]] = {}
     path = config or (Path(environ["STORENODE_CONFIG"]) if environ.get("STORENODE_CONFIG") else None)
@@ -112,16 +147,14 @@ def load(
             given[name] = (variable, environ[variable])
     given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
     found: dict[str, Any] = {}
-    for name, (source, value) in given.items():
+    broken = set()
+    for name, (source, value) in sorted(given.items(), key=lambda item: item[0] != "contexts"):  # scopes may name them
         try:
             found[name] = _PARSERS[name](value)
-        except ContractViolation as violation:
-            mistakes.append(f"{source}: {violation.detail}")
-        except (ValueError, LinkError) as error:
-            mistakes.append(f"{source}: {error}")
-    if mistakes:
-        raise BadSettings("; ".join(mistakes), hint="settings: " + ", ".join(_PARSERS))
-    return Settings(**found)
+        except (ContractViolation, ValueError, LinkError) as error:
+            mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
+            broken.add(name)
+    return Examined(Settings(**found), tuple(mistakes), frozenset(broken), path)
 
 
 def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
@@ -140,6 +173,20 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a text that is not empty")
     return value
+
+
+def _contexts(value: Any) -> Declarations:
+    """Read the declarations and put them into the registry."""
+    path = Path(_text(value))
+    try:
+        found = Declarations(path, parse(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except ContractViolation as error:
+        raise ValueError(f"{path}: {error.detail}") from error
+    with suppress(ContractViolation):  # read again, and changed: the daemon becomes another process, which knows them
+        CONTEXTS.declare(found.contexts)
+    return found
 
 
 def _scopes(value: Any) -> tuple[str, ...]:
@@ -162,6 +209,12 @@ def _bytes(value: Any) -> int:
             raise ValueError
     except ValueError:
         raise ValueError(f"{value!r} must be a whole number of bytes, at least {OUTBOX_BYTES_MIN}") from None
+    return int(value)
+
+
+def _days(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,4}", str(value)):
+        raise ValueError(f"{value!r} must be a whole number of days, 0 to 9999 (0: a clock is always believed)")
     return int(value)
 
 
@@ -198,6 +251,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_kbps": _kbps,
     "outbox": lambda value: Path(_text(value)),
     "outbox_max_bytes": _bytes,
+    "contexts": _contexts,
+    "clock_hold_days": _days,
     "on_price_change": lambda value: _hook(_text(value)),
     "price_look_s": lambda value: _whole(value, 1, 3_600),
     "tell_activations": _yes,

@@ -27,8 +27,10 @@ from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_reload, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.clock import StoreClock
 from storenode.departures import Departures, sweep_spools
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
+from storenode.ledger import Ledger, last_seen_ms
 from storenode.mirror import Mirror
 from storenode.orders import Orders
 from storenode.outbox import outbox_bell
@@ -63,13 +65,17 @@ class Daemon:
         self._settings, self._reread = settings, reread
         self._stopping = self._reloading = False
         self._inbox = Inbox()
-        streams = settings.streams()
         self._replica = _opened(settings)
+        for name, reason in self._replica.left_out.items():
+            log.warning("context.left_out", context=name, reason=reason)
+        streams = tuple(s for s in settings.streams() if s.context not in self._replica.left_out)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
+        self._clock = StoreClock(self._replica, settings.clock_hold_days)
         self._worker = Worker(
-            settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps
-        )
+            settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps,
+            heard=lambda at_ms, live: self._clock.heard(at_ms, live=live),
+        )  # fmt: skip
         self._departures = Departures(self._replica, self._worker.followers)
         sweep_spools(_spools(settings.db), streams)
         self._orders = Orders(settings, self._replica, self._worker, self._inbox.wake)
@@ -77,6 +83,7 @@ class Daemon:
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
+        self._ledger = Ledger(settings.outbox_path, last_seen_ms(self._replica))
         self._mirror = Mirror(settings.outbox_path, self._replica, settings.store_id)
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
         self._has_jobs = False
@@ -103,6 +110,7 @@ class Daemon:
         self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
         self._worker.connected = False
+        self._ledger.end(self._clock.now_ms(time.time_ns() // 1_000_000))
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         log.info("store.stopped")
@@ -159,7 +167,9 @@ class Daemon:
         self._mirror.step(now_ms, rung=rung)
         self._departures.step(now_ms, connected=self._worker.connected)
         self._orders.obey(now_ms)
-        if self._worker.connected != self._heartbeat_connected or now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS:
+        self._ledger.step(self._worker.states, now_ms, self._clock.now_ms(wall_ms))
+        due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
+        if due or self._worker.connected != self._heartbeat_connected:
             self._beat(now_ms, wall_ms, pid=os.getpid())
         if not self._has_jobs and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
             self._has_jobs = True
@@ -171,7 +181,7 @@ class Daemon:
             if not self._sender.step(now_ms, wall_ms, rung=rung):
                 break
         states = tuple(follower.standing for follower in self._worker.followers.values())
-        self._announcer.step(states, self._sender.status, now_ms, wall_ms)
+        self._announcer.step(states, self._sender.status, now_ms, wall_ms, self._clock.skew_ms)
 
     def _beat(self, now_ms: int, wall_ms: int, *, pid: int | None) -> None:
         self._heartbeat_ms, self._heartbeat_connected = now_ms, self._worker.connected
@@ -183,6 +193,7 @@ class Daemon:
             counters=self._counters(),
             now_ms=wall_ms,
         )
+        self._clock.note(wall_ms)
         if self._replica.wal_bytes() > WAL_BYTES_TARGET:
             self._replica.checkpoint()
         notify_supervisor("WATCHDOG=1")

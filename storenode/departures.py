@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 
 from contract.streams import Stream
-from storenode.follower import Follower, Phase
+from storenode.core.states import Phase
+from storenode.follower import Follower
 from storenode.replica import Replica
 
 log = structlog.get_logger()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from storenode.core.telling import OVERRIDE, RULE, Candidate, Line, candidates, 
 from storenode.errors import NotFound
 from storenode.journal import commit_of
 from storenode.overrides import Override, read_if_there
-from storenode.readers import reading
+from storenode.readers import price_now_ms, reading
 
 
 def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     Raises:
         NotFound: the replica has no price line of that SKU at all.
     """
-    at = int(time.time()) if at_s is None else at_s
+    at = price_now_ms(path) // 1000 if at_s is None else at_s
     with reading(path) as db:
         lines = [
             Line(scope, rank, kind, currency, load(text), seq)

@@ -6,9 +6,8 @@ the replica, fetched segments in the spool; unfinished change sets and parked ba
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -20,6 +19,7 @@ from link.port import Link
 from storenode.core.changesets import Parked, Pending, Presumption
 from storenode.core.intake import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.core.pace import Pace
+from storenode.core.states import Phase, state_of
 from storenode.fetch import Fetch
 from storenode.journal import CATCH_UP, LIVE, Commit
 from storenode.replica import Replica
@@ -29,30 +29,14 @@ log = structlog.get_logger()
 
 HEAD_TIMEOUT_MS = 10_000
 
-ASKED = "asked"
-"""The doubt of a stream whose rebuild somebody asked for."""
-
-
-class Phase(enum.Enum):
-    DOWN = "down"
-    AWAITING_HEAD = "awaiting_head"
-    FETCHING = "fetching"
-    LIVE = "live"
-
 
 class Follower:
     """Follows one stream over a link that is up or down."""
 
     def __init__(
-        self,
-        stream: Stream,
-        root: str,
-        replica: Replica,
-        spool: Spool,
-        link: Link,
-        counters: Counter[str],
-        pace: Pace,
-    ) -> None:
+        self, stream: Stream, root: str, replica: Replica, spool: Spool, link: Link, counters: Counter[str], pace: Pace,
+        heard: Callable[[int, bool], None],
+    ) -> None:  # fmt: skip
         self.stream = stream
         self.phase = Phase.DOWN
         self._root = root
@@ -72,21 +56,14 @@ class Follower:
         self.life = 0
         self._catch_up: CatchUp | None = None
         self._pace = pace
+        self._heard = heard
         self._fetch = Fetch(stream, root, spool, link, pace)
         self._head_deadline_ms = 0
 
     @property
     def state(self) -> str:
         """The stream's public state, as the `freshness` view names it."""
-        if self.position.epoch is None:
-            return "bootstrapping"
-        if self._doubt is not None and self.phase is not Phase.DOWN:
-            return "rebuilding" if self.phase is Phase.FETCHING or self._doubt == ASKED else "diverged"
-        if self._doubt not in (None, ASKED):
-            return "diverged"
-        if self.phase is Phase.DOWN:
-            return "offline"
-        return "live" if self.phase is Phase.LIVE else "catching_up"
+        return state_of(self.phase, self.position.epoch, self._doubt)
 
     @property
     def standing(self) -> str:
@@ -102,6 +79,14 @@ class Follower:
     def disconnected(self) -> None:
         self._forget_connection()
         self.phase = Phase.DOWN
+
+    def halt(self) -> None:
+        """HQ's columns are not those declared here: ask for nothing until a batch comes that can be read."""
+        if self.phase not in (Phase.DOWN, Phase.HALTED):
+            self._link.unsubscribe([head_topic(self._root, self.stream)])
+            self._fetch.abandon()
+            self._forget_connection()
+            self.phase = Phase.HALTED
 
     def rebuild(self, reason: str, now_ms: int) -> None:
         """Fetch the stream anew; the rows there are serve until all of it is here. A crash goes on with it."""
@@ -130,6 +115,9 @@ class Follower:
     def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""
         live = decode_live(self._root, message)
+        if self.phase is Phase.HALTED:
+            self._ask_head(now_ms)
+        self._heard(live.at_ms, self.phase is Phase.LIVE and not message.retain)
         if live.epoch == self.position.epoch or self.position.epoch is None:
             self.head_seq = max(self.head_seq, live.last)
         if self._presumption.is_shown_by(live, self.position):
@@ -145,6 +133,7 @@ class Follower:
             return
         self._pace.charge(len(message.payload))
         head = decode_head(self._root, message)
+        self._heard(head.at_ms, False)
         decision = plan(self.position, head, missing_to=self._missing_to, doubt=self._doubt)
         if isinstance(decision, Stale):
             return

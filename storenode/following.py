@@ -25,17 +25,26 @@ class Following:
 
     def __init__(self, connection: sqlite3.Connection, search: SearchIndex, journal: Journal) -> None:
         self._db, self._search, self._journal = connection, search, journal
+        self._known: Collection[str] = ()
 
-    def follow(self, scopes: Sequence[str]) -> None:
-        """Write down what is followed; what is not any more departs, and what departed and is back goes on."""
-        db, streams = self._db, followed_streams(scopes)
+    def follow(self, scopes: Sequence[str], left_out: Collection[str]) -> None:
+        """
+        Write down what is followed; what is not any more departs, and what departed and is back goes on.
+
+        Args:
+            left_out: contexts whose declaration does not fit or is gone; what there is of them stays as it is.
+        """
+        db, self._known = self._db, CONTEXTS.keys() - left_out
+        streams = [s for s in followed_streams(scopes) if s.context in self._known]
         names = [str(s) for s in streams]
         ranks_before = dict(db.execute("SELECT scope, rank FROM scopes WHERE rank < ?", (schema.OWN_RANK,)))
         marks = ", ".join("?" * len(names))
         db.execute(f"INSERT INTO streams({_KEPT}) SELECT {_KEPT} FROM departing WHERE stream IN ({marks})", names)
         db.execute(f"DELETE FROM departing WHERE stream IN ({marks})", names)
-        db.execute(f"INSERT INTO departing({_KEPT}) SELECT {_KEPT} FROM streams WHERE stream NOT IN ({marks})", names)
-        db.execute(f"DELETE FROM streams WHERE stream NOT IN ({marks})", names)
+        there = [name for (name,) in db.execute("SELECT stream FROM streams")]
+        gone = [(name,) for name in there if name not in names and name.partition("/")[0] in self._known]
+        db.executemany(f"INSERT INTO departing({_KEPT}) SELECT {_KEPT} FROM streams WHERE stream = ?", gone)
+        db.executemany("DELETE FROM streams WHERE stream = ?", gone)
         db.executemany("INSERT OR IGNORE INTO streams(stream, digest) VALUES(?, ?)", [(name, EMPTY) for name in names])
         self._search.follow(streams)
         self._rank(scope_ranks(scopes), ranks_before)
@@ -60,7 +69,9 @@ class Following:
         gone, left = [], []
         for name, epoch in self._db.execute("SELECT stream, epoch FROM departing ORDER BY 1").fetchall():
             found = followed.get(name.partition("/")[0])
-            if epoch is None or found is None or (found and all(found)):
+            if name.partition("/")[0] not in self._known:
+                left.append(name)
+            elif epoch is None or found is None or (found and all(found)):
                 self._remove(name)
                 gone.append(name)
             else:
@@ -79,8 +90,7 @@ class Following:
         context, _, scope = name.partition("/")
         if context == PRODUCT.name:
             self._search.give_up()
-        if context in CONTEXTS:
-            self._db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
+        self._db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
         self._db.execute("DELETE FROM quarantine WHERE stream = ?", (name,))
         self._journal.forget(name)
         self._db.execute("DELETE FROM departing WHERE stream = ?", (name,))

@@ -15,7 +15,7 @@ import structlog
 from storenode import rebuildfile
 from storenode.chores import Chores
 from storenode.core import due
-from storenode.follower import ASKED
+from storenode.core.states import ASKED
 from storenode.jobs import Checkpoint, JobsFailed, Verify
 from storenode.jobs import Command as Job
 from storenode.proof import Damaged, Result, Verified

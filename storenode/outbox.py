@@ -93,7 +93,8 @@ class Outbox:
         Raises:
             BadArgument: not a type, or not strict JSON, or too large.
             OutboxFull: the cap is reached or the disk is full; nothing is lost, and nothing was appended.
-            OutboxBusy, OutboxUnwritable, OutboxDamaged: as named; nothing was appended.
+            OutboxBusy, OutboxUnwritable, OutboxDamaged: as named; nothing was appended. But when it was a sync that
+                the disk refused, and the process dies before it can write again, the entry may be found appended.
         """
         try:
             row = (checked_type(kind), time.time_ns() // 1_000_000 if at_ms is None else at_ms, checked_json(text))

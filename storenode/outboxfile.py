@@ -34,6 +34,10 @@ CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL,
 """
 
 _FURTHER_TABLES = f"""
+CREATE TABLE IF NOT EXISTS availability (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, state TEXT NOT NULL, from_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS overrides (
     sku TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, starts_at INTEGER NOT NULL,
     ends_at INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, set_at_ms INTEGER NOT NULL,
@@ -122,18 +126,22 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
 
 
 def make(path: Path) -> None:
-    """Make the file whole beside its place, then link it in: two makers never meet in it."""
+    """Make the file whole beside its place, then link it in: two makers never meet in it.
+
+    WAL comes last, when nothing is left to be written: what a closing connection moves from the log into the file
+    may fail without a word, and the file would be linked in without it.
+    """
     if not path.parent.exists():
         path.parent.mkdir(parents=True)
         path.parent.chmod(DIRECTORY_MODE)
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
-            db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.executescript(f"BEGIN; {_SCHEMA} {_FURTHER_TABLES} COMMIT;")
             epoch = new_epoch(time.time_ns() // 1_000_000, secrets.randbits(32))
             db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
+            db.execute("PRAGMA journal_mode=WAL")
         part.chmod(FILE_MODE)
         if os.geteuid() == 0:  # root's first `storenode emit` must not lock the daemon out
             place = path.parent.stat()
@@ -141,7 +149,8 @@ def make(path: Path) -> None:
         with suppress(FileExistsError):
             path.hardlink_to(part)
     finally:
-        part.unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            Path(f"{part}{suffix}").unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

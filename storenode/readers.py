@@ -18,9 +18,11 @@ from contract.contexts import CONTEXTS, Context
 from contract.schedule import load
 from contract.streams import Stream, rfc3339
 from link.process import is_locked
-from storenode import schema
-from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing
+from storenode import pricetime, schema
+from storenode.declared import columns_of, columns_there, problems_of
+from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, StorenodeError
 from storenode.replicafile import translated
+from storenode.standing import clock_status, stream_status
 
 BUSY_TIMEOUT_S = 2.0
 SEARCH_WORDS_MAX = 16
@@ -68,6 +70,19 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             db.close()
 
 
+def price_now_ms(path: Path) -> int:
+    """The time that prices go by, since 1970; without a replica, or before HQ was heard, the clock."""
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        with reading(path) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'price_clock'").fetchone():
+                return now_ms
+            now_s: int = db.execute(f"SELECT {pricetime.NOW_S}").fetchone()[0]
+    except StorenodeError:
+        return now_ms
+    return now_ms if abs(now_s - now_ms // 1000) <= 1 else now_s * 1000
+
+
 def scan(path: Path, stream: Stream) -> Scan:
     """Hash every row of a stream and put the sum beside what HQ announced; 450,000 rows a second."""
     with reading(path) as db:
@@ -78,11 +93,11 @@ def scan(path: Path, stream: Stream) -> Scan:
             tuple(json.loads(key)): row
             for key, row in db.execute("SELECT key, row FROM quarantine WHERE stream = ?", (str(stream),))
         }
-        count = 0
+        count, sql = 0, schema.scan_sql(stream.declared, columns_there(db, stream))
 
         def rows() -> Iterator[Any]:
             nonlocal count
-            for row in db.execute(schema.scan_sql(stream.declared), (stream.scope,)):
+            for row in db.execute(sql, (stream.scope,)):
                 count += 1
                 if not held or stream.declared.key_of(row) not in held:
                     yield row
@@ -92,17 +107,26 @@ def scan(path: Path, stream: Stream) -> Scan:
 
 
 def check_file(path: Path) -> None:
-    """Have SQLite check the whole file, indexes included. Raises ReplicaDamaged."""
+    """Have SQLite check the whole file, indexes included, and compare its tables and views. Raises ReplicaDamaged.
+
+    A scan reads tables; a till looks things up in indexes and by views, which may be wrong where no row is.
+    """
     with reading(path) as db:
         (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        is_this_version = db.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
+        there = schema.shape(db) if is_this_version else schema.expected_shape()
+    other = [name for name, made in schema.expected_shape().items() if there.get(name) != made]
+    if found == "ok" and other:
+        found = f"{other[0]} is not as it was made"
     if found != "ok":
         raise ReplicaDamaged(f"{path} is not a sound replica: {found}", hint="storenode run sets it aside")
 
 
 def streams(path: Path) -> list[Stream]:
-    """The streams that the replica follows."""
+    """The streams that the replica follows, of the contexts that are declared here."""
     with reading(path) as db:
-        return [Stream.parse(name) for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
+        names = [name for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
+    return [Stream.parse(name) for name in names if name.partition("/")[0] in CONTEXTS]
 
 
 def quarantined(path: Path) -> list[dict[str, Any]]:
@@ -122,8 +146,9 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
     """One entity's row in a scope, or else in the most specific scope that has it. Raises NotFound."""
     where = " AND ".join(f"t.{name} = ?" for name in context.key_names)
     with reading(path) as db:
+        columns = columns_of(db, context)
         found = db.execute(
-            f"SELECT t.scope, {', '.join('t.' + c for c in context.columns)} FROM {context.table} t"
+            f"SELECT t.scope, {', '.join('t.' + c for c in columns)} FROM {context.table} t"
             f" JOIN scopes s ON s.scope = t.scope WHERE {where} AND t.scope = coalesce(?, t.scope)"
             " ORDER BY s.rank DESC LIMIT 1",
             (*key, scope),
@@ -131,10 +156,12 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
     if found is None:
         place = f"scope {scope} of this replica" if scope else "this replica"
         raise NotFound(f"no {context.name} {' '.join(key)} in {place}", hint="is it fresh? storenode status")
-    row = dict(zip(("scope", *context.columns), found, strict=True))
-    for column in context.values:
+    row = dict(zip(("scope", *columns), found, strict=True))
+    for column in (c for c in context.values if c.name in row):
         if row[column.name] is not None and column.kind == "json":
             row[column.name] = json.loads(row[column.name])
+        elif row[column.name] is not None and column.kind == "boolean":
+            row[column.name] = bool(row[column.name])
         elif column.kind == "schedule":
             row[column.name] = [
                 {
@@ -149,17 +176,22 @@ def get(path: Path, context: Context, key: Sequence[str], scope: str | None = No
 
 def price(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     """The price of a SKU now, or at `at_s` (seconds since 1970). Raises NotFound."""
-    now = schema.NOW_S if at_s is None else str(int(at_s))
+    source = "current_prices" if at_s is None else f"({schema.price_at_sql(str(int(at_s)))})"
     names = ("sku", "amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
     with reading(path) as db:
         found = db.execute(
-            f"SELECT {', '.join(names)} FROM ({schema.price_at_sql(now)}) WHERE sku = ?",
-            (sku,),
+            f"SELECT {', '.join(names)} FROM {source} WHERE sku = ?", (sku,)
         ).fetchone()
     if found is None:
         when = "now" if at_s is None else f"at {rfc3339(at_s * 1000)}"
         raise NotFound(f"no price for {sku} {when} in this replica", hint="is it fresh? storenode status")
     return dict(zip(names, found, strict=True))
+
+
+def query_of(text: str) -> str:
+    """Ask an index for every word of a text as the beginning of a word; empty if it has none."""
+    words = text.replace("\0", " ").replace('"', " ").encode(errors="replace").decode().split()[:SEARCH_WORDS_MAX]
+    return " ".join(f'"{word}"*' for word in words if any(c.isalnum() for c in word))
 
 
 def search(path: Path, text: str, limit: int) -> list[dict[str, Any]]:
@@ -168,8 +200,7 @@ def search(path: Path, text: str, limit: int) -> list[dict[str, Any]]:
     Any text is harmless: words go into the index's query language quoted. A product that changed a moment ago may
     still be found by what it was called.
     """
-    words = text.replace("\0", " ").replace('"', " ").encode(errors="replace").decode().split()[:SEARCH_WORDS_MAX]
-    query = " ".join(f'"{word}"*' for word in words if any(c.isalnum() for c in word))
+    query = query_of(text)
     if not query:
         return []
     names = ("sku", "gtin", "name", "brand", "pack_size", "department", "category", "amount_minor", "currency")
@@ -195,7 +226,10 @@ def status(path: Path) -> dict[str, Any]:
         now_ms = time.time_ns() // 1_000_000
         alive = pid is not None and daemon_alive(path)
         heard = alive and now_ms - seen_ms <= schema.STALE_AFTER_S * 1000
-        found = {name: _stream_status(db, name, alive=alive) for (name,) in db.execute("SELECT stream FROM streams")}
+        names = [name for (name,) in db.execute("SELECT stream FROM streams") if name.partition("/")[0] in CONTEXTS]
+        found = {name: stream_status(db, name, alive=alive) for name in names}
+        problems = problems_of(db)
+        clock = clock_status(db)
     wal = path.with_name(path.name + "-wal")
     return {
         "store_id": store_id,
@@ -203,8 +237,9 @@ def status(path: Path) -> dict[str, Any]:
         "pid": pid if alive else None,
         "uptime_seconds": max(now_ms - started_ms, 0) // 1000 if alive else None,
         "streams": found,
+        "contexts": {name: {"problem": problem} for name, problem in problems.items()},
         "outbox": None,
-        "clock": {"skew_seconds": None},
+        "clock": clock,
         "database": {
             "path": str(path),
             "bytes": path.stat().st_size,
@@ -225,27 +260,6 @@ def beside_status(path: Path) -> dict[str, Any]:
             models = {f"{name} of {stream}": state for name, stream, state in rows}
     age_s = None if seen is None else max(time.time_ns() // 1_000_000 - seen[0], 0) // 1000
     return {"seen_seconds": age_s, "read_models": models}
-
-
-def _stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[str, Any]:
-    context, scope = CONTEXTS[name.partition("/")[0]], name.partition("/")[2]
-    state, position, head_seq, lag, as_of, stale = db.execute(
-        "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
-    ).fetchone()
-    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason = db.execute(
-        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
-        " WHERE stream = ?", (name,)
-    ).fetchone()  # fmt: skip
-    (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
-    if not alive and state in ("live", "catching_up"):
-        state = "offline"
-    return {
-        "state": state, "epoch": epoch, "position": position, "head_seq": head_seq, "lag_events": lag,
-        "as_of": as_of, "stale_seconds": stale, "rows": rows, "digest": announced,
-        "verified_at": None if verified_ms is None else rfc3339(verified_ms),
-        "verified_ok": None if verified_ok is None else bool(verified_ok), "quarantined": quarantined,
-        "rebuilt_at": None if rebuilt_ms is None else rfc3339(rebuilt_ms), "rebuild_reason": rebuild_reason,
-    }  # fmt: skip
 
 
 def daemon_alive(path: Path) -> bool:

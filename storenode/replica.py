@@ -20,7 +20,7 @@ from contract.contexts import PRODUCT, Context, Row
 from contract.digest import EMPTY
 from contract.rows import Held
 from contract.streams import Stream
-from storenode import schema
+from storenode import declared, schema
 from storenode.errors import ReplicaDamaged
 from storenode.following import Following
 from storenode.journal import CATCH_UP, Commit, Journal
@@ -56,6 +56,7 @@ class Replica:
     """The writer of one replica file; makes it, and lets go of what the configuration no longer follows.
 
     `scopes`: as configured (`zone-west`, `price/zone-west`), from the least to the most specific.
+    `left_out`: the contexts that cannot be followed here, each with the reason.
     """
 
     def __init__(self, path: Path, scopes: Sequence[str]) -> None:
@@ -92,7 +93,10 @@ class Replica:
                 schema.create(db)
             elif version < schema.VERSION:
                 schema.upgrade(db, version)
-            self._following.follow(scopes)
+            else:
+                schema.renew_views(db)
+            self.left_out = declared.adopt(db, scopes)
+            self._following.follow(scopes, self.left_out)
 
     def let_go(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
         """Remove the rows of departing streams that are not needed; see storenode/following.py."""

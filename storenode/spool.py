@@ -19,6 +19,7 @@ from contract.messages import decode_segment
 from contract.rows import Held
 from contract.streams import Stream, segment_topic
 from storenode.core.intake import CatchUp
+from storenode.replicafile import on_disk
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -36,39 +37,40 @@ class Spool(Protocol):
 
 
 class FileSpool:
-    """A spool in a directory of its own; owned by the writer thread."""
+    """A spool in a directory of its own; owned by the writer thread. Its methods raise ReplicaUnwritable."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._known = {entry.name for entry in directory.iterdir() if len(entry.name) == 64}
+        with on_disk(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._known = {entry.name for entry in directory.iterdir() if len(entry.name) == 64}
 
     def has(self, digest: str) -> bool:
         return digest in self._known
 
     def put(self, digest: str, payload: bytes) -> None:
         part = self._directory / f"{digest}.part"
-        part.write_bytes(payload)
-        part.replace(self._directory / digest)
+        with on_disk(part):
+            part.write_bytes(payload)
+            part.replace(self._directory / digest)
         self._known.add(digest)
 
     def get(self, digest: str) -> bytes | None:
         """The payload, or None when it is missing or damaged (then it is forgotten)."""
-        try:
-            payload = (self._directory / digest).read_bytes()
-        except FileNotFoundError:
-            self._known.discard(digest)
-            return None
-        if sha256(payload).hexdigest() != digest:
+        path = self._directory / digest
+        with on_disk(path):
+            payload = path.read_bytes() if path.exists() else None
+        if payload is None or sha256(payload).hexdigest() != digest:
             self._known.discard(digest)
             return None
         return payload
 
     def sweep(self, keep: Collection[str]) -> None:
         """Remove everything but `keep`."""
-        for entry in self._directory.iterdir():
-            if entry.name not in keep:
-                entry.unlink(missing_ok=True)
+        with on_disk(self._directory):
+            for entry in self._directory.iterdir():
+                if entry.name not in keep:
+                    entry.unlink(missing_ok=True)
         self._known &= set(keep)
 
 

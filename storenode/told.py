@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ _START, _END = "json_extract(s.value, '$[0]')", "json_extract(s.value, '$[1]')"
 _FILE = "price/"
 """Not a stream: under this name `seen` has which file the replica is; another one may have other rows at a position."""
 
-_OWN = "overrides"
+_OWN, _NOW = "overrides", "now"
 _OWN_SQL = "SELECT CAST(count(*) AS TEXT), coalesce(max(changed_seq), 0) FROM overrides"
 
 # A stream's life: its epoch, and when it was rebuilt; null before it was first complete.
@@ -53,12 +53,14 @@ _AGAIN = "ON CONFLICT (sku) DO UPDATE SET next_s = 0"
 class Look:
     """What one look found: prices that changed, and the next instant (seconds) at which one will by itself.
 
-    `waits`: the replica is not complete, so there was nothing to look at.
+    `waits`: the replica is not complete, so there was nothing to look at. `now_s`: the moment that was looked at, by
+    the clock that prices go by; the machine's may be another.
     """
 
     changed: int
     next_s: int | None
     waits: bool = False
+    now_s: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,13 @@ class Told:
 
         Args:
             now_s: seconds since 1970; None: the moment that tills see too.
-            wide: look at every price, as after a jump of the clock.
+            wide: look at every price; so does a look whose moment lies before that of the last one.
             patient: before the first look, wait for every stream of prices.
         """
         with self._lock, opened(self.path, self._replica) as db:
             now_s = now_s if now_s is not None else int(db.execute(f"SELECT {schema.NOW_S}").fetchone()[0])
-            if not self._mark(db, wide=wide, patient=patient):
-                return Look(0, None, waits=True)
+            if not self._mark(db, now_s, wide=wide, patient=patient):
+                return Look(0, None, waits=True, now_s=now_s)
             filled = db.execute("PRAGMA main.user_version").fetchone()[0] == FILLED
             debts = (int(hook and filled), int(upstream and filled))
             changed = 0
@@ -101,7 +103,7 @@ class Told:
             db.execute("DELETE FROM told WHERE lines = 0 AND amount_minor IS NULL AND next_s IS NULL AND owed = 0"
                        " AND unsent = 0")  # fmt: skip
             (next_s,) = db.execute("SELECT min(next_s) FROM told WHERE next_s IS NOT NULL").fetchone()
-        return Look(changed, next_s)
+        return Look(changed, next_s, now_s=now_s)
 
     def owed(self, prices_max: int) -> list[Owed]:
         """The oldest debts to the hook."""
@@ -128,7 +130,7 @@ class Told:
         with self._lock, opened(self.path, self._replica) as db:
             db.execute("UPDATE told SET unsent = 0 WHERE unsent > 0")
 
-    def _mark(self, db: sqlite3.Connection, *, wide: bool, patient: bool) -> bool:
+    def _mark(self, db: sqlite3.Connection, now_s: int, *, wide: bool, patient: bool) -> bool:
         """Mark what may have changed by `next_s = 0`, and note up to where; False: there is nothing to look at yet."""
         with transaction(db):
             there, seen = _positions(db, _STREAMS), _positions(db, _SEEN)
@@ -138,7 +140,8 @@ class Told:
                 return False
             there[_FILE] = (str(self._replica.stat().st_ino), 0)
             own, own_seen = db.execute(_OWN_SQL).fetchone(), seen.pop(_OWN, None)
-            if wide or there.keys() != seen.keys() or any(_broke(seen[n], there[n]) for n in there):
+            _, looked_s = seen.pop(_NOW, (None, now_s))
+            if wide or now_s < looked_s or there.keys() != seen.keys() or any(_broke(seen[n], there[n]) for n in there):
                 db.execute("UPDATE told SET next_s = 0")
                 db.execute(
                     f"INSERT INTO told(sku, next_s) SELECT sku, 0 FROM {PRICE.table} WHERE true {_AGAIN}"
@@ -148,9 +151,9 @@ class Told:
             if own != own_seen:
                 db.execute(f"INSERT INTO told(sku, next_s) SELECT sku, 0 FROM overrides WHERE true {_AGAIN}")
                 db.execute(f"UPDATE told SET next_s = 0 WHERE kind = '{schema.OVERRIDE}'")
-            if there != seen or own != own_seen:
+            if there != seen or own != own_seen or now_s != looked_s or not seen:
                 db.execute("DELETE FROM seen")
-                there[_OWN] = own
+                there |= {_OWN: own, _NOW: (None, now_s)}
                 db.executemany("INSERT INTO seen VALUES(?, ?, ?)", [(n, *at) for n, at in there.items()])
         return True
 

@@ -12,12 +12,15 @@ import structlog
 
 from contract.cloudevents import Message
 from contract.errors import ContractViolation
-from contract.streams import Stream, parse_topic
+from contract.streams import SCOPE_ALL, Stream, parse_topic
 from link.port import Connected, Disconnected, Event, Link, Received
 from link.process import give_back_memory
 from storenode.core.pace import Pace
-from storenode.follower import Follower, Phase
+from storenode.core.states import Phase
+from storenode.declared import note_problems
+from storenode.follower import Follower
 from storenode.replica import Replica
+from storenode.replicafile import translated
 from storenode.spool import Spool
 
 log = structlog.get_logger()
@@ -27,7 +30,7 @@ NOTE_EVERY_MS = 1_000
 
 
 class Worker:
-    """Follows a store's streams over one link."""
+    """Follows a store's streams over one link. `heard` is told when HQ made a message, and if that was just now."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Worker:
         streams: tuple[Stream, ...],
         *,
         max_kbps: int = 0,
+        heard: Callable[[int, bool], None] = lambda _at_ms, _live: None,
     ) -> None:
         self._root = root
         self._replica = replica
@@ -45,9 +49,11 @@ class Worker:
         self.connected = False
         pace = Pace(max_kbps)  # the line is one, whatever the streams
         self.followers: Mapping[Stream, Follower] = {
-            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace) for stream in streams
+            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace, heard)
+            for stream in streams
         }
         self._tidied = 0
+        self._halted: dict[Stream, str] = {}
         self._search_unproven = False
         self._noted: dict[Stream, tuple[str, int, int]] = {}
 
@@ -56,6 +62,15 @@ class Worker:
         """Whether every stream is live and the search index has every row."""
         live = all(follower.phase is Phase.LIVE for follower in self.followers.values())
         return live and self._replica.is_search_ready()
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each stream, but for those of a narrower scope that HQ never announced."""
+        return {
+            str(stream): follower.state
+            for stream, follower in self.followers.items()
+            if stream.scope == SCOPE_ALL or follower.position.epoch is not None
+        }
 
     def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
         """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""
@@ -113,6 +128,23 @@ class Worker:
                     stream, state=follower.state, head_seq=follower.head_seq, as_of_ms=follower.as_of_ms
                 )
                 self._noted[stream] = (follower.state, follower.head_seq, as_of_ms)
+            if stream in self._halted and follower.phase in (Phase.FETCHING, Phase.LIVE):
+                del self._halted[stream]
+                self._note_halted(stream.context)
+                log.info("stream.resumed", stream=str(stream))
+
+    def _halt(self, stream: Stream, reason: str) -> None:
+        """Stop one stream whose columns at HQ are not those declared here; the others go on."""
+        self.followers[stream].halt()
+        if self._halted.get(stream) != reason:
+            self._halted[stream] = reason
+            self._note_halted(stream.context)
+            log.error("stream.halted", stream=str(stream), reason=reason)
+
+    def _note_halted(self, context: str) -> None:
+        found = next((reason for stream, reason in self._halted.items() if stream.context == context), None)
+        with translated(self._replica.path):
+            note_problems(self._replica.connection, {context: found})
 
     def _receive(self, message: Message, now_ms: int, wall_ms: int) -> None:
         self.counters["messages"] += 1
@@ -133,6 +165,9 @@ class Worker:
                     follower.on_segment(message, now_ms, wall_ms)
         except ContractViolation as violation:
             self.counters[f"rejected_{violation.reason}"] += 1
+            if violation.reason == "columns":
+                self._halt(stream, violation.detail)
+                return
             log.warning(
                 "message.rejected", topic=message.topic[:120], reason=violation.reason, detail=violation.detail[:200]
             )

@@ -11,7 +11,7 @@ import click
 from contract.streams import Stream
 from contract.times import epoch_seconds
 from hq import audit
-from hq.commands.frame import configured, json_option, print_json
+from hq.commands.frame import configured, json_option, print_json, warn_of_left_out
 from hq.commands.frame import settings as read_settings
 from hq.errors import BadField
 from hq.inbox import inbox_path, reading
@@ -31,6 +31,7 @@ def status(as_json: bool) -> None:
     settings = read_settings()
     with Master(settings.db) as master:
         document = _status(master, settings.db)
+        warn_of_left_out(master)
     document["broker"]["url"] = str(settings.broker)
     if as_json:
         print_json(document)
@@ -121,6 +122,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
         said = read_stores(inbox) if inbox else {}
     with Master(settings.db) as master:
         found = audit.verify(master)
+        warn_of_left_out(master)
         fleet = audit.verify_fleet(master, said)
     forked = [f"{s} {n}" for s, streams in fleet.items() for n, facts in streams.items() if facts["ok"] is False]
     ok = not forked and not any(each.problems for each in found)

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from contract.contexts import CONTEXTS
 from contract.streams import Stream
 from hq.commands.frame import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
 from hq.commands.frame import settings as read_settings
@@ -44,7 +43,8 @@ def import_feed(
     """
     began = time.monotonic()
     gc.disable()  # a short process that makes many rows and no cycles: a quarter faster
-    settings, stream, declared = read_settings(), stream_of(context, scope), CONTEXTS[context]
+    settings, stream = read_settings(), stream_of(context, scope)
+    declared = stream.declared
     columns = parse_mapping(mapping, declared)
     with Master(settings.db) as master:
         master.streams()

@@ -15,15 +15,17 @@ from contract.contexts import CONTEXTS
 from contract.errors import ContractViolation
 from contract.streams import Stream, checked_name
 from hq import config
+from hq.adoption import left_out
 from hq.config import Settings
 from hq.errors import HqError
+from hq.master import Master
 from link.errors import LinkError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SETTINGS = "hq.settings"
 
-context_argument = click.argument("context", type=click.Choice(sorted(CONTEXTS)))
+context_argument = click.argument("context")
 scope_option = click.option("--scope", default="all", show_default=True, help="Chain-wide, a zone or one store.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -61,7 +63,16 @@ def settings() -> Settings:
 
 
 def stream_of(context: str, scope: str) -> Stream:
+    """The stream of a command; after `settings`, which may declare contexts."""
+    if context not in CONTEXTS:
+        raise click.BadParameter(f"{context[:80]!r} is not one of {', '.join(sorted(CONTEXTS))}", param_hint="CONTEXT")
     return Stream(context, checked_name(scope, "scope"))
+
+
+def warn_of_left_out(master: Master) -> None:
+    """Say on stderr which contexts a command passes over."""
+    for name, reason in left_out(master.query).items():
+        click.echo(f"warning: {name}: {reason}", err=True)
 
 
 def now_ms() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from contract.contexts import CONTEXTS, Context, Key, Row
+from contract.contexts import Context, Key, Row
 from contract.streams import Stream
 from hq.commands.frame import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
 from hq.commands.frame import settings as read_settings
@@ -35,6 +35,8 @@ def init(as_json: bool) -> None:
     settings = read_settings()
     with Master(settings.db) as master:
         made = master.create(now_ms())
+        with master.writing():
+            pass  # a master that was there takes in what was declared since
         streams = [str(row.stream) for row in master.streams()]
     if as_json:
         print_json({"db": str(settings.db), "created": made, "streams": streams})
@@ -65,7 +67,8 @@ def publish(
     """
     if stdin == bool(fields):
         raise click.UsageError("name fields as FIELD=VALUE, or use --stdin")
-    settings, stream, declared = read_settings(), stream_of(context, scope), CONTEXTS[context]
+    settings, stream = read_settings(), stream_of(context, scope)
+    declared = stream.declared
     if stdin:
         content = sys.stdin.buffer.read(FEED_BYTES_MAX)
         rows = list(ndjson_rows(content, STDIN, declared, {}))

@@ -65,13 +65,16 @@ def stores(as_json: bool) -> None:
     if as_json:
         print_json({"stores": document})
         return
-    click.echo(f"{'STORE':<32} {'':<8} {'STATE':<14} {'SEEN AT':<20} {'BEHIND':>8} {'OUTBOX':>8}")
+    click.echo(f"{'STORE':<32} {'':<8} {'STATE':<14} {'SEEN AT':<20} {'BEHIND':>8} {'OUTBOX':>8} {'CLOCK':>9}")
     for name, facts in document.items():
         lags = [s["lag_events"] for s in facts["streams"].values()]
         behind = "?" if None in lags or not lags else str(sum(lags))
         pending = facts["outbox"]["pending"] if facts["outbox"] else "?"
+        skew_s = facts["clock"]["skew_seconds"]
+        clock = "?" if skew_s is None else f"{skew_s:+.1f} s"
         line = "online" if facts["online"] else "offline"
-        click.echo(f"{name:<32} {line:<8} {facts['state']:<14} {facts['seen_at']:<20} {behind:>8} {pending:>8}")
+        since = f"{name:<32} {line:<8} {facts['state']:<14} {facts['seen_at']:<20}"
+        click.echo(f"{since} {behind:>8} {pending:>8} {clock:>9}")
 
 
 def _store(found: dict[str, Any], heads: dict[str, tuple[str, int]]) -> dict[str, Any]:
@@ -81,6 +84,7 @@ def _store(found: dict[str, Any], heads: dict[str, tuple[str, int]]) -> dict[str
         epoch, head_seq = heads.get(name, (None, 0))
         lag = max(head_seq - stream["position"], 0) if stream["epoch"] == epoch or not stream["epoch"] else None
         streams[name] = stream | {"lag_events": lag}
+    skew_ms = said.get("skew_ms")
     return {
         "online": found["online"],
         "state": said["state"] if found["online"] else "offline",
@@ -88,6 +92,7 @@ def _store(found: dict[str, Any], heads: dict[str, tuple[str, int]]) -> dict[str
         "streams": streams,
         "outbox": said["outbox"],
         "versions": said["versions"],
+        "clock": {"skew_seconds": None if skew_ms is None else round(skew_ms / 1000, 3)},
     }
 
 

@@ -18,6 +18,7 @@ from contract.errors import ContractViolation
 from contract.money import EXPONENTS, minor_units
 from contract.times import epoch_seconds
 from hq.core.pricing import Wanted, reprice
+from hq.core.typed import integer_of, why_no_date
 from hq.errors import BadField
 
 Fields = Mapping[str, str | None]
@@ -49,7 +50,7 @@ def check_names(context: Context, names: Iterable[str]) -> None:
 
 def key_of(context: Context, fields: Fields) -> Key:
     """The key that the fields name."""
-    return tuple(_required(column, fields.get(column.name) or column.default) for column in context.keys)
+    return tuple(_required(column, fields.get(column.name)) for column in context.keys)
 
 
 @lru_cache
@@ -78,8 +79,8 @@ def apply(context: Context, fields: Fields, wanted: Wanted | None, current: Row 
             result.append(_rescheduled(context, fields, wanted, current, now) if wanted else old)
         elif column.name in fields:
             result.append(_value(column, fields[column.name], old))
-        elif old is None and column.required:
-            raise BadField(column.name, "is missing")
+        elif current is None or (old is None and column.required):
+            result.append(_left_out(column))
         else:
             result.append(old)
     return tuple(result)
@@ -149,10 +150,15 @@ def _value(column: Column, text: str | None, old: Value) -> Value:
         return old  # was checked when it came in
     text = (text or "").strip()
     if not text:
-        if column.required:
-            raise BadField(column.name, "is missing")
-        return None
+        return _left_out(column) if column.required else None
     return checked(column, text)
+
+
+def _left_out(column: Column) -> Value:
+    """What a column gets that a command does not name."""
+    if column.required and column.default is None:
+        raise BadField(column.name, "is missing")
+    return column.default
 
 
 def are_texts(column: Column, texts: Collection[str]) -> bool:
@@ -163,11 +169,16 @@ def are_texts(column: Column, texts: Collection[str]) -> bool:
     return column.kind == "text" and _unsendable(joined) is None
 
 
-def checked(column: Column, text: str) -> str:
+def checked(column: Column, text: str) -> Value:
     """The value that a stripped text stands for. Raises BadField if the column cannot hold it."""
     plain = text.isascii() and text.isprintable() and "\\u0000" not in text
     if plain and column.kind == "text" and len(text) <= column.chars_max:
         return text  # nearly all values
+    if column.is_integer:
+        try:
+            return integer_of(column, text)
+        except ValueError as error:
+            raise BadField(column.name, str(error)) from None
     problem = _unsendable(text)
     if problem is None and len(text) > column.chars_max:
         problem = f"has {len(text)} characters; at most {column.chars_max}"
@@ -175,6 +186,8 @@ def checked(column: Column, text: str) -> str:
         problem = f"{text[:40]!r} must be one of {', '.join(column.choices)}"
     if problem is None and column.kind == "currency" and text not in EXPONENTS:
         problem = f"{text[:40]!r} is no ISO 4217 currency code such as EUR"
+    if problem is None and column.kind == "date":
+        problem = why_no_date(text)
     if problem is None and column.chars_max < 100 and not text.isprintable():
         problem = "holds a control character"
     if problem is not None:

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import NamedTuple, cast
 
 from contract import schedule
-from contract.contexts import Column, Context, Key, Row
+from contract.contexts import Column, Context, Key, Row, Value
 from contract.errors import ContractViolation
 from contract.money import minor_units
 from hq.core import edits
@@ -77,7 +77,7 @@ def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compa
     """Compare rows as they stand with what is stored; check only the rows that differ, by whole columns."""
     width = 1 + len(context.keys)
     named = [index for index, name in enumerate(context.columns) if index >= width and name in table.names]
-    if not named or any(column.required and column.name not in table.names for column in context.values):
+    if not named or any(_is_due(column) and column.name not in table.names for column in context.values):
         raise _NeedsALook
     same, rows = _parted(context, table, current, named)
     columns = _columns(table.names, rows)
@@ -97,6 +97,11 @@ def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compa
         if after != old[width:]:
             changes.append(Change(key, after))
     return Compared(same + keys, changes, new)
+
+
+def _is_due(column: Column) -> bool:
+    """Whether a new entity must get something in this column."""
+    return column.required or column.default is not None
 
 
 def _parted(
@@ -163,17 +168,17 @@ def _keys(context: Context, columns: Mapping[str, Sequence[str]], rows: int) -> 
 def _key_column(column: Column, columns: Mapping[str, Sequence[str]], rows: int) -> Sequence[str]:
     cells = columns.get(column.name, ("",) * rows)
     if column.default is not None and "" in cells:
-        cells = [cell or column.default for cell in cells]
+        cells = [cell or str(column.default) for cell in cells]
     return cast(Sequence[str], _value_column(column, cells))
 
 
-def _value_column(column: Column, cells: Sequence[str]) -> Sequence[str | None]:
+def _value_column(column: Column, cells: Sequence[str]) -> Sequence[Value]:
     """The column's values; each different one is checked, all of them together where it is plain text."""
     different = list(set(cells))
     stripped = [*map(str.strip, different)]
     if "" in stripped and column.required:
         raise _NeedsALook
-    values: list[str | None]
+    values: list[Value]
     if column.kind != "text":
         values = [edits.checked(column, text) if text else None for text in stripped]
     elif edits.are_texts(column, stripped):

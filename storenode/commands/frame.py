@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
@@ -9,9 +10,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from contract.contexts import CONTEXTS, Context
 from contract.errors import ContractViolation
 from link.errors import LinkError
-from storenode.config import Settings
+from storenode.config import Examined, Settings, examine
 from storenode.core import health
 from storenode.errors import BadArgument, StorenodeError
 
@@ -34,7 +36,20 @@ class Judging(click.Command):
             raise CannotJudge(error.format_message(), error.ctx) from error
 
 
+def examined(context: click.Context) -> Examined:
+    """The settings of the running command as far as they can be read, and every mistake."""
+    options = dict(context.find_root().params)
+    return examine(os.environ, options.pop("config"), options)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
+
+
+def declared_context(name: str) -> Context:
+    """The context that a command names; after its settings, which may declare some."""
+    if name not in CONTEXTS:
+        raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(CONTEXTS)}", param_hint="CONTEXT")
+    return CONTEXTS[name]
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:

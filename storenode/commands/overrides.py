@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def override(
     down, and HQ is told.
     """
     found = settings()
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = readers.price_now_ms(found.db)
     if sku is None:
         if withdrawn or until or reason or currency:
             raise click.UsageError("name the SKU")
@@ -100,12 +100,16 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
     while not _is_copied(settings.db, done):
         if not settings.db.exists() or time.monotonic() > deadline_s:
             return False
-        with suppress(OSError):  # this user may not take the daemon's place: the daemon does it, when it runs
+        try:
             lock = lock_instance(Path(f"{settings.db}.lock"))
-            if lock is not None:
-                with lock:
-                    _give_to_owner(settings.db)
-                    return mirror.copy_alone(settings.db, settings.outbox_path, settings.store_id)
+        except OSError:  # this user may not take the daemon's place
+            if not readers.daemon_alive(settings.db):
+                return False
+            lock = None
+        if lock is not None:
+            with lock:
+                _give_to_owner(settings.db)
+                return mirror.copy_alone(settings.db, settings.outbox_path, settings.store_id)
         time.sleep(POLL_S)
     return True
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from contract.streams import SCOPE_ALL, Stream
+from contract.streams import Stream
 from storenode import readers, rebuildfile
 from storenode.commands.frame import Judging, SettingsOf, json_option, reported
 from storenode.core import health
@@ -27,7 +27,7 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
     path = settings().db
     problem = _problem(path)
     scans = [readers.scan(path, stream) for stream in readers.streams(path)] if problem is None else []
-    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if s.stream.scope == SCOPE_ALL)
+    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in health.NEEDED)
     code = health.LIVE if proven else health.UNKNOWN
     if problem is not None or not all(s.ok for s in scans):
         code = health.UNUSABLE

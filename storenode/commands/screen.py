@@ -95,7 +95,7 @@ def _streams(streams: dict[str, Any]) -> Table:
 
 
 def _rest(facts: dict[str, Any]) -> list[Text]:
-    database, outbox, skew_s = facts["database"], facts["outbox"], facts["clock"]["skew_seconds"]
+    database, outbox, clock = facts["database"], facts["outbox"], facts["clock"]
     lines = [("search", f"{name}: {state}") for name, state in facts["read_models"].items()]
     if outbox["pending"] is None:
         lines.append(("outbox", "cannot be read"))
@@ -103,10 +103,18 @@ def _rest(facts: dict[str, Any]) -> list[Text]:
         age_s = outbox["oldest_age_seconds"]
         oldest = "" if age_s is None else f", the oldest for {advice.span(age_s)}"
         lines.append(("outbox", f"{outbox['pending']} wait for HQ{oldest}; {outbox['refused']} set aside"))
-    lines.append(("clock", "not compared with HQ's" if skew_s is None else f"{skew_s:+} s against HQ's"))
+    lines.append(("clock", _clock(clock)))
     sizes = (advice.size(database[key]) for key in ("bytes", "wal_bytes", "free_bytes"))
     lines.append(("disk", "{} and {} of log; {} free".format(*sizes)))
     return [Text.assemble((f"{name:8}", "dim"), value) for name, value in lines]
+
+
+def _clock(found: dict[str, Any]) -> str:
+    skew_s, correction_s = found["skew_seconds"], found.get("correction_seconds", 0)
+    said = "not compared with HQ's" if skew_s is None else f"{skew_s:+} s against HQ's"
+    if correction_s:
+        return f"{said}; {found['verdict']}, prices go by {correction_s:+} s"
+    return said if found.get("verdict", "ok") in ("ok", "unconfirmed") else f"{said}; {found['verdict']}"
 
 
 def _told(finding: advice.Finding) -> Text:

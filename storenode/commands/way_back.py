@@ -80,7 +80,7 @@ def outbox_status(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {"pending": 0, "oldest_age_seconds": None, "acked_seq": 0, "refused": 0}
     try:
-        with closing(_connect(path)) as db:
+        with closing(read_outbox(path)) as db:
             check_outbox(db, path)
             found = standing_of(db)
     except Exception:  # noqa: BLE001 - the replica's status is told whatever the outbox's file is like
@@ -92,7 +92,7 @@ def outbox_status(path: Path) -> dict[str, Any]:
 
 
 def _listed(path: Path, limit: int) -> dict[str, Any]:
-    with translated(path), closing(_connect(path)) as db:
+    with translated(path), closing(read_outbox(path)) as db:
         check_outbox(db, path)
         db.execute("BEGIN")
         found = standing_of(db)
@@ -119,6 +119,6 @@ def _listed(path: Path, limit: int) -> dict[str, Any]:
     }
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def read_outbox(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=READ_TIMEOUT_S)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storenode.core.health import NEEDED
+
 OK, WARN, FAIL = "ok", "warn", "fail"
 _WORST_FIRST = (FAIL, WARN, OK)
 
@@ -39,15 +41,19 @@ def advise(facts: Mapping[str, Any]) -> list[Finding]:
         facts: the status document, and `seen_seconds`: since the daemon last wrote its heartbeat (None: never),
             and `read_models`: the state of each, by name and stream.
     """
-    database = facts["database"]
+    database, contexts = facts["database"], facts.get("contexts", {})
     found = [
         *_daemon(facts),
-        *(f for name, s in facts["streams"].items() if (f := stream(name, s, connected=facts["connected"]))),
-        *_read_models(facts["read_models"]),
+        *_contexts(contexts),
+        *(
+            f for name, s in facts["streams"].items()
+            if name.partition("/")[0] not in contexts and (f := stream(name, s, connected=facts["connected"]))
+        ),
+        *read_models(facts["read_models"]),
         outbox(facts["outbox"]),
         disk(database["free_bytes"]),
-        *_log(database),
-        *_clock(facts["clock"]["skew_seconds"]),
+        *log(database),
+        clock(facts["clock"]),
     ]
     return sorted((f for f in found if f.verdict != OK), key=lambda f: _WORST_FIRST.index(f.verdict))
 
@@ -83,7 +89,9 @@ def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | Non
             return Finding(FAIL, f"{name}: its history is not HQ's; what is shown may be wrong.", "storenode verify")
         case "rebuilding":
             return Finding(WARN, f"{name}: is fetched anew; the rows from before serve meanwhile.")
-        case "bootstrapping" if name.endswith("/all"):
+        case "bootstrapping" if name.endswith("/all") and name not in NEEDED:
+            return Finding(WARN, f"{name}: HQ has not announced it yet.", "" if connected else LINE)
+        case "bootstrapping" if name in NEEDED:
             todo = "" if connected else LINE
             return Finding(FAIL, f"{name}: has never been complete; there is nothing to sell by yet.", todo)
         case "catching_up":
@@ -95,6 +103,14 @@ def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | Non
                 "at HQ: hq status",
             )  # fmt: skip
     return None
+
+
+def _contexts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    for name, context in found.items():
+        yield Finding(
+            WARN, f"{name}: {context['problem']}.",
+            "make the file of contexts HQ's, then systemctl restart storenode; the rest goes on",
+        )  # fmt: skip
 
 
 def outbox(found: Mapping[str, Any]) -> Finding:
@@ -119,6 +135,39 @@ def disk(free_bytes: int) -> Finding:
     return Finding(OK, f"{left}.")
 
 
+def clock(found: Mapping[str, Any]) -> Finding:
+    """Judge the clock by the `clock` member of the status document."""
+    skew_s, verdict = found["skew_seconds"], found.get("verdict")
+    if skew_s is not None and abs(skew_s) > SKEW_S_MAX:
+        way = "ahead of" if skew_s > 0 else "behind"
+        guarded = verdict in ("corrected", "behind")
+        so = "prices go by HQ's time until it is set" if guarded else "prices change at the wrong time"
+        return Finding(FAIL, f"The clock is {span(int(abs(skew_s)))} {way} HQ's: {so}.", "timedatectl")
+    match verdict:
+        case "held":
+            return Finding(
+                FAIL, f"The clock is too far past all that HQ vouched for: prices go on from {found['known_at']}.",
+                "timedatectl; if it is right after all, reach HQ, or raise clock_hold_days",
+            )  # fmt: skip
+        case "behind":
+            return Finding(
+                FAIL, f"The clock is behind HQ's newest time: prices go by {found['known_at']} and not before.",
+                "timedatectl",
+            )  # fmt: skip
+        case "corrected":
+            off = span(abs(found["correction_seconds"]))
+            said = f"The clock was {off} off when HQ was last heard; prices still allow for it."
+            return Finding(FAIL, said, "timedatectl")
+        case "suspect":
+            return Finding(
+                WARN, "The clock is over a day past what HQ last vouched for, and HQ has not been heard since.",
+                "timedatectl; is the date right?",
+            )  # fmt: skip
+    if skew_s is None:
+        return Finding(OK, "The clock could not be compared with HQ's yet.")
+    return Finding(OK, f"The clock is {skew_s:+.1f} s against HQ's.")
+
+
 def _daemon(facts: Mapping[str, Any]) -> Iterator[Finding]:
     found = daemon(facts["pid"], running=facts["pid"] is not None, seen_s=facts["seen_seconds"])
     if found.verdict != OK:
@@ -127,26 +176,20 @@ def _daemon(facts: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(WARN, "The line to the broker is down; the store sells on with what it has.", LINE)
 
 
-def _read_models(states: Mapping[str, str]) -> Iterator[Finding]:
+def read_models(states: Mapping[str, str]) -> Iterator[Finding]:
+    """What is to be said of the read models; nothing of those that are well."""
     for name, state in states.items():
         if state == "stale":
             yield Finding(WARN, f"{name}: is to be rebuilt; until then it answers from what was.")
 
 
-def _log(database: Mapping[str, Any]) -> Iterator[Finding]:
+def log(database: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is to be said of the write-ahead log; nothing while it is short."""
     if database["wal_bytes"] > WAL_BYTES_MAX:
         yield Finding(
             WARN, f"The log has grown to {size(database['wal_bytes'])}: a reader keeps an old snapshot open.",
             f"fuser -v {database['path']}",
         )  # fmt: skip
-
-
-def _clock(skew_s: float | None) -> Iterator[Finding]:
-    if skew_s is not None and abs(skew_s) > SKEW_S_MAX:
-        way = "ahead of" if skew_s > 0 else "behind"
-        yield Finding(
-            FAIL, f"The clock is {span(int(abs(skew_s)))} {way} HQ's: prices change at the wrong time.", "timedatectl"
-        )
 
 
 def count(number: int, one: str, many: str) -> str:

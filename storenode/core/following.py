@@ -1,11 +1,13 @@
 """What a store follows: its configured scopes, read into streams and into an order of precedence.
 
 A scope is named alone (`zone-west`: every context in that scope) or with its context (`price/zone-west`).
-Scopes are listed from the widest to the most specific; the most specific one wins in the read model.
+Scopes are listed from the widest to the most specific; the most specific one wins in the read model. An entry whose
+context is not declared is passed over, and said so: the rest goes on.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 
 from contract.contexts import CONTEXTS
@@ -19,7 +21,7 @@ def checked_scopes(entries: Sequence[str]) -> tuple[str, ...]:
         raise ContractViolation("bad_scopes", "name at least one scope", field="scopes")
     for entry in entries:
         if "/" in entry:
-            Stream.parse(entry)
+            Stream.named(entry)
         else:
             checked_name(entry, "scope")
     named = [str(stream) for entry in entries for stream in _streams_of(entry)]
@@ -37,6 +39,18 @@ def followed_streams(entries: Sequence[str]) -> tuple[Stream, ...]:
     return tuple(stream for entry in entries for stream in _streams_of(entry))
 
 
+def undeclared(entries: Sequence[str]) -> Mapping[str, str]:
+    """The contexts that checked entries name and nobody declared, each with what to say about it."""
+    found = {}
+    for entry in entries:
+        context = entry.partition("/")[0]
+        if "/" in entry and context not in CONTEXTS:
+            close = difflib.get_close_matches(context, CONTEXTS, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            found[context] = f"scopes name {entry}, but {context} is not declared here{meant}"
+    return found
+
+
 def scope_ranks(entries: Sequence[str]) -> Mapping[str, int]:
     """Each scope's rank, by first mention; the highest wins."""
     scopes = dict.fromkeys(entry.rpartition("/")[2] for entry in entries)
@@ -45,5 +59,6 @@ def scope_ranks(entries: Sequence[str]) -> Mapping[str, int]:
 
 def _streams_of(entry: str) -> tuple[Stream, ...]:
     if "/" in entry:
-        return (Stream.parse(entry),)
+        stream = Stream.named(entry)
+        return (stream,) if stream.context in CONTEXTS else ()
     return tuple(Stream(context, entry) for context in CONTEXTS)

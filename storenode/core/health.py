@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from contract.contexts import BUILT_IN
+from contract.streams import SCOPE_ALL
+
 LIVE, USABLE, UNUSABLE, UNKNOWN = 0, 1, 2, 3
 """Exit codes of `storenode status`."""
+
+NEEDED = tuple(f"{context.name}/{SCOPE_ALL}" for context in BUILT_IN)
+"""The streams without which there is nothing to sell by."""
 
 _WORST_FIRST = ("diverged", "bootstrapping", "rebuilding", "offline", "catching_up", "live")
 
@@ -14,13 +20,14 @@ _WORST_FIRST = ("diverged", "bootstrapping", "rebuilding", "offline", "catching_
 def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:
     """The worst state among the streams that count.
 
-    A stream of a narrower scope that HQ never announced does not count: a zone without prices of its own
-    has none to wait for. Rows that a scan found to differ from HQ's count as diverged until they are fetched anew.
+    A stream of a narrower scope, or of a context that the chain declared itself, does not count before HQ has
+    announced it: a zone without prices of its own has none to wait for, and without taxes a store still sells.
+    Rows that a scan found to differ from HQ's count as diverged until they are fetched anew.
     """
     states = {
         "diverged" if s["verified_ok"] is False and s["state"] != "rebuilding" else s["state"]
         for name, s in streams.items()
-        if s["epoch"] is not None or name.endswith("/all")
+        if s["epoch"] is not None or name in NEEDED
     }
     return next((state for state in _WORST_FIRST if state in states), "bootstrapping")
 

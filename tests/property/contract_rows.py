@@ -50,6 +50,10 @@ def values(column: Column) -> st.SearchStrategy[Any]:
             found = schedules()
         case "json":
             found = ATTRIBUTES.map(json.dumps)
+        case "integer" | "amount" | "boolean":
+            found = st.integers(column.at_least, column.at_most)
+        case "date":
+            found = st.dates().map(str)
         case _:
             found = texts(1 if column.required else 0, column.chars_max)
     return found if column.required else st.none() | found
@@ -162,4 +166,5 @@ def statuses(draw: st.DrawFn) -> Status:
     return Status(
         draw(STORE_IDS), draw(states), draw(TIMES_MS), draw(st.dictionaries(STREAMS.map(str), one, max_size=3)),
         draw(st.none() | outbox), draw(st.dictionaries(st.sampled_from(["storenode", "sqlite"]), st.just("1"))),
+        draw(st.none() | st.integers(-(2**45), 2**45)),
     )  # fmt: skip

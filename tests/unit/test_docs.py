@@ -62,7 +62,7 @@ def test_the_readme_shows_the_demo_before_line_25_and_stays_short() -> None:
     assert next(number for number, line in enumerate(lines, start=1) if "make demo" in line) < 25
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/operating.md", "contract/README.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/operating.md", "docs/contexts.md", "contract/README.md"])
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):

@@ -12,8 +12,9 @@ from contract.digest import EMPTY
 from contract.streams import Stream
 from storenode import readers
 from storenode.core.intake import Position
+from storenode.core.states import Phase
 from storenode.departures import LOOK_EVERY_MS, MISSING_AFTER_MS, Departures, sweep_spools
-from storenode.follower import Follower, Phase
+from storenode.follower import Follower
 from storenode.replica import Replica
 
 AMOUNTS = {"price/all": 10, "price/zone-west": 20, "price/zone-east": 30, "price/store-7": 40}

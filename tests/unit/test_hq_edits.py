@@ -113,6 +113,21 @@ def test_a_dated_price_is_a_step_and_future_steps_stay() -> None:
     assert price("1.89", again, NOW + 5) == [[NOW, NOW + 5, 199], [NOW + 5, NOW + DAY, 189], *steps[1:]]
 
 
+@pytest.mark.parametrize(
+    ("starts", "ends", "says"),
+    [
+        (3, 5, "overlaps the one from 2027-01-17T08:00:00Z to 2027-01-19T08:00:00Z"),
+        (1, 3, "overlaps the one from 2027-01-17T08:00:00Z to 2027-01-19T08:00:00Z"),
+        (3, 2, "ends_at: must be after starts_at, 2027-01-18T08:00:00Z"),
+        (-3, -1, "ends_at: the step is already over, at 2027-01-14T08:00:00Z"),
+    ],
+)
+def test_a_step_that_does_not_fit_is_refused_with_the_one_that_it_meets(starts: int, ends: int, says: str) -> None:
+    promotion = ("EUR", f"[[{NOW + 2 * DAY},{NOW + 4 * DAY},149]]")
+    with pytest.raises(BadField, match=says):
+        price("1.29", promotion, starts_at=iso(NOW + starts * DAY), ends_at=iso(NOW + ends * DAY))
+
+
 def test_another_currency_takes_effect_at_once_or_not_at_all() -> None:
     assert price("3.00", ("EUR", f"[[{NOW - 9},null,199]]"), currency="USD") == [[NOW, None, 300]]
     with pytest.raises(BadField, match="at once"):

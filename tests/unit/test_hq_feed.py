@@ -1,6 +1,7 @@
 """A feed against the master: only what differs, only once, and always naming the row."""
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -58,6 +59,21 @@ def test_a_bad_row_names_file_line_and_field() -> None:
     with pytest.raises(BadFeed) as caught:
         prices([("1", "", ""), ("x", iso(NOW + 5), "")], None)
     assert (caught.value.file, caught.value.line, caught.value.field) == ("f.csv", 3, "amount")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (("1.999", "", ""), "field amount: '1.999' has 3 digits after the point; EUR has 2"),
+        (("1.00", iso(NOW + 2 * DAY), iso(NOW + DAY)), "field ends_at: must be after starts_at, 2027-01-17T08:00:00Z"),
+        (("1.00", iso(NOW + 6 * DAY), iso(NOW + 8 * DAY)), "field starts_at: begins before the price in line 2 ends"),
+        (("1.00", iso(NOW + 4 * DAY), iso(NOW + 6 * DAY)), "field starts_at: begins before the price in line 3 ends"),
+    ],
+)
+def test_a_price_that_does_not_fit_is_refused_with_its_line(row: tuple[str, str, str], says: str) -> None:
+    line = 2 if "line 3" in says else 3
+    with pytest.raises(BadFeed, match=f"line {line}, {re.escape(says)}"):
+        prices([("2.00", iso(NOW + 5 * DAY), iso(NOW + 7 * DAY)), row], None)
 
 
 def test_the_same_start_twice_for_one_price_line_is_refused() -> None:

@@ -178,8 +178,8 @@ def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> Non
 
 
 def test_a_newer_format_is_refused(tmp_path: Path, master: Master) -> None:
-    master.query("PRAGMA user_version = 2")
-    with pytest.raises(MasterDamaged, match="format 2"):
+    master.query("PRAGMA user_version = 3")
+    with pytest.raises(MasterDamaged, match="format 3"):
         Master(tmp_path / "hq.db").streams()
 
 

@@ -430,6 +430,15 @@ def test_hq_overrides_lists_them(told: Path) -> None:
     assert lines[0].split()[:4] == ["west", "a", "1.01", "EUR"]
 
 
+def test_an_inbox_that_is_pruned_still_knows_what_is_in_force(told: Path) -> None:
+    inbox = StoreInbox(told)
+    assert inbox.prune(NOW_MS + DAY_S * 1000) == 1, "the sale"
+    inbox.connection.close()
+    with reading(told) as db:
+        assert db is not None
+        assert [o.sku for o in in_force(db, NOW_S)] == ["a", "a", "c"]
+
+
 def test_hq_without_an_inbox_has_none(tmp_path: Path) -> None:
     environ = {"HQ_DB": str(tmp_path / "hq.db"), "HQ_CONFIG": ""}
     done = CliRunner().invoke(hq.cli.main, ["overrides", "--json"], env=environ)

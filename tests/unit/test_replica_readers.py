@@ -80,7 +80,8 @@ def test_the_status_document_is_exactly_the_documented_one(live: Replica) -> Non
         0, "live", "store-7", True, os.getpid(),
     )  # fmt: skip
     assert list(found) == [
-        "store_id", "state", "connected", "pid", "uptime_seconds", "streams", "outbox", "clock", "database", "counters",
+        "store_id", "state", "connected", "pid", "uptime_seconds", "streams", "contexts", "outbox", "clock", "database",
+        "counters",
     ]  # fmt: skip
     assert stream.pop("as_of").endswith("Z")
     assert stream.pop("stale_seconds") <= 30

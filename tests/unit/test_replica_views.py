@@ -125,6 +125,7 @@ def test_catalog_shows_the_very_price_of_current_prices(replica: Replica) -> Non
         "SELECT * FROM catalog WHERE sku = '1'",
         "SELECT * FROM catalog WHERE gtin = '1'",
         "SELECT * FROM current_prices WHERE sku IN ('1', '2')",
+        "SELECT p.name, c.kind FROM products AS p JOIN current_prices AS c ON c.sku = p.sku WHERE p.gtin = '1'",
     ],
 )
 def test_a_lookup_searches_an_index_and_never_computes_the_whole_view(replica: Replica, sql: str) -> None:
@@ -133,6 +134,12 @@ def test_a_lookup_searches_an_index_and_never_computes_the_whole_view(replica: R
     full = [step for step in plan if "MATERIALIZE" in step or "CO-ROUTINE" in step or "AUTOMATIC" in step]
     scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
     assert (full, scans) == ([], []), plan
+
+
+def test_the_price_list_in_order_is_read_from_the_index_without_sorting(replica: Replica) -> None:
+    plan = [row[3] for row in asked(replica, "EXPLAIN QUERY PLAN SELECT * FROM current_prices ORDER BY sku LIMIT 9")]
+    assert plan[0] == "SCAN r USING INDEX sqlite_autoindex_prices_1"
+    assert plan.count("USE TEMP B-TREE FOR ORDER BY") == 1, "only one sku's lines are sorted"
 
 
 def freshness(replica: Replica, state: str, *, as_of_s: int | None, seen_s: int | None) -> tuple[Any, ...]:

@@ -45,6 +45,11 @@ def room(free_bytes: int, wal_bytes: int = 0) -> dict[str, Any]:
     return {"database": {"path": "r.db", "wal_bytes": wal_bytes, "free_bytes": free_bytes}}
 
 
+def clocked(verdict: str, skew_s: float | None) -> dict[str, Any]:
+    at = "2026-01-01T00:00:00Z"
+    return {"skew_seconds": skew_s, "verdict": verdict, "correction_seconds": -3_600, "known_at": at}
+
+
 CASES: list[tuple[dict[str, Any], list[Finding]]] = [
     (facts(), []),
     (facts(pid=None, connected=False), [DEAD]),
@@ -133,6 +138,47 @@ CASES: list[tuple[dict[str, Any], list[Finding]]] = [
         [
             Finding("fail", "The clock is 1 minute behind HQ's: prices change at the wrong time.", "timedatectl"),
             Finding("warn", "price/all: is fetched anew; the rows from before serve meanwhile."),
+        ],
+    ),
+    (facts(clock=clocked("ok", 59.9)), []),
+    (facts(clock=clocked("unconfirmed", None)), []),
+    (
+        facts(clock=clocked("corrected", 7_300.0)),
+        [
+            Finding(
+                "fail", "The clock is 2 hours ahead of HQ's: prices go by HQ's time until it is set.", "timedatectl"
+            )
+        ],
+    ),
+    (
+        facts(clock=clocked("corrected", None)),
+        [Finding("fail", "The clock was 1 hour off when HQ was last heard; prices still allow for it.", "timedatectl")],
+    ),
+    (
+        facts(clock=clocked("behind", 0.0)),
+        [
+            Finding(
+                "fail", "The clock is behind HQ's newest time: prices go by 2026-01-01T00:00:00Z and not before.",
+                "timedatectl",
+            )
+        ],
+    ),
+    (
+        facts(clock=clocked("held", None)),
+        [
+            Finding(
+                "fail", "The clock is too far past all that HQ vouched for: prices go on from 2026-01-01T00:00:00Z.",
+                "timedatectl; if it is right after all, reach HQ, or raise clock_hold_days",
+            )
+        ],
+    ),
+    (
+        facts(clock=clocked("suspect", None)),
+        [
+            Finding(
+                "warn", "The clock is over a day past what HQ last vouched for, and HQ has not been heard since.",
+                "timedatectl; is the date right?",
+            )
         ],
     ),
 ]  # fmt: skip

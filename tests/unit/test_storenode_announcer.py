@@ -78,9 +78,9 @@ def test_it_says_what_the_replica_and_the_outbox_hold(replica: Replica) -> None:
     link = Recorder()
     announcer = Announcer("t", "s", replica.connection, link)
     announcer.handle(Connected(1), 10)
-    announcer.step(("live",), OUTBOX, 10, 77)
+    announcer.step(("live",), OUTBOX, 10, 77, -340)
     (said,) = link.said
-    assert (said.store, said.state, said.at_ms, said.outbox) == ("s", "live", 77, OUTBOX)
+    assert (said.store, said.state, said.at_ms, said.outbox, said.skew_ms) == ("s", "live", 77, OUTBOX, -340)
     assert said.streams == {"price/all": StreamStatus("live", EPOCH, 1, digest, True)}
     assert said.versions.keys() == {"storenode", "sqlite"}
 

@@ -10,7 +10,7 @@ from contract.errors import ContractViolation
 from contract.streams import Stream
 from link.url import BrokerUrl
 from storenode.config import load
-from storenode.core.following import checked_scopes, followed_streams, scope_ranks
+from storenode.core.following import checked_scopes, followed_streams, scope_ranks, undeclared
 from storenode.errors import BadSettings
 
 
@@ -35,11 +35,11 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     config = tmp_path / "storenode.toml"
     config.write_text('stor_id = "x"\nroot = 7\n')
     with pytest.raises(BadSettings) as caught:
-        load({"STORENODE_BROKER": "http://x", "STORENODE_SCOPES": "all,tax/all"}, config, {"store_id": "Not OK"})
+        load({"STORENODE_BROKER": "http://x", "STORENODE_SCOPES": "all,Tax/all"}, config, {"store_id": "Not OK"})
     text = str(caught.value)
     for part in ("unknown setting 'stor_id', did you mean 'store_id'?", "root in", "STORENODE_BROKER", "--store-id"):
         assert part in text
-    assert "STORENODE_SCOPES: 'tax/all' is not a declared context/scope" in text
+    assert "STORENODE_SCOPES: 'Tax/all' is no context/scope" in text
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
@@ -65,12 +65,23 @@ def test_a_scope_may_be_followed_in_one_context_only() -> None:
         (["all", ""], "scope"),
         (["all", "Zone"], "scope"),
         (["price/zone/west"], "scope"),
-        (["tax/all"], "not a declared"),
+        (["Tax/all"], "is no context/scope"),
+        (["/all"], "is no context/scope"),
     ],
 )
 def test_scopes_that_cannot_be_followed_are_refused(entries: list[str], reason: str) -> None:
     with pytest.raises(ContractViolation, match=reason):
         checked_scopes(entries)
+
+
+def test_a_scope_of_a_context_that_nobody_declared_is_passed_over_and_said() -> None:
+    entries = ("all", "tax/all", "prise/zone-west")
+    assert checked_scopes(entries) == entries
+    assert [str(s) for s in followed_streams(entries)] == ["product/all", "price/all"]
+    assert undeclared(entries) == {
+        "tax": "scopes name tax/all, but tax is not declared here",
+        "prise": "scopes name prise/zone-west, but prise is not declared here; did you mean price?",
+    }
 
 
 @pytest.mark.parametrize(("given", "found"), [("0", 0), (0, 0), ("512", 512), (32, 32)])

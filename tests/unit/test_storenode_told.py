@@ -216,13 +216,21 @@ def test_a_replica_that_was_set_aside_is_waited_for(shop: Shop) -> None:
     assert shop.changes() == {"2": 22}
 
 
-def test_a_clock_set_back_is_told_by_a_wide_look(shop: Shop) -> None:
+def test_a_clock_set_back_brings_the_price_of_then_back(shop: Shop) -> None:
     shop.put(ALL, [("1", "regular", always(300)), ("1", "promotion", [(NOW_S + 60, None, 200)])])
     shop.look()
     assert shop.changes(60) == {"1": 200}
-    shop.look(0, wide=True)
-    assert shop.tell() == {"1": 300}
+    assert shop.changes(0) == {"1": 300}
     assert shop.changes(61) == {"1": 200}, "its start is due again"
+
+
+def test_a_wide_look_finds_what_no_mark_tells_of(shop: Shop) -> None:
+    shop.put(ALL, [("1", "regular", always(300))])
+    shop.look()
+    shop.replica.connection.execute("UPDATE prices SET schedule = '[[0,null,7]]'")
+    assert shop.changes() == {}
+    shop.look(wide=True)
+    assert shop.tell() == {"1": 7}
 
 
 def test_a_debt_that_was_not_paid_is_owed_again_and_one_that_changed_meanwhile_stays(shop: Shop) -> None:

@@ -1,0 +1,152 @@
+"""`hq doctor`: looks at what HQ needs - master, disk, `hq run`, broker and what it keeps - and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.cloudevents import Message
+from contract.errors import ContractViolation
+from contract.messages import decode_head
+from contract.streams import Stream, head_topic
+from hq.config import Settings
+from hq.schema import APPLICATION_ID
+from hq.wake import is_awake
+from link.probe import Unreached, Visit, reach, resolve
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+FREE_BYTES_MIN, FREE_BYTES_LOW = 100_000_000, 1_000_000_000
+HEADS_S = 2.0
+QUICK_CHECK_S = 5.0
+STEPS_PER_LOOK = 100_000
+START = "systemctl start hq"
+
+Heads = dict[Stream, tuple[str, int]]
+"""Epoch and seq of each stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, the verdict (`ok`, `warn`, `fail`), a sentence, and what to type; empty if nothing."""
+
+    name: str
+    verdict: str
+    sentence: str
+    todo: str = ""
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """Look at everything, one thing after the other; about 15 s at the most."""
+    yield Check("configuration", OK, f"The settings are sound: master {settings.db}, broker {settings.broker}.")
+    running = is_awake(settings.db)
+    heads: Heads = {}
+    try:
+        yield from _place(settings.db)
+        yield from _master(settings.db, heads, running=running)
+    except (OSError, sqlite3.Error) as error:
+        yield Check("master", FAIL, f"The master cannot be looked at: {error}.", "check db, its owner and mode")
+    if running:
+        yield Check("daemon", OK, "hq run is at work.")
+    else:
+        yield Check("daemon", FAIL, "hq run does not run: nothing that changes reaches a store.", START)
+    yield from _broker(settings, heads, running=running)
+
+
+def _place(path: Path) -> Iterator[Check]:
+    home = path.absolute().parent
+    if not os.access(home, os.W_OK):
+        yield Check("directory", WARN, f"This user may not write in {home}.", "join its group, or be the daemon's user")
+    free_bytes = shutil.disk_usage(home).free
+    verdict = FAIL if free_bytes < FREE_BYTES_MIN else WARN if free_bytes < FREE_BYTES_LOW else OK
+    todo = "" if verdict == OK else "df -h, then free some space"
+    yield Check("disk", verdict, f"{free_bytes // 1_000_000} MB are free where the master is.", todo)
+
+
+def _master(path: Path, heads: Heads, *, running: bool) -> Iterator[Check]:
+    """Is it one, is it sound; puts what it holds into `heads`."""
+    if not path.exists():
+        yield Check("master", FAIL, f"There is no master at {path}.", "hq init; or check db / HQ_DB")
+        return
+    if (db := _opened(path, running=running)) is None:
+        yield Check("master", WARN, f"{path} was not looked at: to open it would change what lies beside it.", START)
+        return
+    with closing(db):
+        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            yield Check("master", FAIL, f"{path} is not a master of hq.", "check db / HQ_DB; hq init makes a new one")
+            return
+        for name, epoch, seq in db.execute("SELECT stream, epoch, head_seq FROM streams ORDER BY stream"):
+            heads[Stream.parse(name)] = (epoch, seq)
+        yield _sound(db)
+
+
+def _opened(path: Path, *, running: bool) -> sqlite3.Connection | None:
+    """A connection that makes no file: SQLite makes -wal and -shm where they are missing; None if there is no way."""
+    beside = [Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-shm")]
+    if not all(beside) and (running or any(beside)):
+        return None
+    how = "mode=ro" if all(beside) else "mode=ro&immutable=1"  # without a log, the file is all there is
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=2.0)
+
+
+def _sound(db: sqlite3.Connection) -> Check:
+    """SQLite's quick check, as far as it comes in QUICK_CHECK_S."""
+    give_up_s = time.monotonic() + QUICK_CHECK_S
+    db.set_progress_handler(lambda: time.monotonic() > give_up_s, STEPS_PER_LOOK)
+    try:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        said = f"Nothing wrong was found in the master in {QUICK_CHECK_S:g} s; hq verify proves it."
+        return Check("master", OK, said)
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        return Check("master", FAIL, f"The master is damaged: {found[:200]}.", "restore it: hq restore")
+    return Check("master", OK, "The master is sound; hq verify proves its content.")
+
+
+def _broker(settings: Settings, heads: Heads, *, running: bool) -> Iterator[Check]:
+    url, step = settings.broker, "broker"
+    try:
+        place = reach(url, resolve(url))
+        yield Check(step, OK, f"{url.host} is {place}, and port {url.port} is open.")
+        step = "credentials"
+        with Visit(url, "hq-doctor") as visit:
+            visit.connect()
+            yield Check(step, OK, f"The broker {url} lets us in.")
+            yield from _kept(settings.root, visit, heads, running=running)
+    except Unreached as error:
+        yield Check(step, FAIL, str(error), error.todo)
+
+
+def _kept(root: str, visit: Visit, heads: Heads, *, running: bool) -> Iterator[Check]:
+    """Whether the broker keeps each stream's newest head."""
+    found: Heads = {}
+
+    def heard(message: Message) -> bool:
+        try:
+            head = decode_head(root, message)
+            found[head.stream] = (head.epoch, head.seq)
+        except ContractViolation:
+            pass
+        return found.keys() >= heads.keys()
+
+    visit.listen([head_topic(root, stream) for stream in heads], heard, HEADS_S if heads else 0.0)
+    todo = "journalctl -u hq -n 20" if running else START
+    for stream, (epoch, seq) in heads.items():
+        if stream not in found:
+            yield Check("head", FAIL, f"{stream}: the broker keeps no head of it, or this user may not read it.", todo)
+        elif found[stream][0] != epoch:
+            yield Check("head", FAIL, f"{stream}: the broker's head is of another epoch than the master.", todo)
+        elif found[stream][1] < seq:
+            said = f"{stream}: the broker's head is at {found[stream][1]}, the master at {seq}."
+            yield Check("head", WARN if running else FAIL, said, todo)
+        else:
+            yield Check("head", OK, f"{stream}: the broker keeps its head at {found[stream][1]}.")

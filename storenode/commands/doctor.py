@@ -1,0 +1,45 @@
+"""`storenode doctor`: one line a check, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from storenode.commands.frame import examined, json_option, reported
+from storenode.commands.way_back import outbox_status
+from storenode.core import advice
+
+_COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
+
+
+@click.command()
+@json_option
+@click.pass_context
+@reported
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check configuration, files, disk, daemon, broker, credentials, clock; say what is wrong and what to do.
+
+    Works with the daemon alive or dead, as root or another user, and changes nothing. Exit code: 0 all is well, or
+    can wait; 1 something must be done.
+    """
+    from storenode.doctor import checks
+
+    verdicts, told = [], []
+    for check in checks(examined(context), outbox_status):
+        finding = check.finding
+        verdicts.append(finding)
+        told.append(
+            {"check": check.name, "verdict": finding.verdict, "sentence": finding.sentence, "todo": finding.todo}
+        )
+        if not as_json:
+            _print(check.name, finding)
+    worst = advice.worst(verdicts)
+    if as_json:
+        click.echo(json.dumps({"verdict": worst, "checks": told}, ensure_ascii=False))
+    raise SystemExit(1 if worst == advice.FAIL else 0)
+
+
+def _print(name: str, finding: advice.Finding) -> None:
+    verdict = click.style(f"{finding.verdict:4}", fg=_COLOURS[finding.verdict])
+    click.echo(f"{verdict}  {name:<14} {finding.sentence}" + (f"  -> {finding.todo}" if finding.todo else ""))
