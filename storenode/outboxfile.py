@@ -44,6 +44,10 @@ CREATE TABLE IF NOT EXISTS overrides (
     seq INTEGER NOT NULL, changed_seq INTEGER NOT NULL, PRIMARY KEY (sku, seq)
 );
 CREATE INDEX IF NOT EXISTS overrides_changed ON overrides (changed_seq);
+CREATE TABLE IF NOT EXISTS jobs (
+    name TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, last_at_ms INTEGER, took_ms INTEGER, ok INTEGER, detail TEXT,
+    next_at_ms INTEGER
+);
 PRAGMA user_version = {VERSION};
 """
 """What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""

@@ -11,6 +11,7 @@ from random import Random
 
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event
+from storenode.config import Settings
 from storenode.errors import ReplicaDamaged, StorenodeError
 from storenode.orders import Orders
 from storenode.proof import prove
@@ -88,7 +89,7 @@ class Store:
 
     def prove(self) -> None:
         """What the daemon does at night and after its start, at once. Raises ReplicaDamaged."""
-        orders = Orders(self.replica.path, self.replica, self._worker, lambda: None)
+        orders = Orders(Settings(db=self.replica.path), self.replica, self._worker, lambda: None)
         lives = {stream: follower.life for stream, follower in self._worker.followers.items()}
         prove(self.replica.path, lives, orders.submit)
         self._worker.prove_search()
