@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from contract.contexts import PRODUCT
-from storenode.commands import api, availability, doctor, explain, overrides, proving, way_back
+from storenode.commands import api, availability, doctor, explain, overrides, proving, schedules, way_back
 from storenode.commands.frame import (
     CannotJudge,
     Judging,
@@ -171,6 +171,9 @@ main.add_command(doctor.doctor)
 main.add_command(proving.verify)
 main.add_command(proving.rebuild)
 main.add_command(proving.quarantine)
+main.add_command(schedules.jobs)
+main.add_command(schedules.backup)
+main.add_command(schedules.restore)
 
 if __name__ == "__main__":
     main()

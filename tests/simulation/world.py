@@ -9,7 +9,7 @@ import json
 import random
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from contract.contexts import Key, Row
@@ -25,6 +25,7 @@ from hq.publisher import Publisher
 from hq.retention import Retention
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event, NotConnected
+from storenode.config import Settings
 from storenode.orders import Orders
 from storenode.outbox import Outbox
 from storenode.proof import prove
@@ -130,7 +131,7 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         self.replica = Replica(self.path, ("all",))
         self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
-        self.orders = Orders(self.path, self.replica, self.worker, lambda: None)
+        self.orders = Orders(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)
@@ -345,6 +346,7 @@ class World:
                 broker.forget_retained()
                 broker.restart()
             case 9:
+                self._lose_some_retained()
                 broker.restart()
             case 10:
                 broker.loss = rng.choice((0.0, 0.1, 0.4))
@@ -359,6 +361,15 @@ class World:
                 self._restore_master(self.copied)
             case _:
                 pass
+
+    def _lose_some_retained(self) -> None:
+        """A broker that comes back with a damaged store: some messages are gone, some are altered."""
+        kept = self.broker.retained
+        for topic in [t for t in kept if not t.startswith("t/store/") and self.rng.random() < 0.15]:
+            if self.rng.random() < 0.5:
+                kept[topic] = replace(kept[topic], payload=kept[topic].payload[:-1])
+            else:
+                del kept[topic]
 
     def _copy_master(self) -> None:
         copy = self.directory / "copy.db"
