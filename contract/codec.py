@@ -16,6 +16,7 @@ JSON_TYPE = "application/json"
 ZSTD_TYPE = "application/zstd"
 """MQTT content type (CloudEvents `datacontenttype`) of a zstd frame that holds the JSON."""
 
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BEGINNING_BYTES = 64
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -29,6 +30,11 @@ def pack(body: bytes) -> tuple[bytes, str]:
     if len(body) > COMPRESS_ABOVE_BYTES:
         return zstandard.ZstdCompressor(level=3, write_content_size=True).compress(body), ZSTD_TYPE
     return body, JSON_TYPE
+
+
+def content_type_of(payload: bytes) -> str:
+    """The content type that a payload of ours was packed with."""
+    return ZSTD_TYPE if payload.startswith(ZSTD_MAGIC) else JSON_TYPE
 
 
 def unpack(payload: bytes, content_type: str | None) -> bytes:

@@ -130,6 +130,11 @@ class Publication:
             (str(stream), epoch),
         ).fetchall()
 
+    def acked(self, stream: Stream, epoch: str) -> list[SegmentRef]:
+        """Segments in force that the broker has acknowledged."""
+        unsent = {(first, last) for first, last, _ in self.unsent(stream, epoch)}
+        return [ref for ref in self.segments(stream, epoch) if (ref.first, ref.last) not in unsent]
+
     def message(self, stream: Stream, epoch: str, span: tuple[int, int]) -> Message | None:
         row = self.connection.execute(
             "SELECT topic, payload, content_type, attributes"
@@ -139,11 +144,11 @@ class Publication:
         ).fetchone()
         return Message(row[0], row[1], True, row[2], json.loads(row[3])) if row else None
 
-    def set_acked(self, stream: Stream, epoch: str, segment: tuple[int, int, str]) -> None:
+    def set_acked(self, stream: Stream, epoch: str, segment: tuple[int, int, str], *, acked: bool = True) -> None:
         """The broker has these bytes; what was sealed under the same name meanwhile is still unsent."""
         self.connection.execute(
-            "UPDATE segments SET acked = 1 WHERE stream = ? AND epoch = ? AND first = ? AND last = ? AND sha256 = ?",
-            (str(stream), epoch, *segment),
+            "UPDATE segments SET acked = ? WHERE stream = ? AND epoch = ? AND first = ? AND last = ? AND sha256 = ?",
+            (int(acked), str(stream), epoch, *segment),
         )
 
     def forget_acks(self, stream: Stream) -> None:

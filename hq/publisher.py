@@ -6,7 +6,7 @@ live batches, then segments, then - when those are acknowledged - the head that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -14,8 +14,9 @@ import structlog
 
 from contract.cloudevents import Message
 from contract.errors import ContractViolation
-from contract.messages import decode_head
+from contract.messages import SegmentRef, decode_head
 from contract.streams import Stream, head_topic, parse_topic
+from hq.inspection import Inspection, is_sound
 from hq.master import Master, StreamRow
 from hq.outlet import Outlet, Sizes
 from hq.publication import Publication
@@ -42,6 +43,7 @@ class _Route:
 
     outlet: Outlet
     audit_until_ms: int | None = None
+    inspection: Inspection | None = None
     next_head_ms: int = 0
     next_heartbeat_ms: int = 0
     next_clearing_ms: int = 0
@@ -92,6 +94,7 @@ class Publisher:
                 self._acks.clear()
                 for route in self._routes.values():
                     route.outlet.rewind()
+                    route.inspection = None
                     route.segments_sent = None
                     route.sealed = False
             case Published(token):
@@ -141,11 +144,15 @@ class Publisher:
         except ContractViolation:
             return
         route = self._routes.get(stream)
+        if route is not None and kind == "segment" and route.inspection is not None:
+            self._seed_some(route, [route.inspection.take(message)])
         if kind != "head" or route is None or route.audit_until_ms is None or not message.payload:
             return
         self._link.unsubscribe([message.topic])
-        if sha256(message.payload).hexdigest() == route.outlet.head_sha256:
+        if is_sound(message, route.outlet.head_sha256):
             route.audit_until_ms = None
+            kept = self._publication.acked(stream, route.outlet.epoch)
+            route.inspection = Inspection(self._root, stream, kept, self._link)
             return
         try:
             head = decode_head(self._root, message)
@@ -168,6 +175,16 @@ class Publisher:
         route.next_head_ms = 0
         route.unsent = None
         route.outlet.seed_again()
+
+    def _seed_some(self, route: _Route, lost: Iterable[SegmentRef | None]) -> None:
+        """The broker kept the head, and lost or altered some of what it names: that goes out again, then a head."""
+        for ref in lost:
+            if ref is not None:
+                log.warning("segment.seeded", stream=str(route.outlet.stream), first_seq=ref.first, last_seq=ref.last)
+                segment = (ref.first, ref.last, ref.sha256)
+                self._publication.set_acked(route.outlet.stream, route.outlet.epoch, segment, acked=False)
+                route.outlet.head_sha256, route.outlet.head_sent = "", None
+                route.unsent, route.sealed = None, False
 
     def _pump_live(self, row: StreamRow, route: _Route, now_ms: int) -> bool:
         """Send live batches as far as the window goes; True when all are sent."""
@@ -194,6 +211,9 @@ class Publisher:
                 return False
             self._link.unsubscribe([head_topic(self._root, row.stream)])
             self._seed(row.stream, route)
+        if route.inspection is not None:
+            self._seed_some(route, route.inspection.step(now_ms))
+            route.inspection = None if route.inspection.done else route.inspection
         return self._pump_head(row, route, now_ms, wall_ms)
 
     def _pump_head(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
@@ -216,7 +236,8 @@ class Publisher:
         digest = sha256(message.payload).hexdigest()
         outlet.head_sent = seq
         route.next_head_ms = now_ms + self._head_interval_ms
-        self._send(message, lambda: outlet.acked_head(seq, digest))
+        # One that was on its way when the broker was found to lack segments is not the head that tells of them.
+        self._send(message, lambda: outlet.acked_head(seq, digest) if outlet.head_sent == seq else None)
         return False
 
     def _pump_segments(self, stream: Stream, route: _Route) -> bool:

@@ -20,7 +20,8 @@ from link.url import BrokerUrl
 log = structlog.get_logger()
 
 BACKOFF_S_MIN = 0.2
-BACKOFF_S_MAX = 30.0
+BACKOFF_S_MAX = 5.0
+"""The longest wait: a store is level again within ten seconds of the end of an outage, however long that was."""
 STEADY_S = 10.0
 """A connection shorter than this does not make the next attempts quick again."""
 

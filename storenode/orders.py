@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
 
+from contract.streams import Stream
 from storenode import rebuildfile
 from storenode.chores import Chores
 from storenode.core import due
@@ -32,6 +34,10 @@ Command = Job | Result
 LOOK_EVERY_MS = 1_000
 """How late a wish in the rebuild file is noticed."""
 
+PROVE_AGAIN_MS = 10_000
+PROVE_AGAIN_MS_MAX = 3_600_000
+"""How soon a stream found wrong is proven again; doubled each time: what it is rebuilt from may be wrong too."""
+
 WAL_BYTES_GROWN = 64 * 1024 * 1024
 """A log that stays above this after a checkpoint: a reader keeps an old snapshot open."""
 
@@ -42,6 +48,8 @@ class Orders:
     def __init__(self, settings: Settings, replica: Replica, worker: Worker, wake: Callable[[], None]) -> None:
         self._db, self._replica, self._worker, self._wake = settings.db, replica, worker, wake
         self._looked_ms = -LOOK_EVERY_MS
+        self._found_wrong: Counter[Stream] = Counter()
+        self._prove_again_ms: int | None = None
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._chores = Chores(settings, self.submit)
 
@@ -62,6 +70,9 @@ class Orders:
         if now_ms - self._looked_ms >= LOOK_EVERY_MS:
             self._looked_ms = now_ms
             self._rebuild_as_asked(now_ms)
+        if self._prove_again_ms is not None and now_ms >= self._prove_again_ms:
+            self._prove_again_ms = None
+            self._obey(Verify(), now_ms)
         while True:
             try:
                 command = self._commands.get_nowait()
@@ -86,11 +97,16 @@ class Orders:
     def _note_verified(self, found: Verified, now_ms: int) -> None:
         """Write a scan's result down, unless its rows were replaced meanwhile, and heal what differs."""
         follower = self._worker.followers[found.stream]
-        if follower.life != found.life:
-            return
-        self._replica.set_verified(found.stream, ok=found.ok, at_ms=time.time_ns() // 1_000_000)
-        if not found.ok:
+        current = follower.life == found.life
+        if current:
+            self._replica.set_verified(found.stream, ok=found.ok, at_ms=time.time_ns() // 1_000_000)
+        if current and found.ok:
+            del self._found_wrong[found.stream]
+        elif current:
             follower.rebuild("scan", now_ms)
+            self._found_wrong[found.stream] += 1
+        if times := self._found_wrong[found.stream]:
+            self._prove_again_ms = now_ms + min(PROVE_AGAIN_MS << min(times - 1, 16), PROVE_AGAIN_MS_MAX)
 
     def _rebuild_as_asked(self, now_ms: int) -> None:
         wanted = rebuildfile.asked(self._db)

@@ -125,15 +125,20 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return db
 
 
+def make_directory(path: Path) -> None:
+    """Make the directory of the outbox at `path`, if it is not there."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(DIRECTORY_MODE)
+
+
 def make(path: Path) -> None:
     """Make the file whole beside its place, then link it in: two makers never meet in it.
 
     WAL comes last, when nothing is left to be written: what a closing connection moves from the log into the file
     may fail without a word, and the file would be linked in without it.
     """
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True)
-        path.parent.chmod(DIRECTORY_MODE)
+    make_directory(path)
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:

@@ -21,8 +21,6 @@ from contract.streams import Stream, segment_topic
 from storenode.core.intake import CatchUp
 from storenode.replicafile import on_disk
 
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
 Batch = tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
 """Rows, tombstones `(seq, *keys)`, and what is held for breaking a rule."""
 
@@ -99,7 +97,7 @@ def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterato
         payload = spool.get(ref.sha256)
         if payload is None:
             raise ContractViolation("segment_gone", f"{ref.first}-{ref.last} left the spool")
-        content_type = codec.ZSTD_TYPE if payload.startswith(ZSTD_MAGIC) else codec.JSON_TYPE
+        content_type = codec.content_type_of(payload)
         topic = segment_topic(root, stream, ref.first, ref.last)
         segment = decode_segment(root, Message(topic, payload, True, content_type))
         if segment.epoch != done.head.epoch:

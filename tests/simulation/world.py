@@ -9,7 +9,7 @@ import json
 import random
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from contract.contexts import Key, Row
@@ -346,6 +346,7 @@ class World:
                 broker.forget_retained()
                 broker.restart()
             case 9:
+                self._lose_some_retained()
                 broker.restart()
             case 10:
                 broker.loss = rng.choice((0.0, 0.1, 0.4))
@@ -360,6 +361,15 @@ class World:
                 self._restore_master(self.copied)
             case _:
                 pass
+
+    def _lose_some_retained(self) -> None:
+        """A broker that comes back with a damaged store: some messages are gone, some are altered."""
+        kept = self.broker.retained
+        for topic in [t for t in kept if not t.startswith("t/store/") and self.rng.random() < 0.15]:
+            if self.rng.random() < 0.5:
+                kept[topic] = replace(kept[topic], payload=kept[topic].payload[:-1])
+            else:
+                del kept[topic]
 
     def _copy_master(self) -> None:
         copy = self.directory / "copy.db"

@@ -1,0 +1,119 @@
+"""The oracle: what a plain dict says was committed and accepted, against rows read by plain sqlite3.
+
+It shares no code with the product: it is told what `Master.commit`, `hq import` and the outbox *accepted*, and reads
+a replica as any till would. Amounts are in minor units; None stands for a deleted price.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class Prices:
+    """What HQ must hold, and every replica in the end: one regular price a sku. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.amounts: dict[str, int] = {}
+        self.changes = 0
+        self._lock = threading.Lock()
+
+    def committed(self, amounts: Mapping[str, int | None]) -> int:
+        """HQ said that it has committed these; returns how many changes that is: what was so already is none."""
+        with self._lock:
+            before = self.changes
+            for sku, amount in amounts.items():
+                self.changes += self.amounts.get(sku) != amount
+                if amount is None:
+                    self.amounts.pop(sku, None)
+                else:
+                    self.amounts[sku] = amount
+            return self.changes - before
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a replica's file holds of `price/all`."""
+
+    amounts: dict[str, int]
+    position: int
+    doubles: int
+
+
+def last_amount(schedule: str) -> int:
+    """The amount of a schedule's last step, which must be open."""
+    _, ends_at, amount = json.loads(schedule)[-1]
+    assert ends_at is None, schedule
+    assert isinstance(amount, int), schedule
+    return amount
+
+
+def read_replica(path: Path) -> Found | None:
+    """Read all prices and the position in one transaction; None while the file is not there or not made yet."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as db:
+            db.execute("BEGIN")
+            position = db.execute("SELECT position FROM streams WHERE stream = 'price/all'").fetchone()
+            rows = db.execute("SELECT sku, kind, currency, schedule, seq FROM prices WHERE scope = 'all'").fetchall()
+    except sqlite3.OperationalError:
+        return None
+    assert {row[1:3] for row in rows} <= {("regular", "EUR")}
+    doubles = len(rows) - len({row[0] for row in rows}) + len(rows) - len({row[4] for row in rows})
+    amounts = {sku: last_amount(schedule) for sku, _, _, schedule, _ in rows}
+    return Found(amounts, position[0] if position else 0, doubles)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is not as it must be; all zero: nothing lost, nothing double, nothing wrong."""
+
+    lost: int
+    double: int
+    wrong: int
+
+    @property
+    def is_clean(self) -> bool:
+        return self == Verdict(0, 0, 0)
+
+
+def judge_rows(model: Prices, found: Found | None) -> Verdict:
+    """Lost: a sku missing, or a change (by the position). Double: a row twice, or a change counted twice."""
+    if found is None:
+        return Verdict(max(1, len(model.amounts)), 0, 0)
+    missing = len(model.amounts.keys() - found.amounts.keys())
+    wrong = sum(model.amounts.get(sku) != amount for sku, amount in found.amounts.items())
+    ahead = found.position - model.changes
+    return Verdict(missing + max(0, -ahead), found.doubles + max(0, ahead), wrong)
+
+
+def judge_inbox(accepted: Iterable[Any], arrived: Iterable[Mapping[str, Any]]) -> Verdict:
+    """
+    Hold what `hq inbox --ndjson` prints of one store against what its outbox accepted, in order.
+
+    Args:
+        accepted: the data of each entry, all different.
+        arrived: the printed objects.
+    """
+    want, got = list(accepted), [entry["data"] for entry in arrived]
+    counts = Counter(got)
+    lost = sum(counts[data] == 0 for data in want)
+    double = sum(n - 1 for n in counts.values())
+    known = set(want)
+    disordered = [data for data in dict.fromkeys(got) if data in known] != [data for data in want if counts[data]]
+    return Verdict(lost, double, len(counts.keys() - known) + disordered)
+
+
+def amounts_at_hq(master: Path, prefix: str) -> set[int]:
+    """The different last amounts of the skus that begin with `prefix`, as the master's file holds them."""
+    with closing(sqlite3.connect(f"file:{master}?mode=ro", uri=True)) as db:
+        rows = db.execute(
+            "SELECT schedule FROM master_price WHERE scope = 'all' AND sku GLOB ? AND NOT deleted", (f"{prefix}*",)
+        ).fetchall()
+    return {last_amount(schedule) for (schedule,) in rows}
