@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench import apply, away, boot, fleet, imports, latency, report
+from bench import api, apply, away, boot, fleet, imports, latency, report
 from bench.feeds import Grocery, grocery, multiplied
 from bench.process import BenchFailed
 from bench.report import Figure
@@ -32,6 +32,7 @@ MEASURES: Mapping[str, Measure] = {
     "fleet": lambda g, quick: fleet.measure_fleet(g, 60 if quick else 300, 1 if quick else 3),
     "hq-cost": lambda g, quick: fleet.measure_hq_cost(g, 100 if quick else 300, 1 if quick else 3),
     "import": lambda g, quick: imports.measure(g, 1 if quick else 5),
+    "api": lambda g, quick: api.measure(g, 50_000, 3, 2.0) if quick else api.measure(g, 200_000, 7, 4.0),
     "idle": lambda g, quick: boot.idle(g, 15 if quick else 60),
 }
 

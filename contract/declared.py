@@ -41,8 +41,8 @@ SEARCHABLE_KINDS = ("text", "choice")
 RESERVED_COLUMNS = ("seq", "scope", "deleted", "rowid", "oid", "rank")
 RESERVED_TABLES = (
     *(context.table for context in BUILT_IN), "catalog", "current_prices", "freshness", "scopes", "streams", "daemon",
-    "contexts", "shapes", "quarantine", "departing", "commits", "read_models", "overrides", "availability", "jobs",
-    "events", "outbox",
+    "contexts", "shapes", "quarantine", "departing", "commits", "clock", "read_models", "overrides",
+    "availability", "jobs", "events", "outbox",
 )  # fmt: skip
 RESERVED_PREFIXES = ("sqlite_", "product_", "price_", "search_", "master_")
 

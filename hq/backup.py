@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hq.audit import verify
-from hq.connection import connect, not_a_master, translated
+from hq.connection import connect, not_a_master, on_disk, translated
 from hq.errors import AlreadyRunning, BackupRefused, MasterDamaged, MasterMissing
 from hq.master import Master, StreamRow, random_epoch
 from hq.schema import APPLICATION_ID
@@ -36,14 +36,15 @@ def back_up(db: Path, target: Path) -> int:
     if not db.exists():
         raise MasterMissing(f"there is no master at {db}", hint="check db / HQ_DB")
     part = target.with_name(f".{target.name}.part")
-    try:
-        _copy(db, part)
-        check(part)
-        part.rename(target)
-        _sync(target.parent)
-    finally:
-        remove(part)
-    return target.stat().st_size
+    with on_disk(target):
+        try:
+            _copy(db, part)
+            check(part)
+            part.rename(target)
+            _sync(target.parent)
+        finally:
+            remove(part)
+        return target.stat().st_size
 
 
 def check(path: Path) -> None:
@@ -75,20 +76,21 @@ def restore(db: Path, source: Path, now_ms: int, entropy: Callable[[], int] = ra
     if is_awake(db):
         raise AlreadyRunning(f"`hq run` has the master {db}", hint="systemctl stop hq, then type this again")
     fresh = db.with_name(f".{db.name}.restoring")
-    remove(fresh)
-    try:
-        if not source.exists():
-            raise MasterMissing(f"there is no file {source}", hint="name the copy that hq backup made")
-        with translated(source):
-            _copy(source, fresh)
-        check(fresh)
-        with Master(fresh, entropy) as master:
-            newest = max((int(row.epoch[:12], 16) for row in _streams_of(db) + master.streams()), default=0)
-            for row in master.streams():
-                master.new_epoch(row.stream, max(now_ms, newest + 1))
-        return _put_in_place(fresh, db, now_ms)
-    finally:
+    with on_disk(db):
         remove(fresh)
+        try:
+            if not source.exists():
+                raise MasterMissing(f"there is no file {source}", hint="name the copy that hq backup made")
+            with translated(source):
+                _copy(source, fresh)
+            check(fresh)
+            with Master(fresh, entropy) as master:
+                newest = max((int(row.epoch[:12], 16) for row in _streams_of(db) + master.streams()), default=0)
+                for row in master.streams():
+                    master.new_epoch(row.stream, max(now_ms, newest + 1))
+            return _put_in_place(fresh, db, now_ms)
+        finally:
+            remove(fresh)
 
 
 def _put_in_place(fresh: Path, db: Path, now_ms: int) -> Path | None:

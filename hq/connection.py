@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,22 @@ LOG_BYTES_KEPT = 4_194_304
 """What is left of the write-ahead log's file when it begins anew; less than what a checkpoint is due at."""
 
 
+UNWRITABLE_HINT = "check free space, owner and mode of file and directory"
+
 ROWS_PER_STATEMENT = 32
 """A quarter faster than a statement each."""
+
+
+def make_for_group(path: Path) -> None:
+    """
+    Make the file, if it is not there, with what the umask leaves to the group.
+
+    SQLite alone gives a group no writing; with it, members of HQ's group can commit, and what their commands
+    leave behind (-wal and -shm take the file's mode) does not lock `hq run` out. One that is there is not opened:
+    closing it again would drop the locks of this process. What keeps it from being made, SQLite will report.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o660))
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -76,6 +91,16 @@ def translated(path: Path) -> Iterator[None]:
         raise _in_our_words(path, error) from error
 
 
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """As `translated`, for what also renames and removes files: the disk's own refusals are HqErrors as well."""
+    try:
+        with translated(path):
+            yield
+    except OSError as error:
+        raise MasterUnwritable(f"cannot use {path}: {error.strerror or error}", hint=UNWRITABLE_HINT) from error
+
+
 def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
     text = str(error)
     if "locked" in text or "busy" in text:
@@ -84,4 +109,4 @@ def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
         return not_a_master(path)
     if "malformed" in text or "no such table" in text or "no such column" in text:
         return MasterDamaged(f"{path} is damaged: {text}", hint="restore the master from a backup")
-    return MasterUnwritable(f"cannot use {path}: {text}", hint="check free space, owner and mode of file and directory")
+    return MasterUnwritable(f"cannot use {path}: {text}", hint=UNWRITABLE_HINT)

@@ -12,6 +12,7 @@ import structlog
 from hq.adoption import left_out
 from hq.checkpointer import Checkpointer
 from hq.collector import Collector
+from hq.connection import make_for_group
 from hq.inbox import StoreInbox, inbox_path
 from hq.master import Master
 from hq.pruning import Pruning
@@ -53,6 +54,8 @@ class Daemon:
         with self._master.writing():
             pass  # a declared context that gained columns gives them to its rows now
         self._checkpointer = Checkpointer(settings.db)
+        for path in (publication_path(settings.db), inbox_path(settings.db)):
+            make_for_group(path)
         self._publication = Publication(publication_path(settings.db))
         self._link = MqttLink(settings.broker, f"hq-{settings.root.replace('/', '-')}", self._inbox.put)
         self._publisher = Publisher(

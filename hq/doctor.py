@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from contract.cloudevents import Message
 from contract.errors import ContractViolation
 from contract.messages import decode_head
 from contract.streams import Stream, head_topic
+from hq import adoption
 from hq.config import Settings
 from hq.schema import APPLICATION_ID
 from hq.wake import is_awake
@@ -80,9 +82,24 @@ def _master(path: Path, heads: Heads, *, running: bool) -> Iterator[Check]:
         if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             yield Check("master", FAIL, f"{path} is not a master of hq.", "check db / HQ_DB; hq init makes a new one")
             return
-        for name, epoch, seq in db.execute("SELECT stream, epoch, head_seq FROM streams ORDER BY stream"):
-            heads[Stream.parse(name)] = (epoch, seq)
+        yield from _streams(db, heads)
         yield _sound(db)
+
+
+def _streams(db: sqlite3.Connection, heads: Heads) -> Iterator[Check]:
+    """Read the streams that are published into `heads`; say which contexts are not."""
+
+    def query(sql: str) -> list[tuple[Any, ...]]:
+        return db.execute(sql).fetchall()
+
+    if db.execute("PRAGMA user_version").fetchone()[0] == 1:  # nothing but built-in contexts, and no list of others
+        found = query("SELECT stream, epoch, head_seq FROM streams ORDER BY stream")
+    else:
+        found = adoption.streams(query)
+        for name, reason in adoption.left_out(query).items():
+            yield Check("contexts", WARN, f"{name}: {reason}.", adoption.HINT)
+    for name, epoch, seq, *_ in found:
+        heads[Stream.parse(name)] = (epoch, seq)
 
 
 def _opened(path: Path, *, running: bool) -> sqlite3.Connection | None:

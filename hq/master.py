@@ -19,7 +19,7 @@ from contract.contexts import BUILT_IN, Key, Row
 from contract.digest import EMPTY
 from contract.streams import SCOPE_ALL, Stream, new_epoch
 from hq import adoption, schema, wake
-from hq.connection import connect, insert, is_master, not_a_master, translated
+from hq.connection import connect, insert, is_master, make_for_group, not_a_master, translated
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, earlier, parts, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.records import Committed, EventRow, StreamRow, Tail
@@ -67,6 +67,7 @@ class Master:
     def create(self, now_ms: int) -> bool:
         """Make the master with its chain-wide streams. Returns False if it was there, whole, already."""
         with translated(self.path):
+            make_for_group(self.path)
             self._opened = self._opened or connect(self.path, "rwc")
         with self._transaction("IMMEDIATE"):
             if is_master(self._db, self.path):

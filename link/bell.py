@@ -29,12 +29,17 @@ def ring(address: str) -> None:
 
 
 class Bell:
-    """The receiving end; bound for as long as it lives, and gone with its process. Raises OSError if it is taken."""
+    """
+    The receiving end; bound for as long as it lives, and gone with its process. Raises OSError if it is taken.
 
-    def __init__(self, address: str) -> None:
+    `address` None: a deaf one, which nobody can ring.
+    """
+
+    def __init__(self, address: str | None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            self._socket.bind(address)
+            if address is not None:
+                self._socket.bind(address)
         except OSError:
             self._socket.close()
             raise

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from contract.contexts import PRODUCT
-from storenode.commands import availability, doctor, explain, overrides, proving, way_back
+from storenode.commands import api, availability, doctor, explain, overrides, proving, schedules, way_back
 from storenode.commands.frame import (
     CannotJudge,
     Judging,
@@ -21,9 +21,9 @@ from storenode.commands.frame import (
     declared_context,
     json_option,
     reported,
-    seconds_of,
 )
 from storenode.config import load
+from storenode.core.moments import seconds_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -165,11 +165,15 @@ main.add_command(explain.explain)
 main.add_command(overrides.override)
 main.add_command(way_back.emit)
 main.add_command(way_back.outbox)
+main.add_command(api.api)
 main.add_command(availability.availability)
 main.add_command(doctor.doctor)
 main.add_command(proving.verify)
 main.add_command(proving.rebuild)
 main.add_command(proving.quarantine)
+main.add_command(schedules.jobs)
+main.add_command(schedules.backup)
+main.add_command(schedules.restore)
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import socket
 import tomllib
@@ -18,14 +19,13 @@ from contract.errors import ContractViolation
 from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
 from link.errors import LinkError
 from link.url import BrokerUrl
-from storenode.core.following import checked_scopes, followed_streams, scope_ranks
+from storenode.core import forms, listening
+from storenode.core.due import Rhythm, rhythms
+from storenode.core.following import followed_streams, scope_ranks
 from storenode.errors import BadSettings
 
 ENVIRONMENT_PREFIX = "STORENODE_"
-KBPS_MIN = 32
-"""Below this a catch-up would give up on each segment."""
 OUTBOX_MAX_BYTES = 268_435_456
-OUTBOX_BYTES_MIN = 65_536
 CLOCK_HOLD_DAYS = 30
 
 
@@ -50,6 +50,10 @@ class Settings:
     A scope of a context that is not declared is passed over. `contexts`: the file of what the chain declares itself.
     `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
     `clock_hold_days`: a clock further past the last time that HQ vouched for is not believed; 0: any is.
+    `api`: where the daemon's local HTTP API listens; None: the daemon starts none. `api_hosts`: further names by which
+    it may be called, and public addresses at which it may listen.
+    `on_price_change`: a command line or an http(s) address; see storenode/hook.py.
+    `backup_dir`: None for no nightly backups; `backup_hour` is UTC.
     """
 
     db: Path = Path("replica.db")
@@ -60,8 +64,16 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    api: listening.Address | None = None
+    api_hosts: tuple[str, ...] = ()
     contexts: Declarations | None = None
     clock_hold_days: int = CLOCK_HOLD_DAYS
+    on_price_change: str | None = None
+    price_look_s: int = 60
+    tell_activations: bool = False
+    backup_dir: Path | None = None
+    backup_keep: int = 7
+    backup_hour: int = 3
 
     @property
     def outbox_path(self) -> Path:
@@ -74,6 +86,17 @@ class Settings:
     def streams(self) -> tuple[Stream, ...]:
         """The streams that this store follows."""
         return followed_streams(self.scopes)
+
+    @property
+    def tells_prices(self) -> bool:
+        """Whether anybody is told of prices that change."""
+        return self.on_price_change is not None or self.tell_activations
+
+    @property
+    def rhythms(self) -> Mapping[str, Rhythm]:
+        """What this store does by the clock."""
+        hour = None if self.backup_dir is None else self.backup_hour
+        return rhythms(self.store_id, look_s=self.price_look_s if self.tells_prices else None, backup_hour=hour)
 
     @property
     def scope_rank(self) -> Mapping[str, int]:
@@ -132,7 +155,28 @@ def examine(
         except (ContractViolation, ValueError, LinkError) as error:
             mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
             broken.add(name)
+    if refused := found.get("api") and listening.refusal(found["api"], found.get("api_hosts", ())):
+        mistakes.append(f"{given['api'][0]}: {refused}")
+        broken.add("api")
+        del found["api"]
     return Examined(Settings(**found), tuple(mistakes), frozenset(broken), path)
+
+
+def api_environment(settings: Settings) -> dict[str, str]:
+    """The environment of the daemon's API process: the settings that it needs, and nothing of the broker's password."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
+    }
+    told = {
+        "db": str(settings.db), "outbox": str(settings.outbox_path), "store_id": settings.store_id,
+        "outbox_max_bytes": str(settings.outbox_max_bytes), "api": str(settings.api or ""),
+        "api_hosts": ",".join(settings.api_hosts),
+    }  # fmt: skip
+    if settings.contexts is not None:
+        told["contexts"] = str(settings.contexts.path)
+    return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
 
 
 def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
@@ -147,15 +191,9 @@ def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name in _PARSERS}
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be a text that is not empty")
-    return value
-
-
 def _contexts(value: Any) -> Declarations:
     """Read the declarations and put them into the registry."""
-    path = Path(_text(value))
+    path = Path(forms.text(value))
     try:
         found = Declarations(path, parse(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -167,44 +205,23 @@ def _contexts(value: Any) -> Declarations:
     return found
 
 
-def _scopes(value: Any) -> tuple[str, ...]:
-    """Read `all,zone-west`; TOML may also list them."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("must list scopes, as in 'all,zone-west,price/store-042'")
-    return checked_scopes([part.strip() for part in parts])
-
-
-def _kbps(value: Any) -> int:
-    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", str(value)) or 0 < int(value) < KBPS_MIN:
-        raise ValueError(f"{value!r} must be 0 (no cap) or a whole number from {KBPS_MIN} kbit/s")
-    return int(value)
-
-
-def _bytes(value: Any) -> int:
-    try:
-        if not isinstance(value, int | str) or isinstance(value, bool) or int(value) < OUTBOX_BYTES_MIN:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"{value!r} must be a whole number of bytes, at least {OUTBOX_BYTES_MIN}") from None
-    return int(value)
-
-
-def _days(value: Any) -> int:
-    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,4}", str(value)):
-        raise ValueError(f"{value!r} must be a whole number of days, 0 to 9999 (0: a clock is always believed)")
-    return int(value)
-
-
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "db": lambda value: Path(_text(value)),
-    "store_id": lambda value: checked_name(_text(value), "store id"),
-    "broker": lambda value: BrokerUrl.parse(_text(value)),
-    "root": lambda value: checked_root(_text(value)),
-    "scopes": _scopes,
-    "max_kbps": _kbps,
-    "outbox": lambda value: Path(_text(value)),
-    "outbox_max_bytes": _bytes,
+    "db": lambda value: Path(forms.text(value)),
+    "store_id": lambda value: checked_name(forms.text(value), "store id"),
+    "broker": lambda value: BrokerUrl.parse(forms.text(value)),
+    "root": lambda value: checked_root(forms.text(value)),
+    "scopes": forms.scopes,
+    "max_kbps": forms.kbps,
+    "outbox": lambda value: Path(forms.text(value)),
+    "outbox_max_bytes": forms.outbox_bytes,
+    "api": forms.api,
+    "api_hosts": forms.hosts,
     "contexts": _contexts,
-    "clock_hold_days": _days,
+    "clock_hold_days": forms.days,
+    "on_price_change": lambda value: forms.hook(forms.text(value)),
+    "price_look_s": lambda value: forms.whole(value, 1, 3_600),
+    "tell_activations": forms.yes,
+    "backup_dir": lambda value: Path(forms.text(value)),
+    "backup_keep": lambda value: forms.whole(value, 1, 1_000),
+    "backup_hour": lambda value: forms.whole(value, 0, 23),
 }

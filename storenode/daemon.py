@@ -21,20 +21,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from contract.streams import Stream
-from link.bell import Bell
 from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
 from link.process import configure_logs, lock_instance, notify_supervisor, on_reload, on_stop
 from storenode.announcer import Announcer, last_will
+from storenode.apichild import ApiChild
+from storenode.claim import Claim
 from storenode.clock import StoreClock
 from storenode.departures import Departures, sweep_spools
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
-from storenode.jobs import Jobs, Verify
 from storenode.ledger import Ledger, last_seen_ms
 from storenode.mirror import Mirror
 from storenode.orders import Orders
-from storenode.outbox import outbox_bell
 from storenode.replica import Replica
 from storenode.sender import Sender
 from storenode.setaside import set_aside
@@ -79,15 +78,17 @@ class Daemon:
         )  # fmt: skip
         self._departures = Departures(self._replica, self._worker.followers)
         sweep_spools(_spools(settings.db), streams)
-        self._orders = Orders(settings.db, self._replica, self._worker, self._inbox.wake)
-        self._bell = _outbox_bell(settings)
+        self._orders = Orders(settings, self._replica, self._worker, self._inbox.wake)
+        self._claim = Claim(settings.outbox_path)
+        self._bell = self._claim.bell
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
         self._ledger = Ledger(settings.outbox_path, last_seen_ms(self._replica))
         self._mirror = Mirror(settings.outbox_path, self._replica, settings.store_id)
         self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
-        self._jobs: Jobs | None = None
+        self._api = ApiChild(settings)
+        self._has_jobs = False
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
         self._started_ms = time.time_ns() // 1_000_000
         self._heartbeat_ms = 0
@@ -107,22 +108,22 @@ class Daemon:
             more = self._turn(0.0 if more else IDLE_WAIT_S)
         if self._stopping:  # to systemd a daemon that begins anew has not stopped
             notify_supervisor("STOPPING=1")
-        if self._jobs is not None:
-            self._jobs.stop()
+        self._orders.stop()
         self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
         self._worker.connected = False
         self._ledger.end(self._clock.now_ms(time.time_ns() // 1_000_000))
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
+        self._api.stop()
         log.info("store.stopped")
         return not self._stopping
 
     def abandon(self) -> None:
         """Let go of a damaged replica's file and of the line."""
-        if self._jobs is not None:
-            self._jobs.stop()
+        self._orders.stop()
         self._link.close()
+        self._api.stop()
         self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
@@ -170,14 +171,14 @@ class Daemon:
         self._mirror.step(now_ms, rung=rung)
         self._departures.step(now_ms, connected=self._worker.connected)
         self._orders.obey(now_ms)
+        self._api.step(now_ms)
         self._ledger.step(self._worker.states, now_ms, self._clock.now_ms(wall_ms))
         due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
         if due or self._worker.connected != self._heartbeat_connected:
             self._beat(now_ms, wall_ms, pid=os.getpid())
-        if self._jobs is None and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
-            self._jobs = Jobs(self._orders.submit)
-            self._jobs.start()
-            self._orders.submit(Verify())  # what was wrong with the disk while nobody looked
+        if not self._has_jobs and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
+            self._has_jobs = True
+            self._orders.begin()
         return len(self._inbox) > 0 or self._worker.use_pause()
 
     def _way_back(self, now_ms: int, wall_ms: int, *, rung: bool) -> None:
@@ -208,17 +209,6 @@ class Daemon:
 
 def _spools(db: Path) -> Path:
     return db.with_name(f"{db.name}.spool")
-
-
-def _outbox_bell(settings: Settings) -> Bell:
-    """Bound by one daemon an outbox: two that send from one would lose entries of it."""
-    try:
-        return Bell(outbox_bell(settings.outbox_path))
-    except OSError as error:
-        raise AlreadyRunning(
-            f"another `storenode run` has the outbox {settings.outbox_path}",
-            hint="give this one a path of its own: outbox / STORENODE_OUTBOX",
-        ) from error
 
 
 def _opened(settings: Settings) -> Replica:

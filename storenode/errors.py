@@ -12,6 +12,9 @@
     ├── OutboxBusy        retry: the outbox is locked by somebody else
     ├── OutboxUnwritable  retry: no permission, IO error
     ├── OutboxDamaged     halt: not an outbox, or a damaged one
+    ├── HookFailed        retry: the hook of price changes; nothing else stops
+    ├── BackupFailed      refuse: no backup was made; the earlier ones are as they were
+    ├── BackupUnsound     refuse: a file that is not a whole backup of a replica; nothing was restored
     └── NotFound          refuse: no such row
 """
 
@@ -67,6 +70,18 @@ class OutboxUnwritable(StorenodeError):
 
 
 class OutboxDamaged(StorenodeError):
+    pass
+
+
+class HookFailed(StorenodeError):
+    pass
+
+
+class BackupFailed(StorenodeError):
+    pass
+
+
+class BackupUnsound(StorenodeError):
     pass
 
 

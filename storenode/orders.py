@@ -9,16 +9,25 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
 
 from contract.streams import Stream
 from storenode import rebuildfile
+from storenode.chores import Chores
+from storenode.core import due
 from storenode.core.states import ASKED
-from storenode.jobs import Checkpoint, Verify
+from storenode.jobs import Checkpoint, JobsFailed, Verify
 from storenode.jobs import Command as Job
-from storenode.proof import Damaged, Result, Verified, prove_aside
+from storenode.proof import Damaged, Result, Verified
 from storenode.replica import Replica
 from storenode.worker import Worker
+
+if TYPE_CHECKING:
+    from storenode.config import Settings
+
+log = structlog.get_logger()
 
 Command = Job | Result
 
@@ -29,16 +38,27 @@ PROVE_AGAIN_MS = 10_000
 PROVE_AGAIN_MS_MAX = 3_600_000
 """How soon a stream found wrong is proven again; doubled each time: what it is rebuilt from may be wrong too."""
 
+WAL_BYTES_GROWN = 64 * 1024 * 1024
+"""A log that stays above this after a checkpoint: a reader keeps an old snapshot open."""
+
 
 class Orders:
     """The queue of commands, and what each of them means."""
 
-    def __init__(self, db: Path, replica: Replica, worker: Worker, wake: Callable[[], None]) -> None:
-        self._db, self._replica, self._worker, self._wake = db, replica, worker, wake
+    def __init__(self, settings: Settings, replica: Replica, worker: Worker, wake: Callable[[], None]) -> None:
+        self._db, self._replica, self._worker, self._wake = settings.db, replica, worker, wake
         self._looked_ms = -LOOK_EVERY_MS
         self._found_wrong: Counter[Stream] = Counter()
         self._prove_again_ms: int | None = None
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._chores = Chores(settings, self.submit)
+
+    def begin(self) -> None:
+        """Start the schedule."""
+        self._chores.begin()
+
+    def stop(self) -> None:
+        self._chores.stop()
 
     def submit(self, command: Command) -> None:
         """Have a command obeyed in the writer's next turn."""
@@ -63,15 +83,16 @@ class Orders:
     def _obey(self, command: Command, now_ms: int) -> None:
         match command:
             case Checkpoint():
-                self._replica.checkpoint()
+                self._checkpoint()
             case Verify():
-                lives = {stream: follower.life for stream, follower in self._worker.followers.items()}
-                prove_aside(self._db, lives, self.submit)
+                self._chores.verify({stream: follower.life for stream, follower in self._worker.followers.items()})
                 self._worker.prove_search()
             case Verified():
                 self._note_verified(command, now_ms)
-            case Damaged(error):
+            case Damaged(error) | JobsFailed(error):
                 raise error
+            case _:
+                self._chores.do(command)
 
     def _note_verified(self, found: Verified, now_ms: int) -> None:
         """Write a scan's result down, unless its rows were replaced meanwhile, and heal what differs."""
@@ -94,3 +115,12 @@ class Orders:
                 self._worker.followers[stream].rebuild(ASKED, now_ms)
         if wanted:
             rebuildfile.forget(self._db)
+
+    def _checkpoint(self) -> None:
+        at_ms, began_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
+        self._replica.checkpoint()
+        wal_bytes = self._replica.wal_bytes()
+        if wal_bytes > WAL_BYTES_GROWN:
+            log.warning("log.grown", wal_bytes=wal_bytes)
+        took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+        self._chores.note(due.CHECKPOINT, at_ms, took_ms, f"a log of {wal_bytes} bytes")

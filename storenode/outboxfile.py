@@ -44,6 +44,10 @@ CREATE TABLE IF NOT EXISTS overrides (
     seq INTEGER NOT NULL, changed_seq INTEGER NOT NULL, PRIMARY KEY (sku, seq)
 );
 CREATE INDEX IF NOT EXISTS overrides_changed ON overrides (changed_seq);
+CREATE TABLE IF NOT EXISTS jobs (
+    name TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, last_at_ms INTEGER, took_ms INTEGER, ok INTEGER, detail TEXT,
+    next_at_ms INTEGER
+);
 PRAGMA user_version = {VERSION};
 """
 """What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""
@@ -121,15 +125,20 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return db
 
 
+def make_directory(path: Path) -> None:
+    """Make the directory of the outbox at `path`, if it is not there."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(DIRECTORY_MODE)
+
+
 def make(path: Path) -> None:
     """Make the file whole beside its place, then link it in: two makers never meet in it.
 
     WAL comes last, when nothing is left to be written: what a closing connection moves from the log into the file
     may fail without a word, and the file would be linked in without it.
     """
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True)
-        path.parent.chmod(DIRECTORY_MODE)
+    make_directory(path)
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:

@@ -1,12 +1,11 @@
 """Proving the replica aside: the file's own integrity, then each stream's digest; the results become commands.
 
-Runs in a thread of its own, on read-only connections. What it finds wrong, the writer heals: a damaged file is set
+Runs beside the writer, on read-only connections. What it finds wrong, the writer heals: a damaged file is set
 aside, a stream whose rows are not HQ's is fetched anew.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +38,8 @@ class Damaged:
 Result = Verified | Damaged
 
 
-def prove_aside(db: Path, lives: Mapping[Stream, int], submit: Callable[[Result], None]) -> None:
-    """Prove the replica in a thread of its own; each result is submitted."""
-    threading.Thread(target=prove, args=(db, lives, submit), name="proof", daemon=True).start()
-
-
-def prove(db: Path, lives: Mapping[Stream, int], submit: Callable[[Result], None]) -> None:
-    """Check the file, then scan every stream; what keeps a scan from its end is logged and tried the next time."""
+def prove(db: Path, lives: Mapping[Stream, int], submit: Callable[[Result], None]) -> StorenodeError | None:
+    """Check the file, then scan every stream; returns what kept it from its end, which is tried the next time."""
     try:
         check_file(db)
         for stream, life in lives.items():
@@ -55,5 +49,7 @@ def prove(db: Path, lives: Mapping[Stream, int], submit: Callable[[Result], None
                 submit(Verified(stream, found.ok, life))
     except ReplicaDamaged as error:
         submit(Damaged(error))
+        return error
     except StorenodeError as error:
-        log.error("scan.failed", error=str(error))
+        return error
+    return None

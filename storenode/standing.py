@@ -10,8 +10,8 @@ from contract.streams import rfc3339
 from storenode import pricetime
 
 
-def stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[str, Any]:
-    """How one stream stands; without a daemon (`alive`) none is live."""
+def stream_status(db: sqlite3.Connection, name: str, *, alive: bool, counted: bool = True) -> dict[str, Any]:
+    """How one stream stands; without a daemon (`alive`) none is live; `rows` null unless `counted`."""
     context, scope = CONTEXTS[name.partition("/")[0]], name.partition("/")[2]
     state, position, head_seq, lag, as_of, stale = db.execute(
         "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
@@ -20,7 +20,9 @@ def stream_status(db: sqlite3.Connection, name: str, *, alive: bool) -> dict[str
         "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
         " WHERE stream = ?", (name,)
     ).fetchone()  # fmt: skip
-    (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
+    rows = None
+    if counted:
+        (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
     if not alive and state in ("live", "catching_up"):
         state = "offline"
     return {

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from contract.money import decimal_text
-from storenode.commands.frame import SettingsOf, json_option, reported, seconds_of
+from storenode.commands.frame import SettingsOf, json_option, reported
+from storenode.core.moments import seconds_of
 
 
 @click.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,7 +14,7 @@ from contract.errors import ContractViolation
 from link.errors import LinkError
 from storenode.config import Examined, Settings, examine
 from storenode.core import health
-from storenode.errors import BadArgument, StorenodeError
+from storenode.errors import StorenodeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,16 +66,3 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(health.UNKNOWN if judging else 1) from error
 
     return wrapped
-
-
-def seconds_of(text: str) -> int:
-    """Seconds since 1970 of a time as people type it. Raises BadArgument."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadArgument(f"{text!r} is not a time", hint="as in 2026-12-24T08:00:00Z") from None
-    if found.tzinfo is None:
-        if ":" in text:
-            raise BadArgument(f"{text!r} does not say in which time zone", hint="end it in Z or +01:00")
-        found = found.replace(tzinfo=UTC)
-    return int(found.timestamp())

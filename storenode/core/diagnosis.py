@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from storenode.core.advice import FAIL, OK, WARN, Finding
+from storenode.core.health import NEEDED
 
 SQLITE_MIN = (3, 38, 0)
 WAL_RESET_FIXED = (3, 51, 3)
@@ -101,6 +102,8 @@ def head(stream: str, *, heard: bool, has_rows: bool) -> Finding:
         return Finding(OK, f"{stream}: HQ's head is on the broker.")
     if not stream.endswith("/all"):
         return Finding(OK, f"{stream}: no head on the broker; HQ has published nothing of its own for this scope.")
+    if stream not in NEEDED:
+        return Finding(WARN, f"{stream}: no head on the broker; HQ does not declare it yet.", "at HQ: hq status")
     so = "what is here can be sold by, but not caught up" if has_rows else "this store cannot be filled"
     return Finding(
         FAIL, f"{stream}: no head on the broker, or this user may not read it: {so}.",

@@ -14,7 +14,8 @@ LIVE, USABLE, UNUSABLE, UNKNOWN = 0, 1, 2, 3
 NEEDED = tuple(f"{context.name}/{SCOPE_ALL}" for context in BUILT_IN)
 """The streams without which there is nothing to sell by."""
 
-_WORST_FIRST = ("diverged", "bootstrapping", "rebuilding", "offline", "catching_up", "live")
+STATES = ("diverged", "bootstrapping", "rebuilding", "offline", "catching_up", "live")
+"""The worst first."""
 
 
 def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:
@@ -29,7 +30,7 @@ def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:
         for name, s in streams.items()
         if s["epoch"] is not None or name in NEEDED
     }
-    return next((state for state in _WORST_FIRST if state in states), "bootstrapping")
+    return next((state for state in STATES if state in states), "bootstrapping")
 
 
 def exit_code(state: str) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from storenode.outbox import Outbox
+from link.bell import Bell
+from storenode.outbox import Outbox, outbox_bell
 from tests.brokers import Line
 from tests.integration.chain import Chain, until
 
@@ -123,6 +124,19 @@ def test_a_broker_that_is_killed_loses_nothing_of_the_way_back(chain: Chain) -> 
                 chain.broker.kill()
                 chain.broker.start()
     until(lambda: [e["data"] for e in inbox(chain)] == list(range(300)), "each came once, in order")
+
+
+def test_a_stranger_who_takes_the_bell_keeps_no_daemon_from_its_work(chain: Chain) -> None:
+    """Its address is one that every user of a machine can bind; the daemon took that for another daemon."""
+    chain.hq_run.start()
+    stranger = Bell(outbox_bell(outbox_of(chain, "s")))
+    chain.add_store("s")
+    until(lambda: outbox_of(chain, "s").exists(), "the outbox is made")
+    with Outbox(outbox_of(chain, "s")) as outbox:
+        outbox.append("t", 1)
+    until(lambda: [e["data"] for e in inbox(chain)] == [1], "HQ has it")
+    assert "bell.taken" in chain.stores["s"].log.read_text()
+    stranger.close()
 
 
 def test_two_daemons_never_send_from_one_outbox(chain: Chain) -> None:

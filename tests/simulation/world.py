@@ -25,6 +25,7 @@ from hq.publisher import Publisher
 from hq.retention import Retention
 from link.memory import MemoryBroker, MemoryLink
 from link.port import Event, NotConnected
+from storenode.config import Settings
 from storenode.orders import Orders
 from storenode.outbox import Outbox
 from storenode.proof import prove
@@ -130,7 +131,7 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         self.replica = Replica(self.path, ("all",))
         self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
-        self.orders = Orders(self.path, self.replica, self.worker, lambda: None)
+        self.orders = Orders(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)

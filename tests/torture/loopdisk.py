@@ -13,6 +13,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -38,15 +40,22 @@ def missing() -> str:
 _CLONE_NEWNS = 0x00020000
 
 
-def have_own_mounts() -> None:
-    """Give this thread, and what it starts from now on, mounts of its own.
+@contextmanager
+def own_mounts() -> Iterator[None]:
+    """Give this thread, and what it starts meanwhile, mounts of its own.
 
     A network namespace that somebody makes meanwhile copies the mounts there are, and a file system that is mounted
     in a copy as well is not unmounted by us: it would still be the one whose power was cut.
     """
-    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
-        raise OSError(ctypes.get_errno(), "unshare")
-    _run("mount", "--make-rprivate", "/")
+    libc, here = ctypes.CDLL(None, use_errno=True), Path.cwd()
+    with open("/proc/thread-self/ns/mnt") as before:
+        if libc.unshare(_CLONE_NEWNS):
+            raise OSError(ctypes.get_errno(), "unshare")
+        _run("mount", "--make-rprivate", "/")
+        yield
+        if libc.setns(before.fileno(), _CLONE_NEWNS):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.chdir(here)  # entering a namespace leads to its root
 
 
 class LoopDisk:

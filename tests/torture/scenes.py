@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture import oracle
+from tests.torture.desk import COPIED, ENTRIES
 from tests.torture.history import NEW_EPOCH, OLD_EPOCH
 from tests.torture.oracle import Verdict
+from tests.torture.replicas import stories
 from tests.torture.stage import Played, Stage
 from tests.torture.strace import KILLED_AT, Point
-from tests.torture.workload import stories
 
 Said = list[dict[str, Any]]
 SCALE = int(os.environ.get("TORTURE_SCALE", "1"))
@@ -70,6 +71,49 @@ def _master_whole(directory: Path, said: Said) -> Verdict:
     return oracle.judge_master(directory / "hq.db", TOLD[1], [TOLD[1].ends[-1]])
 
 
+def _copy_or_none(directory: Path, said: Said) -> Verdict:
+    """What stands under the copy's name is whole; the master is as it was."""
+    if (directory / "second.db").exists():
+        return _copied(directory, said)
+    return _master_whole(directory, said)
+
+
+def _copied(directory: Path, said: Said) -> Verdict:
+    verdict, copy = _master_whole(directory, said), directory / "second.db"
+    if not copy.exists():
+        verdict.wrong.append("there is no copy")
+        return verdict
+    found = oracle.judge_master(copy, TOLD[1], [TOLD[1].ends[-1]])
+    return Verdict(verdict.wrong + found.wrong, verdict.lost + found.lost)
+
+
+def _restored(directory: Path, said: Said) -> Verdict:
+    verdict = _master(directory, said)
+    with oracle.reading(directory / "hq.db") as db:
+        assert db is not None
+        ((epoch, seq),) = db.execute("SELECT epoch, head_seq FROM streams WHERE stream = 'price/all'").fetchall()
+    if seq != TOLD[1].ends[COPIED] or epoch.endswith("-00000000"):
+        verdict.wrong.append(f"at {seq} in {epoch}, it is not restored")
+    return verdict
+
+
+def _upgraded(directory: Path, said: Said) -> Verdict:
+    acked = [[1, number] for number in range(ENTRIES)] + [s["acked"] for s in said if "acked" in s]
+    verdict, replica = oracle.judge_way_back(directory, acked), _replica(directory, said)
+    # An entry that was not acknowledged may be there; typed again, it is a second one.
+    return Verdict(verdict.wrong + replica.wrong, verdict.lost + replica.lost, 0)
+
+
+def _upgraded_whole(directory: Path, said: Said) -> Verdict:
+    verdict = _upgraded(directory, said)
+    with oracle.reading(directory / "replica.db") as db, oracle.reading(directory / "outbox.db") as outbox:
+        assert db is not None
+        assert outbox is not None
+        tables = [db.execute("SELECT count(*) FROM quarantine"), outbox.execute("SELECT count(*) FROM overrides")]
+    verdict.wrong += [] if len(tables) == 2 else ["not upgraded"]
+    return verdict
+
+
 BOOTSTRAP = Scene("bootstrap", "bootstrap", _replica, _settled, parameters={"epoch": OLD_EPOCH})
 LIVE = Scene("live batches", "live", _replica, _settled, "filled", {"epoch": OLD_EPOCH})
 REBUILD = Scene("rebuild", "bootstrap", _replica, _settled, "filled", {"epoch": NEW_EPOCH})
@@ -77,7 +121,10 @@ CHECKPOINT = Scene("checkpoint", "checkpoint", _replica, _settled, "filled")
 SETTING_ASIDE = Scene("setting aside", "setting_aside", _replica, _settled, "half checkpointed")
 WAY_BACK = Scene("way back", "way_back", _way_back, _arrived, parameters={"life": 1}, again={"life": 2})
 MASTER = Scene("master", "master", _master, _master_whole)
-SCENES = (BOOTSTRAP, LIVE, REBUILD, CHECKPOINT, SETTING_ASIDE, WAY_BACK, MASTER)
+BACKUP = Scene("backup", "backing_up", _copy_or_none, _copied, "backed up")
+RESTORE = Scene("restore", "restoring", _master, _restored, "backed up")
+UPGRADE = Scene("upgrade", "upgrade", _upgraded, _upgraded_whole, "old")
+SCENES = (BOOTSTRAP, LIVE, REBUILD, CHECKPOINT, SETTING_ASIDE, WAY_BACK, MASTER, BACKUP, RESTORE, UPGRADE)
 
 
 class Props:
@@ -109,12 +156,17 @@ class Props:
     def _make(self, begins: str) -> Path:
         path = Path(self._room.name) / begins.replace(" ", "-")
         path.mkdir()
+        if begins == "backed up":
+            assert self._stage.play("ready_for_restore", path).said == [{"done": True}]
+            return path
         if begins != "empty":
             assert BOOTSTRAP.play(self._stage, path).said[-1] == {"done": True}
         if begins.startswith("worn"):
             shutil.rmtree(path)
             path.mkdir()
             assert self._stage.play("wear", path, stop=begins == "worn, stopped").said[-1] == {"done": True}
+        if begins == "old":
+            assert self._stage.play("age", path).said == [{"done": True}]
         if begins == "half checkpointed":
             nth = CHECKPOINT.play(self._stage, _copy(path), count=KILLED_AT).calls["pwrite64"] // 2
             assert CHECKPOINT.play(self._stage, path, strace=Point("pwrite64", nth).kill()).code == -9

@@ -28,8 +28,7 @@ Record = Callable[[str, object], None]
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    loopdisk.have_own_mounts()
-    with Stage() as found:
+    with loopdisk.own_mounts(), Stage() as found:
         yield found
 
 

@@ -22,7 +22,7 @@ UNITS = sorted(DEPLOY.glob("*.service"))
 
 
 def unit(path: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None)
+    parser = configparser.ConfigParser(interpolation=None, strict=False)  # SystemCallFilter= is there twice
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(path, encoding="utf-8")
     return parser
@@ -48,6 +48,36 @@ def test_a_unit_is_ready_when_it_serves_and_is_restarted_for_ever(path: Path) ->
 def test_tills_may_read_the_replica_and_write_nothing() -> None:
     service = unit(DEPLOY / "storenode.service")["Service"]
     assert (service["StateDirectoryMode"], service["UMask"]) == ("0750", "0027")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
+def test_a_unit_may_reach_its_broker_and_not_much_else(path: Path) -> None:
+    service = unit(path)["Service"]
+    assert sorted(service["RestrictAddressFamilies"].split()) == ["AF_INET", "AF_INET6", "AF_UNIX"]
+    assert (service["CapabilityBoundingSet"], service["NoNewPrivileges"]) == ("", "yes")
+    assert (service["MemoryDenyWriteExecute"], service["ProtectSystem"]) == ("yes", "strict")
+    assert service["LimitCORE"] == "0", "a core would hold the catalog and the broker's password"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
+def test_systemd_gives_a_unit_an_exposure_of_at_most_one_and_a_half(path: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-2000:]
+
+
+def test_the_installer_is_plain_sh_and_tells_how_it_is_used() -> None:
+    installer = DEPLOY / "install.sh"
+    assert os.access(installer, os.X_OK)
+    assert installer.read_text(encoding="utf-8").startswith("#!/bin/sh\n")
+    for shell in filter(shutil.which, ("sh", "dash")):
+        run = subprocess.run([shell, "-n", str(installer)], capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stderr) == (0, "")
+    asked = subprocess.run(["sh", str(installer)], capture_output=True, text=True, check=False)
+    assert asked.returncode != 0
+    if os.geteuid() == 0:
+        assert all(word in asked.stderr for word in ("install.sh store --store-id", "install.sh hq", "uninstall"))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

@@ -274,6 +274,14 @@ def test_any_other_change_of_columns_is_refused_and_the_rest_goes_on(
     assert taxed.json("publish product sku=1")["events"] == 1
 
 
+def test_the_doctor_names_a_context_that_is_declared_otherwise(taxed: Desk) -> None:
+    """The others are looked at all the same."""
+    taxed.declare(None)
+    result = taxed.run("doctor --json")
+    found = [check for check in json.loads(result.stdout)["checks"] if check["check"] == "contexts"]
+    assert [check["sentence"] for check in found] == ["tax: the master has it, and it is not declared here."]
+
+
 def test_a_context_without_any_event_may_still_be_declared_otherwise(tmp_path: Path) -> None:
     with forgotten_afterwards():
         desk = Desk(tmp_path)

@@ -362,10 +362,10 @@ def batch(store: str, epoch: str, first: int, *told: tuple[str, str]) -> Batch:
     return Batch(store, epoch, first, first + len(told) - 1, first - 1, told_entries, ())
 
 
-def said(sku: str, amount: int, ends_s: int) -> tuple[str, str]:
+def said(sku: str, amount: int, ends_min: int) -> tuple[str, str]:
     text = {
         "sku": sku, "amount_minor": amount, "currency": "EUR", "starts_at": rfc3339(NOW_MS),
-        "ends_at": rfc3339((NOW_S + ends_s) * 1000), "reason": "r",
+        "ends_at": rfc3339((NOW_S + ends_min * 60) * 1000), "reason": "r",
     }  # fmt: skip
     return OVERRIDE_SET, json.dumps(text)
 
@@ -400,9 +400,9 @@ def test_hq_knows_what_each_store_has_in_force(told: Path) -> None:
         assert db is not None
         for at, expected in (
             (NOW_S, [("east", "a", 110), ("west", "a", 101), ("west", "c", 300)]),
-            (NOW_S + 10, [("east", "a", 110), ("west", "a", 101)]),
-            (NOW_S + 60, [("west", "a", 101)]),
-            (NOW_S + 90, []),
+            (NOW_S + 10 * 60, [("east", "a", 110), ("west", "a", 101)]),
+            (NOW_S + 60 * 60, [("west", "a", 101)]),
+            (NOW_S + 90 * 60, []),
         ):
             assert [(o.store, o.sku, o.amount_minor) for o in in_force(db, at)] == expected
         assert [o.sku for o in in_force(db, NOW_S, "east")] == ["a"]
@@ -423,7 +423,7 @@ def test_hq_overrides_lists_them(told: Path) -> None:
     found = json.loads(CliRunner().invoke(hq.cli.main, ["overrides", "--json"], env=environ).stdout)["overrides"]
     assert found[0] == {
         "store": "east", "sku": "a", "amount_minor": 110, "currency": "EUR", "starts_at": rfc3339(NOW_MS),
-        "ends_at": rfc3339(NOW_MS + 60_000), "reason": "r", "received_at": rfc3339(NOW_MS),
+        "ends_at": rfc3339(NOW_MS + 3_600_000), "reason": "r", "received_at": rfc3339(NOW_MS),
         "cursor": found[0]["cursor"],
     }  # fmt: skip
     lines = CliRunner().invoke(hq.cli.main, ["overrides", "--store", "west"], env=environ).stdout.splitlines()

@@ -1,0 +1,1 @@
+"""The local HTTP API: the replica for programs that do not speak SQL. The one home of Starlette and uvicorn."""

@@ -1,0 +1,51 @@
+"""The one daemon of an outbox: a lock beside its file says so, and a bell lets others wake it.
+
+Two daemons that send from one outbox would lose entries of it. The bell's address is open to every user of the
+machine, so whoever takes it may make the daemon deaf, and nothing more: the sender looks every second anyway.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from link.bell import Bell
+from link.process import lock_instance
+from storenode.errors import AlreadyRunning
+from storenode.outbox import outbox_bell
+from storenode.outboxfile import make_directory
+
+log = structlog.get_logger()
+
+
+class Claim:
+    """Held for as long as it lives, and gone with its process. Raises AlreadyRunning when another daemon has it."""
+
+    def __init__(self, outbox: Path) -> None:
+        self._lock = _locked(outbox)
+        self.bell = _bell(outbox)
+
+
+def _locked(outbox: Path) -> IO[str] | None:
+    """None where no lock can be made: nor can an outbox, and the replica goes on without it."""
+    with suppress(OSError):
+        make_directory(outbox)
+        lock = lock_instance(outbox.with_name(f"{outbox.name}.lock"))
+        if lock is None:
+            raise AlreadyRunning(
+                f"another `storenode run` has the outbox {outbox}",
+                hint="give this one a path of its own: outbox / STORENODE_OUTBOX",
+            )
+        return lock
+    return None
+
+
+def _bell(outbox: Path) -> Bell:
+    try:
+        return Bell(outbox_bell(outbox))
+    except OSError as error:
+        log.warning("bell.taken", outbox=str(outbox), error=str(error))
+        return Bell(None)
