@@ -51,8 +51,9 @@ class Daemon:
         self._stopping = False
         self._master = Master(settings.db)
         self._master.limit_memory(CACHE_BYTES)
-        with self._master.writing():
-            pass  # a declared context that gained columns gives them to its rows now
+        if left_out(self._master.query):  # else nothing waits here for an import that has the write lock
+            with self._master.writing():
+                pass  # a declared context that gained columns gives them to its rows now
         self._checkpointer = Checkpointer(settings.db)
         for path in (publication_path(settings.db), inbox_path(settings.db)):
             make_for_group(path)

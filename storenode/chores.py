@@ -156,8 +156,6 @@ class Chores:
                 differ.append(str(result.stream))
 
         failed = prove(self._settings.db, lives, heard)
-        if self._activations is not None:
-            self.do(Activate(wide=True))  # once a night every price is looked at, whatever was missed
         if failed is not None:
             raise failed
         return f"not HQ's: {', '.join(differ)}; fetched anew" if differ else f"{len(lives)} streams looked at"
@@ -175,6 +173,8 @@ class Chores:
     def _prune(self) -> str:
         settings = self._settings
         removed = prune(settings.db, settings.backup_dir, datetime.now(UTC))
+        if self._activations is not None:
+            self.do(Activate(wide=True))  # once a night every price is looked at, whatever was missed
         return f"{removed} files removed"
 
 

@@ -196,7 +196,7 @@ def _index_words(db: sqlite3.Connection, context: Context) -> None:
     """
     Make the index of words, or prove the one that there is and build it anew if it drifted.
 
-    It is fed row by row in the rows' own transaction: a seventh of the speed, and never behind them. What chains
+    It is fed row by row in the rows' own transaction: a quarter of the speed, and never behind them. What chains
     declare is small beside products, whose index is fed in sets behind the rows.
     """
     if not context.search:

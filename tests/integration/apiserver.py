@@ -34,11 +34,14 @@ def now_ms() -> int:
 
 
 def put(replica: Replica, stream: Stream, rows: Sequence[Row], *, position: int | None = None) -> None:
-    """Move a stream to `position`; the digest is the last row's, which nothing here looks at."""
+    """Move a stream to `position`; the digest is the last row's, which nothing here looks at.
+
+    HQ was heard an hour from now, so that a stream stays live however slow the machine is.
+    """
     seq = int(str(rows[-1][0])) if position is None else position
     replica.apply(
         stream, epoch=EPOCH, position=seq, digest=to_hex(row_hash(rows[-1])), head_seq=seq, batches=[(rows, [])],
-        replace=False, now_ms=now_ms(),
+        replace=False, now_ms=now_ms() + 3_600_000,
     )  # fmt: skip
 
 

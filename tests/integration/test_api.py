@@ -225,9 +225,9 @@ def test_entries_go_where_the_outbox_is_now(shared: ApiServer, till: httpx.Clien
 
 
 def test_a_full_outbox_refuses_and_says_so(replica: Replica) -> None:
-    server = ApiServer(replica.path, STORENODE_OUTBOX_MAX_BYTES="65536")
+    server = ApiServer(replica.path, STORENODE_OUTBOX_MAX_BYTES="200000")
     with server.client() as till:
-        answers = [till.post("/outbox", json={"type": "t", "data": "x" * 20_000}) for _ in range(6)]
+        answers = [till.post("/outbox", json={"type": "t", "data": "x" * 20_000}) for _ in range(12)]
     server.stop()
     assert answers[0].status_code == 201
     assert (answers[-1].status_code, answers[-1].json()["error"]["code"]) == (503, "outbox_full")

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from contract.cloudevents import Message
 from contract.contexts import BUILT_IN, CONTEXTS, Column, Context, Contexts
 from contract.declared import RESERVED_TABLES, SQL_WORDS, parse
 from contract.errors import ContractViolation
 from contract.evolution import Differs, Gained, Same, columns_differ, compare, names_of, record_of
 from contract.messages import Live, decode_live, encode_live
 from contract.rows import Held, decode_rows, read_rows
+from contract.status import Status, StreamStatus, decode_status, encode_status
 from contract.streams import Stream
 from storenode.replica import Replica
 from tests.registry import EXAMPLE, TAX, WIDER_TAX, forgotten_afterwards
@@ -229,6 +231,15 @@ def promotion() -> Iterator[Stream]:
     with forgotten_afterwards():
         CONTEXTS.declare(parse(EXAMPLE.read_text()))
         yield Stream("promotion", "all")
+
+
+def test_hq_reads_the_status_of_a_store_that_follows_what_hq_does_not_declare() -> None:
+    stream = StreamStatus("live", "000000000001-00000000", 7, "1" * 32)
+    message = encode_status("t", Status("s", "live", 5, {"tax/all": stream}))
+    assert decode_status("t", message).streams == {"tax/all": stream}
+    bad = Message(message.topic, message.payload.replace(b"tax/all", b"T x/all"), True, message.content_type)
+    with pytest.raises(ContractViolation, match="bad_stream"):
+        decode_status("t", bad)
 
 
 GOOD: list[str | int | None] = [1, "S1", "Summer", None, "everyone", "2026-06-01", None, 2000, 1, '{"a":1}']
