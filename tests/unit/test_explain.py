@@ -12,9 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from contract.contexts import Row
+from contract.schedule import Step
 from contract.streams import Stream, rfc3339
 from storenode import journal, overrides
 from storenode.cli import main
+from storenode.core.telling import Line, reigns_since
 from storenode.journal import CATCH_UP, LIVE, Commit, Journal, commit_of
 from storenode.mirror import Mirror
 from storenode.outbox import Outbox
@@ -160,6 +162,27 @@ def test_a_seq_finds_the_commit_that_brought_it_and_no_other(replica: Replica) -
     expected: dict[int, Any] = dict.fromkeys(range(1, 11), (1, 10))
     expected |= {11: (11, 12), 12: (11, 12), 13: (13, 13)} | dict.fromkeys(range(14, 21), (14, 20))
     assert found == expected | {21: (21, 21), 22: None}
+
+
+def test_what_brings_nothing_new_does_not_take_the_place_of_what_did(replica: Replica) -> None:
+    put(replica, ALL, [], commit(CATCH_UP, 1, 10))
+    replica.apply(
+        ALL, epoch=EPOCH, position=10, digest="0" * 32, head_seq=10, batches=[], replace=False, now_ms=NOW_MS
+    )
+    put(replica, ALL, [], commit(LIVE, 9, 10), commit(LIVE, 11, 11))
+    found = replica.connection.execute("SELECT how, first_seq, last_seq, published_at_ms FROM commits ORDER BY 3")
+    assert found.fetchall() == [("catch_up", 1, 10, NOW_MS - 9_000), ("live", 11, 11, NOW_MS - 9_000)]
+
+
+def test_a_price_reigns_since_it_won_whatever_began_below_it_meanwhile() -> None:
+    lines = [
+        Line("all", 0, "regular", "EUR", (Step(0, None, 300),), 1),
+        Line("all", 0, "promotion", "EUR", (Step(60, 80, 200),), 2),
+        Line("zone-west", 1, "regular", "EUR", (Step(50, 100, 250),), 3),
+    ]
+    assert {at: reigns_since(lines, at) for at in (-1, 0, 49, 50, 70, 99, 100, 130)} == {
+        -1: None, 0: 0, 49: 0, 50: 50, 70: 50, 99: 50, 100: 100, 130: 100,
+    }  # fmt: skip
 
 
 def test_a_replacement_forgets_the_commits_of_the_history_before(replica: Replica) -> None:
