@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -57,7 +57,7 @@ def make(
         BackupFailed: nothing was made; the earlier ones are as they were.
         ReplicaMissing, ReplicaDamaged, ReplicaUnwritable: as named.
     """
-    name = f"replica-{store_id}-{now:%Y%m%dT%H%M%SZ}.db"
+    name = _free_name(directory, store_id, now)
     part = directory / f".{name}.{os.getpid()}{PART_SUFFIX}"
     try:
         if not directory.is_dir():
@@ -81,6 +81,13 @@ def make(
                 left.unlink(missing_ok=True)
     made = directory / name
     return Backup(made, made.stat().st_size, positions, tuple(_rotate(directory, store_id, keep)))
+
+
+def _free_name(directory: Path, store_id: str, now: datetime) -> str:
+    """A name that no earlier backup has: of two made within a second, the later one is named by the next."""
+    while (directory / (name := f"replica-{store_id}-{now:%Y%m%dT%H%M%SZ}.db")).exists():
+        now += timedelta(seconds=1)
+    return name
 
 
 def check(path: Path) -> dict[str, int]:
