@@ -6,7 +6,6 @@ rebuilds from it beside its serving rows; nobody has to go there.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +19,7 @@ from hq.errors import AlreadyRunning, BackupRefused, MasterDamaged, MasterMissin
 from hq.master import Master, StreamRow, random_epoch
 from hq.schema import APPLICATION_ID
 from hq.wake import is_awake
+from link.files import sync
 
 SUFFIXES = ("-wal", "-shm", "")
 
@@ -41,7 +41,7 @@ def back_up(db: Path, target: Path) -> int:
             _copy(db, part)
             check(part)
             part.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         finally:
             remove(part)
         return target.stat().st_size
@@ -99,7 +99,7 @@ def _put_in_place(fresh: Path, db: Path, now_ms: int) -> Path | None:
     if not db.exists():
         _settle(fresh)
         fresh.rename(db)
-        _sync(db.parent)
+        sync(db.parent)
         return None
     try:
         _copy(db, aside)
@@ -112,7 +112,7 @@ def _put_in_place(fresh: Path, db: Path, now_ms: int) -> Path | None:
                 part.rename(f"{aside}{suffix}")
         _settle(fresh)
         fresh.rename(db)
-        _sync(db.parent)
+        sync(db.parent)
     return aside
 
 
@@ -135,23 +135,11 @@ def _settle(path: Path) -> None:
     """Have all of it in the one file, and on disk."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode = DELETE").fetchone()
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path)
 
 
 def _reading(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove(path: Path) -> None:

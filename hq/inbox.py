@@ -19,6 +19,7 @@ from contract.entries import OVERRIDE_SET, OVERRIDE_WITHDRAWN
 from contract.status import OFFLINE, Status
 from contract.upstream import Batch, Entry, Refusal
 from hq.errors import InboxDamaged, InboxUnwritable
+from link.files import is_damage, transaction
 
 APPLICATION_ID = 0x53744249
 """Marks an SQLite file as an inbox ("StBI")."""
@@ -88,16 +89,8 @@ class StoreInbox:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """One commit over all that is put inside; on disk when it ends."""
-        db = self.connection
-        with translated(self.path):
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        with translated(self.path), transaction(self.connection):
+            yield
 
     def through(self, store: str, epoch: str) -> int:
         """The seq through which all of an outbox is here; 0 for one that is not known."""
@@ -235,7 +228,6 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if is_damage(error):
             raise InboxDamaged(f"{path} is damaged: {error}", hint="keep a copy, then restore it") from error
         raise InboxUnwritable(f"cannot use {path}: {error}", hint="check free space, owner and mode of it") from error

@@ -23,6 +23,7 @@ from hq.connection import connect, insert, is_master, make_for_group, not_a_mast
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, earlier, parts, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.records import Committed, EventRow, StreamRow, Tail
+from link.files import transaction
 
 __all__ = ["Committed", "EventRow", "Master", "StreamRow", "Tail"]
 
@@ -251,15 +252,8 @@ class Master:
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:
         db = self._db
-        with translated(self.path):
-            db.execute(f"BEGIN {kind}")
-            try:
-                yield
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        with translated(self.path), transaction(db, kind):
+            yield
 
     def _before(self, stream: Stream, changes: Sequence[Change]) -> dict[Key, Stored]:
         context, sql, scope, db = stream.declared, schema.statements(stream.declared).one, stream.scope, self._db

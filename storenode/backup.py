@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from link.files import give_to_owner, is_damage, sync
 from storenode import readers, schema
 from storenode.errors import BackupFailed, BackupUnsound, StorenodeError
 
@@ -134,7 +135,7 @@ def _copy(replica: Path, part: Path, go_on: Callable[[], bool]) -> None:
                 source.backup(copy, pages=PAGES_PER_STEP, progress=between)
                 copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without companions
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if is_damage(error):
                 raise  # the replica's
             raise BackupFailed(f"{part.parent}: {error}", hint="free space on its disk, or check its mode") from error
 
@@ -155,19 +156,3 @@ def _rotate(directory: Path, store_id: str, keep: int) -> list[str]:
     for old in there[: max(len(there) - keep, 0)]:
         old.unlink(missing_ok=True)
     return [old.name for old in there[: max(len(there) - keep, 0)]]
-
-
-def give_to_owner(path: Path, directory: Path) -> None:
-    """What root makes, the daemon's own user must be able to use."""
-    if os.geteuid() == 0:
-        place = directory.stat()
-        os.chown(path, place.st_uid, place.st_gid)
-
-
-def sync(path: Path) -> None:
-    """Have a file, or a directory's names, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -161,19 +161,12 @@ def _search_declared(path: Path, name: str, text: str, limit: int, *, as_json: b
         click.echo("nothing found", err=True)
 
 
-main.add_command(explain.explain)
-main.add_command(overrides.override)
-main.add_command(way_back.emit)
-main.add_command(way_back.outbox)
-main.add_command(api.api)
-main.add_command(availability.availability)
-main.add_command(doctor.doctor)
-main.add_command(proving.verify)
-main.add_command(proving.rebuild)
-main.add_command(proving.quarantine)
-main.add_command(schedules.jobs)
-main.add_command(schedules.backup)
-main.add_command(schedules.restore)
+for command in (
+    explain.explain, overrides.override, way_back.emit, way_back.outbox, api.api, availability.availability,
+    doctor.doctor, proving.verify, proving.rebuild, proving.quarantine, schedules.jobs, schedules.backup,
+    schedules.restore,
+):  # fmt: skip
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from link.files import transaction
 from storenode.core.availability import DOWN, Interval
 from storenode.errors import OutboxBusy, StorenodeError
 from storenode.outboxfile import connect, translated
@@ -97,28 +98,24 @@ class Ledger:
         fresh = self._db is None
         db = self._db = self._db or connect(self._path, BUSY_TIMEOUT_S)
         open_ = dict(self._open)
-        db.execute("BEGIN IMMEDIATE")
         try:
-            if fresh:
-                self._resume(db, states, at_ms)
-            elif at_ms < self._seen_ms:
-                _cut(db, at_ms)
-                open_ = {s: o for s, o in open_.items() if db.execute(_EXISTS, (o[1],)).fetchone()}
-            elif at_ms - self._seen_ms > SILENT_MS:
-                _extend(db, open_, self._seen_ms)
-                _insert(db, [Interval(stream, DOWN, self._seen_ms, at_ms) for stream in open_])
-                open_ = {}
-            _extend(db, open_, at_ms)
-            for stream, state in states.items():
-                if open_.get(stream, ("",))[0] != state:
-                    open_[stream] = (state, _insert(db, [Interval(stream, state, at_ms, at_ms)]))
-            if at_ms - self._pruned_ms >= PRUNED_EVERY_MS:
-                db.execute("DELETE FROM availability WHERE until_ms < ?", (at_ms - KEPT_MS,))
-                db.execute("DELETE FROM availability WHERE id <= (SELECT max(id) FROM availability) - ?", (ROWS_MAX,))
-            db.execute("COMMIT")
+            with transaction(db):
+                if fresh:
+                    self._resume(db, states, at_ms)
+                elif at_ms < self._seen_ms:
+                    _cut(db, at_ms)
+                    open_ = {s: o for s, o in open_.items() if db.execute(_EXISTS, (o[1],)).fetchone()}
+                elif at_ms - self._seen_ms > SILENT_MS:
+                    _extend(db, open_, self._seen_ms)
+                    _insert(db, [Interval(stream, DOWN, self._seen_ms, at_ms) for stream in open_])
+                    open_ = {}
+                _extend(db, open_, at_ms)
+                for stream, state in states.items():
+                    if open_.get(stream, ("",))[0] != state:
+                        open_[stream] = (state, _insert(db, [Interval(stream, state, at_ms, at_ms)]))
+                if at_ms - self._pruned_ms >= PRUNED_EVERY_MS:
+                    _prune(db, at_ms)
         except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
             if fresh:
                 db.close()
                 self._db = None
@@ -156,6 +153,11 @@ def _insert(db: sqlite3.Connection, intervals: list[Interval]) -> int:
         row = (each.stream, each.state, each.from_ms, each.until_ms)
         id_ = db.execute(_INSERT, row).lastrowid or 0
     return id_
+
+
+def _prune(db: sqlite3.Connection, at_ms: int) -> None:
+    db.execute("DELETE FROM availability WHERE until_ms < ?", (at_ms - KEPT_MS,))
+    db.execute("DELETE FROM availability WHERE id <= (SELECT max(id) FROM availability) - ?", (ROWS_MAX,))
 
 
 def _cut(db: sqlite3.Connection, at_ms: int) -> None:

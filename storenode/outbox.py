@@ -24,6 +24,7 @@ from contract.limits import BATCH_BYTES_TARGET
 from contract.streams import new_epoch
 from contract.upstream import Entry, Refusal
 from link.bell import bell_address, ring
+from link.files import transaction
 from storenode.config import OUTBOX_MAX_BYTES
 from storenode.errors import BadArgument, OutboxFull
 from storenode.outboxfile import Standing, check_outbox, connect, make, standing_of, translated
@@ -194,12 +195,5 @@ class Outbox:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with translated(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with translated(self.path), transaction(self._db):
+            yield

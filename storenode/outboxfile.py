@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.streams import new_epoch
+from link.files import give_to_owner, is_damage, sync
 from storenode.errors import OutboxBusy, OutboxDamaged, OutboxFull, OutboxUnwritable, StorenodeError
 
 APPLICATION_ID = 0x53744F62
@@ -108,7 +109,7 @@ def _in_our_words(path: Path, error: sqlite3.DatabaseError) -> StorenodeError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return OutboxFull(f"no space for {path}", hint="free space on its disk, then type this again")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if is_damage(error):
         return OutboxDamaged(f"{path} is not a sound outbox: {error}", hint="keep a copy, then move it away")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return OutboxBusy(f"{path} is held by another program", hint="type this again")
@@ -148,16 +149,10 @@ def make(path: Path) -> None:
             db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
             db.execute("PRAGMA journal_mode=WAL")
         part.chmod(FILE_MODE)
-        if os.geteuid() == 0:  # root's first `storenode emit` must not lock the daemon out
-            place = path.parent.stat()
-            os.chown(part, place.st_uid, place.st_gid)
+        give_to_owner(part, path.parent)  # root's first `storenode emit` must not lock the daemon out
         with suppress(FileExistsError):
             path.hardlink_to(part)
     finally:
         for suffix in ("", "-journal", "-wal", "-shm"):
             Path(f"{part}{suffix}").unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)

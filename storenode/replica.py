@@ -20,6 +20,7 @@ from contract.contexts import PRODUCT, Context, Row
 from contract.digest import EMPTY
 from contract.rows import Held
 from contract.streams import Stream
+from link.files import transaction
 from storenode import declared, schema
 from storenode.errors import ReplicaDamaged
 from storenode.following import Following
@@ -266,14 +267,11 @@ class Replica:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self.connection.execute("COMMIT")
+            with transaction(self.connection):
+                yield
         except BaseException:
             self._quarantine.rolled_back()
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
             raise
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from link.files import give_to_owner, sync
 from link.process import lock_instance
 from storenode import backup, readers
 from storenode.core.damage import is_ours
@@ -24,9 +25,8 @@ from storenode.outbox import Outbox
 from storenode.outboxfile import translated
 from storenode.overrides import KEPT_S, put, read
 from storenode.schema import APPLICATION_ID
-from storenode.setaside import SUFFIXES
+from storenode.setaside import drop_older, move_aside
 
-KEPT_MAX = 2
 LABEL = "replaced"
 
 
@@ -60,7 +60,7 @@ def restore(file: Path, db: Path, outbox: Path, now: datetime) -> Restored:
                 f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
             )
         with closing(lock):
-            backup.give_to_owner(Path(f"{db}.lock"), db.parent)
+            give_to_owner(Path(f"{db}.lock"), db.parent)
             positions, aside = _put_in_place(file, db, now)
             return Restored(positions, aside, _set_again(db, outbox, now))
     except OSError as error:
@@ -74,11 +74,11 @@ def _put_in_place(file: Path, db: Path, now: datetime) -> tuple[dict[str, int], 
         shutil.copyfile(file, part)
         positions = backup.check(part)  # the copy: what is proven is what is put in place
         part.chmod(backup.FILE_MODE)
-        backup.give_to_owner(part, db.parent)
-        backup.sync(part)
+        give_to_owner(part, db.parent)
+        sync(part)
         aside = _set_aside(db, now)
         part.rename(db)
-        backup.sync(db.parent)
+        sync(db.parent)
     finally:
         part.unlink(missing_ok=True)
     return positions, aside
@@ -122,15 +122,8 @@ def _refuse_a_strangers(db: Path) -> None:
 
 def _set_aside(db: Path, now: datetime) -> Path | None:
     """Move the replica away with its log: a new file must never begin under an old log."""
-    aside = db.with_name(f"{db.name}.{LABEL}-{now:%Y%m%dT%H%M%S.%fZ}")
     was_there = db.exists()
-    for suffix in SUFFIXES:
-        part = Path(f"{db}{suffix}")
-        if part.exists():
-            part.rename(f"{aside}{suffix}")
-    backup.sync(db.parent)
-    kept = sorted(p for p in db.parent.glob(f"{db.name}.{LABEL}-*") if p.name.endswith("Z"))
-    for old in kept[:-KEPT_MAX]:
-        for suffix in SUFFIXES:
-            Path(f"{old}{suffix}").unlink(missing_ok=True)
+    aside = move_aside(db, LABEL, now)
+    sync(db.parent)
+    drop_older(db, LABEL)
     return aside if was_there else None

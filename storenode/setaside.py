@@ -32,14 +32,25 @@ def set_aside(path: Path, now: datetime, error: ReplicaDamaged, *, served_here: 
         header = file.read(100)
     if not is_ours(header, APPLICATION_ID, served_here=served_here):
         raise error
-    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S.%fZ}")
     with on_disk(path):
-        for suffix in SUFFIXES:
-            part = Path(f"{path}{suffix}")
-            if part.exists():
-                part.rename(f"{aside}{suffix}")
+        aside = move_aside(path, "damaged", now)
     log.error("replica.set_aside", file=aside.name, reason=str(error))
-    kept = sorted({_whole(p) for p in path.parent.glob(f"{path.name}.damaged-*")})
+    drop_older(path, "damaged")
+
+
+def move_aside(path: Path, label: str, now: datetime) -> Path:
+    """Rename the file and its companions to `.LABEL-<UTC time>`; returns the new name. Raises OSError."""
+    aside = path.with_name(f"{path.name}.{label}-{now:%Y%m%dT%H%M%S.%fZ}")
+    for suffix in SUFFIXES:
+        part = Path(f"{path}{suffix}")
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    return aside
+
+
+def drop_older(path: Path, label: str) -> None:
+    """Remove all but the newest that were moved aside under a label."""
+    kept = sorted({_whole(p) for p in path.parent.glob(f"{path.name}.{label}-*")})
     for old in kept[:-KEPT_MAX]:
         for suffix in SUFFIXES:
             Path(f"{old}{suffix}").unlink(missing_ok=True)

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from contract.contexts import PRICE
+from link.files import transaction
 from storenode import schema
-from storenode.toldfile import opened, transaction
+from storenode.toldfile import opened
 
 SLICE_ROWS = 5_000
 """Prices of one transaction of a look."""

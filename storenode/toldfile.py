@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from link.files import is_damage
 from storenode.errors import ReplicaMissing
 from storenode.replicafile import translated
 
@@ -45,7 +46,7 @@ def opened(path: Path, replica: Path) -> Iterator[sqlite3.Connection]:
         try:
             db = _connect(path)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             _begin_anew(path, str(error))
             db = _connect(path)
@@ -54,7 +55,7 @@ def opened(path: Path, replica: Path) -> Iterator[sqlite3.Connection]:
             db.execute(f"PRAGMA replica.cache_size=-{CACHE_KIB}")
             yield db
         except sqlite3.DatabaseError as error:
-            if _is_damage(error) and not _is_sound(db):
+            if is_damage(error) and not _is_sound(db):
                 _begin_anew(path, str(error))
             raise
         finally:
@@ -82,26 +83,10 @@ def _begin_anew(path: Path, reason: str) -> None:
     forget(path)
 
 
-@contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
 def forget(path: Path) -> None:
     """Remove the file, as when nobody is to be told any more. Its log goes last: SQLite removes one beside no file."""
     for suffix in ("-shm", "", "-wal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _is_sound(db: sqlite3.Connection) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from contextlib import closing
@@ -15,6 +14,7 @@ import click
 from contract.money import decimal_text, minor_units
 from contract.streams import rfc3339
 from contract.times import epoch_seconds
+from link.files import give_to_owner
 from link.process import lock_instance
 from storenode import mirror, readers
 from storenode import overrides as own
@@ -108,17 +108,10 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
             lock = None
         if lock is not None:
             with lock:
-                _give_to_owner(settings.db)
+                give_to_owner(Path(f"{settings.db}.lock"), settings.db)  # one that root made must not keep it out
                 return mirror.copy_alone(settings.db, settings.outbox_path, settings.store_id)
         time.sleep(POLL_S)
     return True
-
-
-def _give_to_owner(db: Path) -> None:
-    """A lock that root has made must not keep the daemon out."""
-    if os.geteuid() == 0:
-        place = db.stat()
-        os.chown(f"{db}.lock", place.st_uid, place.st_gid)
 
 
 def _is_copied(db: Path, done: Override) -> bool:
