@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,13 +22,6 @@ from link.mqtt import MqttLink
 from link.port import Connected, Event, Received
 from link.url import BrokerUrl
 from tests.integration.chain import Chain, until
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def test_a_new_store_and_one_that_missed_20_000_changes_catch_up_with_hq_switched_off(chain: Chain) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from contract.messages import Live, encode_live
 from contract.streams import Stream, rfc3339
@@ -19,13 +15,6 @@ from link.url import BrokerUrl
 from tests.integration.chain import Chain, until
 
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def status(chain: Chain) -> dict[str, Any]:

@@ -150,13 +150,6 @@ def test_all_mistakes_of_the_configuration_are_told_and_the_rest_is_looked_at(tm
     assert "The broker was not visited: broker, root or scopes is wrong." in done.stdout
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
-
-
 def contents(directory: Path) -> dict[str, tuple[bytes, float, int]]:
     """Every file but the index of the log, which any reader locks: bytes, time, owner."""
     return {

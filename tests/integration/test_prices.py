@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,6 @@ import pytest
 from tests.integration.chain import Chain, until
 
 UNTIL = "2099-01-01T00:00:00Z"
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 class Till(threading.Thread):

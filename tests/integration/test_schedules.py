@@ -9,14 +9,11 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.integration.chain import Chain, until
 
@@ -29,13 +26,6 @@ if os.path.exists(sys.argv[1] + ".kill"):
     os.rename(sys.argv[1] + ".kill", sys.argv[1] + ".killed")
     os.kill(os.getppid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def set_hook(chain: Chain) -> Path:

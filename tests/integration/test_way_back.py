@@ -7,23 +7,13 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from link.bell import Bell
 from storenode.outbox import Outbox, outbox_bell
 from tests.brokers import Line
 from tests.integration.chain import Chain, until
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    found = Chain(tmp_path)
-    yield found
-    found.close()
 
 
 def outbox_of(chain: Chain, name: str) -> Path:

@@ -1,9 +1,28 @@
-"""The figures of the torture tests: what tests recorded as properties, summed up, a line for each file."""
+"""What the storage tests share, and the figures of all: what tests recorded as properties, a line for each file."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
+
+from tests.torture.scenes import Props
+from tests.torture.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Stage() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def props(stage: Stage) -> Iterator[Props]:
+    found = Props(stage)
+    yield found
+    found.close()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -21,7 +21,6 @@ HEARTBEATS = "HQ's word"
 """A position, epoch or digest that HQ never had: it shows when HQ next says where it stands, as `heal` must show."""
 
 
-
 def worn_stories() -> list[Story]:
     return [story(str(s), 3, entities=ENTITIES, sets=4, epoch=OLD_EPOCH) for s in STREAMS]
 

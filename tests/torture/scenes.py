@@ -21,6 +21,9 @@ from tests.torture.stage import Played, Stage
 from tests.torture.strace import KILLED_AT, Point
 
 Said = list[dict[str, Any]]
+Record = Callable[[str, object], None]
+"""pytest's record_property."""
+
 SCALE = int(os.environ.get("TORTURE_SCALE", "1"))
 TOLD = [*stories(OLD_EPOCH), *stories(NEW_EPOCH)]
 

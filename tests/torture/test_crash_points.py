@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
 
 from tests.torture import strace
-from tests.torture.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Scene, calls_of
+from tests.torture.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Record, Scene, calls_of
 from tests.torture.stage import Stage
 from tests.torture.strace import KILLED_AT, points
 
@@ -17,21 +16,6 @@ PAIRS = 20 * SCALE
 """Of each scene."""
 
 pytestmark = pytest.mark.skipif(bool(strace.missing()), reason=strace.missing() or "strace works")
-
-Record = Callable[[str, object], None]
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def props(stage: Stage) -> Iterator[Props]:
-    found = Props(stage)
-    yield found
-    found.close()
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda s: s.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -11,28 +10,13 @@ import pytest
 
 from tests.torture import oracle
 from tests.torture.damage import worn_stories
-from tests.torture.scenes import SCALE, Props
+from tests.torture.scenes import SCALE, Props, Record
 from tests.torture.stage import Stage
 
 FLIPS = 50 * SCALE
 """Of each file: of a replica whose log is full, and of one that was stopped cleanly."""
 
 FILES = [("worn", "replica.db"), ("worn", "replica.db-wal"), ("worn, stopped", "replica.db")]
-
-Record = Callable[[str, object], None]
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def props(stage: Stage) -> Iterator[Props]:
-    found = Props(stage)
-    yield found
-    found.close()
 
 
 def flip(path: Path, rng: Random) -> str:

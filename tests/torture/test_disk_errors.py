@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.torture import strace
 from tests.torture.desk import ENTRIES
 from tests.torture.oracle import Verdict, refused_but_there
-from tests.torture.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Scene, calls_of
+from tests.torture.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Record, Scene, calls_of
 from tests.torture.stage import Played, Stage
 from tests.torture.strace import FAILED_AT, Point, points
 
@@ -25,21 +24,6 @@ FAULTS = [("EIO", False), ("ENOSPC", True), ("EIO", True), ("ENOSPC", False)]
 """Every point gets all four when there is a night's time, else by turns the first two or the others."""
 
 pytestmark = pytest.mark.skipif(bool(strace.missing()), reason=strace.missing() or "strace works")
-
-Record = Callable[[str, object], None]
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def props(stage: Stage) -> Iterator[Props]:
-    found = Props(stage)
-    yield found
-    found.close()
 
 
 class Trial:

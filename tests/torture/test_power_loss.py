@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.torture import loopdisk, oracle
 from tests.torture.loopdisk import LoopDisk
-from tests.torture.scenes import SCALE
+from tests.torture.scenes import SCALE, Record
 from tests.torture.selling import LONG, long_stories
 from tests.torture.stage import Stage
 
@@ -22,8 +22,6 @@ LIVES = 5
 """Cuts that one set of files goes through; then files are made anew, so that their making is cut off too."""
 
 pytestmark = pytest.mark.skipif(bool(loopdisk.missing()), reason=loopdisk.missing() or "disks can be made")
-
-Record = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
