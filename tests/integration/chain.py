@@ -16,6 +16,7 @@ from typing import Any
 
 from contract.digest import EMPTY
 from tests.brokers import MOSQUITTO, Line, RealBroker, free_port, start_mosquitto, start_rumqttd
+from tests.integration import commands
 
 WAIT_S = 40.0
 BIN = Path(sys.executable).parent
@@ -118,9 +119,7 @@ class Chain:
     def _command(
         self, program: str, arguments: tuple[str, ...], environ: dict[str, str], *, check: bool
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [str(BIN / program), *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = commands.run(program, arguments, environ)
         assert not check or done.returncode == 0, f"{program} {arguments}: {done.stdout}{done.stderr}"
         return done
 
