@@ -19,6 +19,9 @@ from tests.brokers import MOSQUITTO, Line, RealBroker, free_port, start_mosquitt
 from tests.integration import commands
 
 WAIT_S = 40.0
+HEARTBEAT_S = "1"
+"""Of HQ; five by default, which is long for a test that waits for three of them."""
+
 BIN = Path(sys.executable).parent
 STREAMS = ("price/all", "product/all")
 
@@ -90,7 +93,11 @@ class Chain:
             self.broker.stop()
 
     def _hq_environ(self) -> dict[str, str]:
-        return os.environ | {"HQ_DB": str(self.directory / "hq.db"), "HQ_BROKER": f"mqtt://127.0.0.1:{self.port}"}
+        return os.environ | {
+            "HQ_DB": str(self.directory / "hq.db"),
+            "HQ_BROKER": f"mqtt://127.0.0.1:{self.port}",
+            "HQ_HEARTBEAT_S": HEARTBEAT_S,
+        }
 
     def _store_environ(self, name: str) -> dict[str, str]:
         return os.environ | self.extra | {

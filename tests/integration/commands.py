@@ -18,7 +18,7 @@ from tempfile import NamedTemporaryFile
 TIMEOUT_S = 60
 PROGRAMS = {"hq": "hq.cli", "storenode": "storenode.cli"}
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*PROGRAMS.values(), "storenode.commands.screen"])
+_CONTEXT.set_forkserver_preload([*PROGRAMS.values(), "storenode.commands.screen", "storenode.doctor"])
 
 
 def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.brokers import MOSQUITTO, RealBroker, free_port, start_mosquitto
-from tests.integration.chain import BIN, Chain, until
+from tests.integration import commands
+from tests.integration.chain import Chain, until
 
 real_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -27,11 +28,7 @@ real_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not 
 def doctor(directory: Path, broker: str, *options: str) -> tuple[int, dict[str, dict[str, str]]]:
     """The exit code, and by name the worst of its checks."""
     environ = os.environ | {"STORENODE_DB": str(directory / "replica.db"), "STORENODE_BROKER": broker}
-    environ |= {"STORENODE_STORE_ID": "s", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [str(BIN / "storenode"), *options, "doctor", "--json"],
-        env=environ, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = commands.run("storenode", [*options, "doctor", "--json"], environ | {"STORENODE_STORE_ID": "s"})
     assert done.returncode in (0, 1), done.stderr
     told = json.loads(done.stdout)
     order = ["ok", "warn", "fail"]
@@ -138,10 +135,7 @@ def test_all_mistakes_of_the_configuration_are_told_and_the_rest_is_looked_at(tm
     config = tmp_path / "storenode.toml"
     config.write_text('brokr = "x"\nmax_kbps = 3\nscopes = "zone,all"\n')
     environ = os.environ | {"STORENODE_DB": str(tmp_path / "r.db")}
-    done = subprocess.run(
-        [str(BIN / "storenode"), "--config", str(config), "doctor"],
-        env=environ, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = commands.run("storenode", ["--config", str(config), "doctor"], environ)
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert [line.split()[:2] for line in lines[:3]] == [["fail", "configuration"]] * 3
