@@ -92,7 +92,10 @@ class UpToDate:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A head of an earlier epoch, or older than a known gap: wait for the next."""
+    """A head of an earlier epoch, or older than a known gap or than doubted rows: wait for the next.
+
+    Readers never go back in time.
+    """
 
 
 Plan = CatchUp | UpToDate | Stale
@@ -108,7 +111,8 @@ def plan(position: Position, head: Head, *, missing_to: int = 0, doubt: str | No
     """
     if position.epoch is None or doubt == AHEAD:
         return _from(head, 0, doubt or "bootstrap")
-    if head.epoch < position.epoch or (head.epoch == position.epoch and head.seq < missing_to):
+    needed_to = missing_to if doubt is None else max(missing_to, position.seq)
+    if (head.epoch, head.seq) < (position.epoch, needed_to):
         return Stale()
     if doubt is not None or head.epoch != position.epoch:
         return _from(head, 0, doubt or "epoch")

@@ -137,6 +137,7 @@ class Store(Node):
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)
         self.reader = sqlite3.connect(self.path)
         self.seen: dict[Stream, tuple[str | None, int]] = {}
+        self.newest: dict[Stream, tuple[str, int]] = {}
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
@@ -278,9 +279,12 @@ class World:
         self._consume()
 
     def _check(self, store: Store) -> None:
-        """The invariant: the rows are exactly what HQ had at the position, which ends a change set."""
+        """The invariant: the rows are what HQ had at the position, which ends a change set and never goes back."""
         for stream in STREAMS:
             position = store.position(stream)
+            newest = (position[0] or "", position[1])
+            assert newest >= store.newest.get(stream, newest), f"{stream} went back to {position}"
+            store.newest[stream] = newest
             if store.is_doubted(stream):
                 store.seen.pop(stream, None)
             elif store.seen.get(stream) != position:

@@ -16,7 +16,7 @@ from typing import Any
 
 
 def dedup_off() -> None:
-    """HQ takes every batch of an outbox as new, and its table would hold an entry twice."""
+    """HQ takes every batch as new, its table would hold an entry twice, and it takes a breath before it acknowledges."""
     from hq import collector, inbox
     from hq.core.collecting import Take
 
@@ -24,6 +24,14 @@ def dedup_off() -> None:
     unique = ",\n    UNIQUE (store, epoch, seq)"
     assert unique in inbox.SCHEMA
     inbox.SCHEMA = inbox.SCHEMA.replace(unique, "")
+    whole = collector.Collector._commit
+
+    def commit(*arguments: Any) -> list[Any]:
+        acks = whole(*arguments)
+        time.sleep(0.05)
+        return acks
+
+    collector.Collector._commit = commit  # type: ignore[assignment,method-assign]
 
 
 def ack_before_commit() -> None:
