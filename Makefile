@@ -32,12 +32,13 @@ test: $(STAMP) broker ## all tests
 	$(BIN)/python -m pytest
 
 torture: $(STAMP) broker faults ## every fault we can cause, in about ten minutes; as root, or what needs root is left out
-	SIMULATION_SEEDS=2000 $(BIN)/python -m pytest tests/simulation
-	$(BIN)/python -m pytest tests/torture
+	SIMULATION_SEEDS=2000 $(TORTURE)
 
 torture-long: $(STAMP) broker faults ## the same for a night
-	SIMULATION_SEEDS=20000 $(BIN)/python -m pytest tests/simulation
-	TORTURE_SCALE=20 $(BIN)/python -m pytest tests/torture
+	SIMULATION_SEEDS=20000 TORTURE_SCALE=20 $(TORTURE)
+
+# One worker more than the two cores of the smallest machine: the faults wait much, the simulation computes.
+TORTURE := $(BIN)/python -m pytest -n 3 --dist worksteal tests/torture tests/simulation
 
 system: $(STAMP) containers ## installed from deploy/ into a booted container; as root
 	$(BIN)/python -m pytest -n 0 tests/system

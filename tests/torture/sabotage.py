@@ -16,7 +16,7 @@ from typing import Any
 
 
 def dedup_off() -> None:
-    """HQ takes every batch as new, its table would hold an entry twice, and it takes a breath before it acknowledges."""
+    """HQ takes every batch as new, its table would hold an entry twice, and it takes a breath before its word."""
     from hq import collector, inbox
     from hq.core.collecting import Take
 
