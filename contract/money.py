@@ -47,11 +47,11 @@ def minor_units(text: str, currency: str) -> int:
     return amount
 
 
-def decimal_text(amount_minor: int, currency: str) -> str:
-    """Write minor units as people read them, `1.99`; a currency that is not known has no digits after the point."""
+def money_text(amount_minor: int, currency: str) -> str:
+    """Write minor units as people read them, `1.99 EUR`; a currency that is not known has no digits after the point."""
     exponent = EXPONENTS.get(currency, 0)
     digits = f"{amount_minor:0{exponent + 1}}"
-    return f"{digits[:-exponent]}.{digits[-exponent:]}" if exponent else digits
+    return f"{digits[:-exponent]}.{digits[-exponent:]} {currency}" if exponent else f"{digits} {currency}"
 
 
 def _why_not(text: str) -> str:

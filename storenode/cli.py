@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from contract.contexts import PRODUCT
+from contract.money import money_text
 from storenode.commands import api, availability, doctor, explain, overrides, proving, schedules, way_back
 from storenode.commands.frame import (
     CannotJudge,
@@ -112,7 +113,7 @@ def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None
         click.echo(json.dumps(found))
         return
     until = f" until {found['ends_at']}" if found["ends_at"] else ""
-    amount = f"{found['amount_minor']} minor units of {found['currency']}"
+    amount = money_text(found["amount_minor"], found["currency"])
     click.echo(f"{found['sku']}  {amount}  ({found['kind']}, {found['scope']}){until}")
 
 
@@ -139,7 +140,7 @@ def search(settings: SettingsOf, context: str | None, text: tuple[str, ...], lim
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     for row in found:
-        price = "" if row["amount_minor"] is None else f"{row['amount_minor']:>9} {row['currency']}"
+        price = "" if row["amount_minor"] is None else money_text(row["amount_minor"], row["currency"])
         title = " ".join(str(row[name]) for name in ("brand", "name", "pack_size") if row[name])
         click.echo(f"{row['sku']:<16}{price:>13}  {title}")
     if not found:

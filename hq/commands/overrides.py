@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from contract.money import decimal_text
+from contract.money import money_text
 from contract.streams import rfc3339
 from hq import overrides as told
 from hq.commands.frame import configured, json_option, now_ms, print_json
@@ -24,7 +24,7 @@ def overrides(*, store: str | None, as_json: bool) -> None:
         print_json({"overrides": [_document(each) for each in found]})
         return
     for each in found:
-        amount = f"{decimal_text(each.amount_minor, each.currency)} {each.currency}"
+        amount = money_text(each.amount_minor, each.currency)
         until = rfc3339(each.ends_at * 1000)
         click.echo(f"{each.store:<20} {_plain(each.sku):<16}{amount:>14}  until {until}  {_plain(each.reason[:80])}")
     if not found:

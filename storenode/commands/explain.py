@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from contract.money import decimal_text
+from contract.money import money_text
 from storenode.commands.frame import SettingsOf, json_option, reported
 from storenode.core.moments import seconds_of
 
@@ -44,7 +44,7 @@ def explain(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> No
 
 
 def _amount(each: dict[str, Any]) -> str:
-    return f"{decimal_text(each['amount_minor'], each['currency'])} {each['currency']}"
+    return money_text(each["amount_minor"], each["currency"])
 
 
 def _origin(each: dict[str, Any]) -> list[str]:

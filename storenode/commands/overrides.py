@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from contract.money import decimal_text, minor_units
+from contract.money import minor_units, money_text
 from contract.streams import rfc3339
 from contract.times import epoch_seconds
 from link.files import give_to_owner
@@ -87,8 +87,8 @@ def _tell(settings: Settings, done: Override, *, withdrawn: bool, as_json: bool)
     elif withdrawn:
         click.echo(f"the override of {done.sku} ended at {rfc3339(done.ends_at * 1000)}")
     else:
-        shown = f"{decimal_text(done.amount_minor, done.currency)} {done.currency}"
-        click.echo(f"{done.sku} costs {shown} until {rfc3339(done.until * 1000)}")
+        amount = money_text(done.amount_minor, done.currency)
+        click.echo(f"{done.sku} costs {amount} until {rfc3339(done.until * 1000)}")
     if not effective:
         click.echo("warning: accepted, but tills do not see it yet; they will once the daemon runs", err=True)
         click.echo("hint: storenode status", err=True)
@@ -185,7 +185,7 @@ def _list(settings: Settings, now_ms: int, *, as_json: bool) -> None:
         click.echo(json.dumps({"overrides": listed}, ensure_ascii=False))
         return
     for each in rows:
-        amount = f"{decimal_text(each.amount_minor, each.currency)} {each.currency}"
+        amount = money_text(each.amount_minor, each.currency)
         told = "" if each.seq <= acked_seq else "  (HQ is not told yet)"
         click.echo(f"{each.sku:<16}{amount:>14}  until {rfc3339(each.ends_at * 1000)}  {each.reason}{told}")
     if not rows:

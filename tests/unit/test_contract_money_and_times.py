@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.money import EXPONENTS, minor_units
+from contract.money import EXPONENTS, minor_units, money_text
 from contract.times import epoch_seconds
 
 
@@ -32,6 +32,17 @@ def test_a_decimal_amount_becomes_minor_units(text: str, currency: str, minor: i
 def test_an_amount_that_could_mean_two_things_is_refused(text: str, currency: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         minor_units(text, currency)
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency", "text"),
+    [
+        (199, "EUR", "1.99 EUR"), (5, "EUR", "0.05 EUR"), (0, "EUR", "0.00 EUR"), (150, "JPY", "150 JPY"),
+        (1, "CLF", "0.0001 CLF"), (199, "XXX", "199 XXX"),
+    ],
+)  # fmt: skip
+def test_people_read_amounts_with_a_point(amount_minor: int, currency: str, text: str) -> None:
+    assert money_text(amount_minor, currency) == text
 
 
 def test_the_currencies_are_iso_4217() -> None:
