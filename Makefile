@@ -37,8 +37,8 @@ torture: $(STAMP) broker faults ## every fault we can cause, in about ten minute
 torture-long: $(STAMP) broker faults ## the same for a night
 	SIMULATION_SEEDS=20000 TORTURE_SCALE=20 $(TORTURE)
 
-# One worker more than the two cores of the smallest machine: the faults wait much, the simulation computes.
-TORTURE := $(BIN)/python -m pytest -n 3 --dist worksteal tests/torture tests/simulation
+# Side by side: the faults wait much, the simulation computes.
+TORTURE := $(BIN)/python -m pytest tests/torture tests/simulation
 
 system: $(STAMP) containers ## installed from deploy/ into a booted container; as root
 	$(BIN)/python -m pytest -n 0 tests/system

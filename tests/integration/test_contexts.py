@@ -9,6 +9,7 @@ import shlex
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -49,13 +50,11 @@ class Declaring(Chain):
         os.kill(json.loads(self.store(name, "status", "--json").stdout)["pid"], signal.SIGHUP)
 
     def rows(self, name: str, sql: str) -> list[tuple[object, ...]]:
-        db = sqlite3.connect(f"{self.replica(name).as_uri()}?mode=ro", uri=True)
         try:
-            return db.execute(sql).fetchall()
+            with closing(sqlite3.connect(f"{self.replica(name).as_uri()}?mode=ro", uri=True)) as db:
+                return db.execute(sql).fetchall()
         except sqlite3.OperationalError:
-            return []
-        finally:
-            db.close()
+            return []  # no replica yet, or not this table
 
     def problems(self, name: str) -> dict[str, str]:
         found = json.loads(self.store(name, "status", "--json").stdout)["contexts"]

@@ -34,7 +34,10 @@ class Site:
         self.container.make_root(debian)
         tree.release(self.path(SOURCE))
         shutil.copytree(wheels, self.path(WHEELS))
-        self.container.boot()
+        try:
+            self.container.boot()
+        except AssertionError as error:  # nothing of ours runs in it yet
+            raise tree.NotToBeHad(f"Debian does not boot: {error}") from error
 
     def install(self) -> None:
         """HQ and a store, from nothing; then the people who use them."""

@@ -87,6 +87,6 @@ def test_the_command_prints_json_and_lines(path: Path) -> None:
     run = CliRunner().invoke
     as_json = run(main, ["--db", str(path), "search", "whole", "mil", "--json"])
     assert [row["sku"] for row in json.loads(as_json.stdout)] == ["2"]
-    assert "139 EUR  Organic whole milk" in run(main, ["--db", str(path), "search", "whole"]).stdout
+    assert "1.39 EUR  Organic whole milk" in run(main, ["--db", str(path), "search", "whole"]).stdout
     nothing = run(main, ["--db", str(path), "search", "bread"])
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "nothing found\n")
