@@ -139,9 +139,16 @@ def leak() -> None:
     threading.Thread(target=drip, daemon=True).start()
 
 
+def clock_unwatched() -> None:
+    """A store that leaves it to APScheduler to notice that the clock was set."""
+    from storenode.core.due import ClockWatch
+
+    ClockWatch.jump_ms = lambda *_: 0  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     act.__name__: act
-    for act in (dedup_off, ack_before_commit, torn_apply, digest_off, segment_lost, deaf, leak)
+    for act in (dedup_off, ack_before_commit, torn_apply, digest_off, segment_lost, deaf, leak, clock_unwatched)
 }
 
 

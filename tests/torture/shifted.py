@@ -1,4 +1,4 @@
-"""Runs `storenode` with a wall clock that can be set: `shifted.py FILE ARGUMENT...`.
+"""Runs a module with a wall clock that can be set: `shifted.py FILE MODULE ARGUMENT...`.
 
 FILE holds one signed 64-bit integer, the nanoseconds to add, and may be changed at any moment. Python's wall clocks
 follow it, in every module and in APScheduler; the monotonic clock, and with it every sleep and timeout, does not, as
@@ -12,6 +12,7 @@ import mmap
 import struct
 import sys
 import time
+from runpy import run_module
 from typing import Any
 
 _OFFSET = struct.Struct("=q")
@@ -47,7 +48,5 @@ def shift(file: str) -> None:
 
 if __name__ == "__main__":
     shift(sys.argv[1])
-    sys.argv = ["storenode", *sys.argv[2:]]
-    from storenode.cli import main
-
-    main()
+    del sys.argv[:2]
+    run_module(sys.argv[0], run_name="__main__")

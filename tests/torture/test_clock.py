@@ -17,6 +17,7 @@ import pytest
 
 from tests.brokers import Line
 from tests.integration.chain import Chain, Process, until
+from tests.torture.chaos import ROOT
 
 ALIVE_WITHIN_S = 60.0
 HOUR_S, YEAR_S = 3_600, 365 * 86_400
@@ -31,24 +32,26 @@ GROWTH_BYTES_MAX = 20 * 1024 * 1024
 class Store:
     """A real daemon on a clock that this test sets."""
 
-    def __init__(self, chain: Chain, name: str, set_by_s: float = 0) -> None:
+    def __init__(self, chain: Chain, name: str, set_by_s: float = 0, *, sabotage: str | None = None) -> None:
         self.name, self._chain = name, chain
         self._clock = chain.directory / f"{name}.clock"
         self._set_by(set_by_s)
-        self._written_ns = 0
+        self._done_at_ms: int | None = None
         self._db = chain.replica(name)
         self._db.parent.mkdir()
         chain.lines[name] = Line(chain.port)
         environ = os.environ | {
             "STORENODE_DB": str(self._db), "STORENODE_STORE_ID": name, "STORENODE_BROKER": chain.lines[name].url,
+            "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        command = [sys.executable, str(Path(__file__).with_name("shifted.py")), str(self._clock), "run"]
+        program = ["storenode.cli"] if sabotage is None else ["tests.torture.sabotage", sabotage, "storenode"]
+        command = [sys.executable, str(Path(__file__).with_name("shifted.py")), str(self._clock), *program, "run"]
         self.process = chain.stores[name] = Process(command, environ, chain.directory / f"{name}.log")
         self.process.start()
 
     def set_clock(self, target_s: float) -> None:
         """Set its clock to the last moments before the checkpoint that is next after `target_s`."""
-        self._written_ns = self._db.stat().st_mtime_ns
+        self._done_at_ms = self._last_ms("checkpoint")
         due_s = (target_s // CHECKPOINT_PERIOD_S + 1) * CHECKPOINT_PERIOD_S
         self._set_by(due_s - BEFORE_DUE_S - time.time())
 
@@ -59,18 +62,20 @@ class Store:
         os.close(file)
 
     def wait_level(self) -> None:
-        until(lambda: self._asked("SELECT min(position) > 0 FROM streams WHERE stream = 'price/all'") == 1, self.name)
+        """It has what HQ has, and its schedule runs: what is due at a start is done."""
+        until(lambda: self._price() == self._at_hq(), self.name)
+        until(lambda: self._last_ms("verify") is not None, f"{self.name}: a job at the start")
 
-    def wait_alive(self, what: str) -> None:
-        """Heartbeat, both ways of the line, and the schedule."""
-        deadline_s = time.monotonic() + ALIVE_WITHIN_S
+    def wait_alive(self, what: str, within_s: float = ALIVE_WITHIN_S) -> None:
+        """Heartbeat, both ways of the line, and the schedule. Raises AssertionError."""
+        deadline_s = time.monotonic() + within_s
         told = json.dumps(f"{self.name}, {what}")
         self._chain.store(self.name, "emit", "clock.set", told, check=True)
         for condition, sign in (
             (lambda: abs(self._seen_s() - time.time() - self.set_by_s) < 10, "heartbeat on the new clock"),
             (lambda: self._status()["outbox"]["pending"] == 0, "HQ acknowledged"),
             (lambda: self._price() == self._at_hq(), "a live change"),
-            (lambda: self._db.stat().st_mtime_ns != self._written_ns, "a job"),
+            (lambda: self._last_ms("checkpoint") != self._done_at_ms, "a job"),
         ):
             until(condition, f"{self.name}: {what}: {sign}", deadline_s - time.monotonic())
         assert self.process.running
@@ -99,14 +104,15 @@ class Store:
     def _at_hq(self) -> int:
         return int(self._chain.master()["price/all"]["head_seq"])
 
-    def _asked(self, query: str) -> Any:
-        if not self._db.exists():
-            return None
-        with closing(sqlite3.connect(f"{self._db.as_uri()}?mode=ro", uri=True)) as db:
-            try:
+    def _last_ms(self, job: str) -> Any:
+        return self._asked(f"SELECT last_at_ms FROM jobs WHERE name = '{job}'", self._db.with_name("outbox.db"))
+
+    def _asked(self, query: str, path: Path | None = None) -> Any:
+        try:
+            with closing(sqlite3.connect(f"{(path or self._db).as_uri()}?mode=ro", uri=True)) as db:
                 row = db.execute(query).fetchone()
-            except sqlite3.OperationalError:  # it is being made
-                return None
+        except sqlite3.OperationalError:  # it is being made
+            return None
         return None if row is None else row[0]
 
 
@@ -146,3 +152,14 @@ def test_jobs_outbox_and_heartbeat_outlive_every_setting_of_the_clock(chain: Cha
     grown = {name: store.resident_bytes() - before[name] for name, store in stores.items()}
     assert {name: size for name, size in grown.items() if size > GROWTH_BYTES_MAX} == {}
     assert {name: store.troubles() for name, store in stores.items() if store.troubles()} == {}
+
+
+def test_control_a_store_that_does_not_watch_the_clock_is_caught(chain: Chain) -> None:
+    chain.hq_run.start()
+    chain.import_prices(10, "1.00")
+    store = Store(chain, "hour-back", sabotage="clock_unwatched")
+    store.wait_level()
+    store.set_clock(time.time() - HOUR_S)
+    chain.import_prices(10, "2.00")
+    with pytest.raises(AssertionError, match="a job"):
+        store.wait_alive("after its clock was set", 2 * BEFORE_DUE_S)
