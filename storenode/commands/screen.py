@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from typing import Any
 
@@ -37,6 +38,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
 
 def watch(settings: Settings) -> None:
     """Show it anew every second, until Ctrl-C; in a pipe, one screen after the other."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     console = _console()
     try:
         if not console.is_terminal:

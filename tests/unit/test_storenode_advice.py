@@ -288,9 +288,10 @@ def watched(path: Path, env: dict[str, str], change: Any) -> tuple[int, str, str
         change[1]()
         after = until(change[2])
         process.send_signal(signal.SIGINT)
+        deadline_s = time.monotonic() + 20
         with suppress(OSError):  # a terminal that nobody holds any more
-            while select.select([ours], [], [], 5)[0] and os.read(ours, 65_536):
-                pass
+            while process.poll() is None and select.select([ours], [], [], 5)[0] and os.read(ours, 65_536):
+                assert time.monotonic() < deadline_s, "it goes on after Ctrl-C"
         return process.wait(10), before, after
     finally:
         process.kill()
