@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 from hq.audit import verify
 from hq.connection import connect, not_a_master, on_disk, translated
-from hq.errors import AlreadyRunning, BackupRefused, MasterDamaged, MasterMissing
+from hq.errors import BackupRefused, MasterDamaged, MasterMissing
+from hq.instance import Instance
 from hq.master import Master, StreamRow, random_epoch
 from hq.schema import APPLICATION_ID
-from hq.wake import is_awake
 from link.files import sync
 
 SUFFIXES = ("-wal", "-shm", "")
@@ -73,10 +73,8 @@ def restore(db: Path, source: Path, now_ms: int, entropy: Callable[[], int] = ra
         AlreadyRunning: `hq run` has the master.
         BackupRefused, MasterDamaged, MasterMissing: `source` is no sound copy; nothing was changed.
     """
-    if is_awake(db):
-        raise AlreadyRunning(f"`hq run` has the master {db}", hint="systemctl stop hq, then type this again")
     fresh = db.with_name(f".{db.name}.restoring")
-    with on_disk(db):
+    with Instance(db), on_disk(db):
         remove(fresh)
         try:
             if not source.exists():

@@ -14,12 +14,13 @@ from hq.checkpointer import Checkpointer
 from hq.collector import Collector
 from hq.connection import make_for_group
 from hq.inbox import StoreInbox, inbox_path
+from hq.instance import Instance
 from hq.master import Master
 from hq.pruning import Pruning
 from hq.publication import Publication, publication_path
 from hq.publisher import Publisher
 from hq.retention import Retention
-from hq.wake import Bell
+from hq.wake import bell_of
 from link.inbox import Inbox
 from link.mqtt import MqttLink
 from link.port import NotConnected
@@ -46,10 +47,11 @@ class Daemon:
     """Everything that `hq run` owns; built here, started in `run`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._bell = Bell(settings.db)
         self._inbox = Inbox()
         self._stopping = False
         self._master = Master(settings.db)
+        self._instance = Instance(settings.db)
+        self._bell = bell_of(settings.db)
         self._master.limit_memory(CACHE_BYTES)
         if left_out(self._master.query):  # else nothing waits here for an import that has the write lock
             with self._master.writing():

@@ -16,10 +16,9 @@ from contract.cloudevents import Message
 from contract.errors import ContractViolation
 from contract.messages import decode_head
 from contract.streams import Stream, head_topic
-from hq import adoption
+from hq import adoption, instance
 from hq.config import Settings
 from hq.schema import APPLICATION_ID
-from hq.wake import is_awake
 from link.probe import Unreached, Visit, reach, resolve
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -46,7 +45,7 @@ class Check:
 def checks(settings: Settings) -> Iterator[Check]:
     """Look at everything, one thing after the other; about 15 s at the most."""
     yield Check("configuration", OK, f"The settings are sound: master {settings.db}, broker {settings.broker}.")
-    running = is_awake(settings.db)
+    running = instance.runs(settings.db)
     heads: Heads = {}
     try:
         yield from _place(settings.db)

@@ -11,6 +11,11 @@ import socket
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Self
+
+import structlog
+
+log = structlog.get_logger()
 
 _DRAIN_MAX = 4096
 
@@ -43,6 +48,15 @@ class Bell:
         except OSError:
             self._socket.close()
             raise
+
+    @classmethod
+    def hung(cls, what: str, path: Path) -> Self:
+        """The bell `what` of the file at `path`: deaf where somebody has its address, which any user may bind."""
+        try:
+            return cls(bell_address(what, path))
+        except OSError as error:
+            log.warning("bell.taken", path=str(path), error=str(error))
+            return cls(None)
 
     def wait(self, timeout_s: float) -> bool:
         """Return True as soon as someone rang, False after `timeout_s`; rings in between count as one."""

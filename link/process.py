@@ -95,10 +95,19 @@ def lock_instance(path: Path) -> IO[str] | None:
     return file
 
 
-def is_locked(descriptor: int) -> bool:
-    """Whether a daemon holds the lock on an open file; asks without taking it, so it is in nobody's way."""
-    kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE))[0]
-    return kind != fcntl.F_UNLCK
+def is_running(path: Path) -> bool:
+    """Whether a daemon holds this lock; asks without taking it. One that may not be looked at counts as held."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE))[0]
+        return kind != fcntl.F_UNLCK
+    finally:
+        os.close(descriptor)
 
 
 def on_reload(flag: Callable[[], None]) -> None:

@@ -10,15 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-import structlog
-
 from link.bell import Bell
 from link.process import lock_instance
 from storenode.errors import AlreadyRunning
-from storenode.outbox import outbox_bell
+from storenode.outbox import BELL
 from storenode.outboxfile import make_directory
-
-log = structlog.get_logger()
 
 
 class Claim:
@@ -26,7 +22,7 @@ class Claim:
 
     def __init__(self, outbox: Path) -> None:
         self._lock = _locked(outbox)
-        self.bell = _bell(outbox)
+        self.bell = Bell.hung(BELL, outbox)
 
 
 def _locked(outbox: Path) -> IO[str] | None:
@@ -41,11 +37,3 @@ def _locked(outbox: Path) -> IO[str] | None:
             )
         return lock
     return None
-
-
-def _bell(outbox: Path) -> Bell:
-    try:
-        return Bell(outbox_bell(outbox))
-    except OSError as error:
-        log.warning("bell.taken", outbox=str(outbox), error=str(error))
-        return Bell(None)

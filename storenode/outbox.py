@@ -41,9 +41,8 @@ def _nothing(_db: sqlite3.Connection, _seq: int) -> None:
     """Nothing else is written with an entry."""
 
 
-def outbox_bell(path: Path) -> str:
-    """The address that an append rings."""
-    return bell_address("outbox", path)
+BELL = "outbox"
+"""What an append rings."""
 
 
 class Outbox:
@@ -111,7 +110,7 @@ class Outbox:
             seq = self._db.execute("INSERT INTO entries(type, at_ms, data) VALUES(?, ?, ?)", row).lastrowid
             assert seq is not None
             also(self._db, seq)
-        ring(outbox_bell(self.path))
+        ring(bell_address(BELL, self.path))
         self.checkpoint()
         return seq
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 import time
@@ -17,7 +16,7 @@ from contract import digest
 from contract.contexts import CONTEXTS, Context
 from contract.schedule import load
 from contract.streams import Stream, rfc3339
-from link.process import is_locked
+from link.process import is_running
 from storenode import pricetime, schema
 from storenode.declared import columns_of, columns_there, problems_of
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, StorenodeError
@@ -273,14 +272,5 @@ def beside_status(path: Path) -> dict[str, Any]:
 
 
 def daemon_alive(path: Path) -> bool:
-    """Whether a daemon holds the replica's lock; one that may not be looked at counts as alive."""
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        return is_locked(descriptor)
-    finally:
-        os.close(descriptor)
+    """Whether a daemon has the replica."""
+    return is_running(Path(f"{path}.lock"))

@@ -10,7 +10,7 @@ import click
 
 from contract.streams import Stream
 from contract.times import epoch_seconds
-from hq import audit
+from hq import audit, instance
 from hq.commands.frame import configured, json_option, print_json, warn_of_left_out
 from hq.commands.frame import settings as read_settings
 from hq.errors import BadField
@@ -18,7 +18,6 @@ from hq.inbox import inbox_path, reading
 from hq.inbox import stores as read_stores
 from hq.master import Master
 from hq.publication import publication_path, read_published
-from hq.wake import is_awake
 
 EXIT_DIFFERS = 2
 
@@ -49,7 +48,7 @@ def status(as_json: bool) -> None:
 
 def _status(master: Master, path: Path) -> dict[str, Any]:
     published = read_published(path)
-    running = is_awake(path)
+    running = instance.runs(path)
     streams = {}
     for row in master.streams():
         sent = published["streams"].get(str(row.stream), {})

@@ -11,6 +11,7 @@ import click
 
 from contract.contexts import Context, Key, Row
 from contract.streams import Stream
+from hq import instance
 from hq.commands.frame import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
 from hq.commands.frame import settings as read_settings
 from hq.config import Settings
@@ -21,7 +22,6 @@ from hq.errors import BadFeed, BadField, NotPublished
 from hq.feedfile import FEED_BYTES_MAX, ndjson_rows
 from hq.master import Committed, Master
 from hq.publication import read_published
-from hq.wake import is_awake
 
 POLL_S = 0.02
 STDIN = "<stdin>"
@@ -134,7 +134,7 @@ def _await_published(settings: Settings, done: Committed, timeout_s: float) -> b
         if time.monotonic() >= until:
             break
         time.sleep(POLL_S)
-    hint = "check the broker: hq status" if is_awake(settings.db) else "start it: hq run"
+    hint = "check the broker: hq status" if instance.runs(settings.db) else "start it: hq run"
     raise NotPublished(
         f"{done.stream} {done.head_seq} is committed, but not published after {timeout_s:g} s", hint=hint
     )

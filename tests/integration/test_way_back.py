@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from link.bell import Bell
-from storenode.outbox import Outbox, outbox_bell
+from hq.wake import WHAT
+from link.bell import Bell, bell_address
+from storenode.outbox import BELL, Outbox
 from tests.brokers import Line
 from tests.integration.chain import Chain, until
 
@@ -117,16 +118,20 @@ def test_a_broker_that_is_killed_loses_nothing_of_the_way_back(chain: Chain) -> 
 
 
 def test_a_stranger_who_takes_the_bell_keeps_no_daemon_from_its_work(chain: Chain) -> None:
-    """Its address is one that every user of a machine can bind; the daemon took that for another daemon."""
+    """Its address is one that every user of a machine can bind; the daemons took that for another daemon."""
+    strangers = [Bell(bell_address(BELL, outbox_of(chain, "s"))), Bell(bell_address(WHAT, chain.directory / "hq.db"))]
     chain.hq_run.start()
-    stranger = Bell(outbox_bell(outbox_of(chain, "s")))
     chain.add_store("s")
     until(lambda: outbox_of(chain, "s").exists(), "the outbox is made")
     with Outbox(outbox_of(chain, "s")) as outbox:
         outbox.append("t", 1)
     until(lambda: [e["data"] for e in inbox(chain)] == [1], "HQ has it")
-    assert "bell.taken" in chain.stores["s"].log.read_text()
-    stranger.close()
+    chain.import_prices(1, "1.00")
+    chain.wait_equal("s")
+    for process in (chain.stores["s"], chain.hq_run):
+        assert "bell.taken" in process.log.read_text()
+    for stranger in strangers:
+        stranger.close()
 
 
 def test_two_daemons_never_send_from_one_outbox(chain: Chain) -> None:

@@ -13,8 +13,8 @@ from hq import audit
 from hq.backup import back_up, restore
 from hq.core.changes import Change
 from hq.errors import AlreadyRunning, BackupRefused, MasterDamaged, MasterMissing
+from hq.instance import Instance
 from hq.master import Master
-from hq.wake import Bell
 
 PRICE = Stream("price", "all")
 NOW_MS = 1_767_225_600_000
@@ -85,7 +85,8 @@ def test_a_copy_that_does_not_add_up_changes_nothing(master: Master, tmp_path: P
     with pytest.raises(MasterMissing):
         restore(master.path, tmp_path / "nowhere.db", NOW_MS)
     assert standing(master.path) == before
-    assert sorted(p.name for p in tmp_path.iterdir() if "hq.db" in p.name and "-" not in p.name) == ["hq.db"]
+    left = sorted(p.name for p in tmp_path.iterdir() if "hq.db" in p.name and "-" not in p.name)
+    assert left == ["hq.db", "hq.db.lock"]
 
 
 def test_a_copy_never_takes_another_files_place(master: Master, tmp_path: Path) -> None:
@@ -99,9 +100,5 @@ def test_a_copy_never_takes_another_files_place(master: Master, tmp_path: Path) 
 def test_a_running_hq_is_not_pulled_from_under(master: Master, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     back_up(master.path, copy)
-    bell = Bell(master.path)
-    try:
-        with pytest.raises(AlreadyRunning):
-            restore(master.path, copy, NOW_MS)
-    finally:
-        bell.close()
+    with Instance(master.path), pytest.raises(AlreadyRunning):
+        restore(master.path, copy, NOW_MS)

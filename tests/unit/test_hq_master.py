@@ -12,9 +12,10 @@ from contract.errors import ContractViolation
 from contract.streams import Stream, is_epoch
 from hq import audit
 from hq.core.changes import Change
-from hq.errors import AlreadyRunning, HqError, MasterDamaged, MasterMissing
+from hq.errors import AlreadyRunning, HqError, MasterDamaged, MasterMissing, MasterUnwritable
+from hq.instance import Instance, runs
 from hq.master import CHECKPOINT_ABOVE_BYTES, Committed, Master
-from hq.wake import Bell, is_awake, notify
+from hq.wake import bell_of, notify
 
 PRODUCTS = Stream("product", "all")
 WEST = Stream("price", "zone-west")
@@ -207,11 +208,8 @@ def test_verify_finds_what_was_altered_behind_its_back(master: Master, sql: str,
 def test_a_commit_wakes_whoever_listens(tmp_path: Path, master: Master) -> None:
     path = tmp_path / "hq.db"
     notify(path)
-    assert not is_awake(path)
-    bell = Bell(path)
+    bell = bell_of(path)
     try:
-        assert is_awake(path)
-        bell.drain()
         assert not bell.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("A"))], 5)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
@@ -219,14 +217,23 @@ def test_a_commit_wakes_whoever_listens(tmp_path: Path, master: Master) -> None:
         assert not bell.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
         assert not bell.wait(0)
-        with pytest.raises(AlreadyRunning):
-            Bell(path)
         for _ in range(5_000):
             notify(path)
         assert bell.wait(0)
     finally:
         bell.close()
-    assert not is_awake(path)
+
+
+def test_there_is_one_instance_of_a_master(tmp_path: Path) -> None:
+    path = tmp_path / "hq.db"
+    assert not runs(path)
+    with Instance(path):
+        assert runs(path)
+        with pytest.raises(AlreadyRunning):
+            Instance(path)
+    assert not runs(path)
+    with pytest.raises(MasterUnwritable):
+        Instance(tmp_path / "nowhere" / "hq.db")
 
 
 def test_the_log_is_read_from_a_seq_a_time_or_the_newest(master: Master) -> None:
