@@ -10,7 +10,9 @@ import random
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from contract.contexts import Key, Row
 from contract.streams import Stream
@@ -36,6 +38,7 @@ from storenode.worker import Worker
 
 PRODUCT, PRICE = Stream("product", "all"), Stream("price", "all")
 STREAMS = (PRODUCT, PRICE)
+_STREAMS_BY_NAME = {str(stream): stream for stream in STREAMS}
 STORES = 5
 TOMBSTONES_KEPT_MS = 2_000
 """Short enough that a store which is cut off for some turns must rebuild."""
@@ -125,10 +128,21 @@ class Hq(Node):
         self.inbox.connection.close()
 
 
+@cache
+def _new_replica() -> bytes:
+    """A replica that follows nothing yet; making one takes longer than all else at a store's start."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "new.db"
+        Replica(path, ("all",)).connection.close()
+        return path.read_bytes()
+
+
 class Store(Node):
     def __init__(self, broker: MemoryBroker, directory: Path, name: str, life: int) -> None:
         super().__init__(broker, f"{name}-{life}")
         self.path = directory / f"{name}.db"
+        if not self.path.exists():
+            self.path.write_bytes(_new_replica())
         self.replica = Replica(self.path, ("all",))
         self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
         self.orders = Orders(Settings(db=self.path), self.replica, self.worker, lambda: None)
@@ -167,12 +181,7 @@ class Store(Node):
         prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.orders.submit)
         with suppress(NotConnected):
             self.orders.obey(now_ms)
-        assert self.is_doubted(stream)
-
-    def is_doubted(self, stream: Stream) -> bool:
-        """Whether the replica says itself that these rows are not HQ's."""
-        found = self.reader.execute("SELECT doubt FROM streams WHERE stream = ?", (str(stream),)).fetchone()
-        return bool(found[0])
+        assert self.standing()[stream][2], "the replica says itself that these rows are not HQ's"
 
     def check_search(self) -> None:
         """The index is ready, and equals the rows by SQLite's own proof."""
@@ -185,11 +194,10 @@ class Store(Node):
         self.sender.close()
         self.replica.connection.close()
 
-    def position(self, stream: Stream) -> tuple[str | None, int]:
-        found: tuple[str | None, int] = self.reader.execute(
-            "SELECT epoch, position FROM streams WHERE stream = ?", (str(stream),)
-        ).fetchone()
-        return found
+    def standing(self) -> dict[Stream, tuple[str | None, int, str | None]]:
+        """Of each stream epoch, position, and why its rows are doubted, if they are; as a till reads it."""
+        rows = self.reader.execute("SELECT stream, epoch, position, doubt FROM streams")
+        return {_STREAMS_BY_NAME[name]: (epoch, position, doubt) for name, epoch, position, doubt in rows}
 
     def rows(self, stream: Stream) -> State:
         context = stream.declared
@@ -263,9 +271,9 @@ class World:
     def _converged(self) -> bool:
         heads = {r.stream: (r.epoch, r.head_seq) for r in self.desk.streams()}
         return self.collected == self.emitted and all(
-            store.position(t) == heads[t] and store.worker.followers[t].state == "live"
+            (epoch, seq) == heads[stream] and store.worker.followers[stream].state == "live"
             for store in self.stores
-            for t in STREAMS
+            for stream, (epoch, seq, _) in store.standing().items()
         )
 
     def _turn(self) -> None:
@@ -280,12 +288,11 @@ class World:
 
     def _check(self, store: Store) -> None:
         """The invariant: the rows are what HQ had at the position, which ends a change set and never goes back."""
-        for stream in STREAMS:
-            position = store.position(stream)
-            newest = (position[0] or "", position[1])
+        for stream, (epoch, seq, doubt) in store.standing().items():
+            position, newest = (epoch, seq), (epoch or "", seq)
             assert newest >= store.newest.get(stream, newest), f"{stream} went back to {position}"
             store.newest[stream] = newest
-            if store.is_doubted(stream):
+            if doubt:
                 store.seen.pop(stream, None)
             elif store.seen.get(stream) != position:
                 store.seen[stream] = position
