@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from storenode.api.limits import CONNECTIONS_MAX, REQUEST_S
 from storenode.api.problems import Refused, told
+from storenode.api.whole import WholeAnswers
 
 
 class Connection(H11Protocol):
@@ -31,7 +32,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._note(in_request=True)
-        super().connection_made(transport)
+        self._answers = WholeAnswers(transport)
+        super().connection_made(self._answers)  # type: ignore[arg-type]
         if len(self.connections) > CONNECTIONS_MAX:
             _make_room([each for each in self.connections if isinstance(each, Connection)], self)
 
@@ -42,6 +44,7 @@ class Connection(H11Protocol):
         super().handle_events()
 
     def on_response_complete(self) -> None:
+        self._answers.end_answer()
         super().on_response_complete()
         self._note(in_request=not self.cycle.response_complete)  # the next request may have been there already
 

@@ -77,7 +77,7 @@ class Api:
         at = parameters(request, "at").get("at")
         at_s = None if at is None else _at_s(at)
         asked = partial(questions.price, sku=_sku(request), at_s=at_s)
-        return validated(request, self._pool.look_up(asked))
+        return validated(request, self._pool.look_up(asked, one_statement=True))
 
     async def _search(self, request: Request) -> Response:
         given = parameters(request, "q", "limit")

@@ -258,6 +258,43 @@ def test_requests_in_one_packet_are_each_answered(server: ApiServer) -> None:
     one = b"GET /prices/4011 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     assert sent(server, one * 20 + last).count(b'"amount_minor":199') == 21
+    assert sent(server, one * 2_000 + last).count(b'"amount_minor":199') == 2_001
+
+
+def test_a_client_that_would_rather_speak_http_2_is_answered_and_goes_on(server: ApiServer) -> None:
+    """Java's asks so in the first request of each connection, be it GET or POST."""
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    body = b'{"type":"t","data":1}'
+    head = POST + upgrade + b"Content-Length: %d\r\n\r\n" % len(body)
+    plain = b"GET /prices/4011 HTTP/1.1\r\nHost: localhost\r\n"
+    with server.connection() as connection:
+        connection.settimeout(WITHIN_S)
+        for request, code in (
+            (plain + upgrade + b"\r\n", b"200"),
+            (plain + b"\r\n", b"200"),
+            (head + body, b"201"),
+            (plain + upgrade + b"\r\n", b"200"),
+            (plain + b"\r\n", b"200"),
+        ):
+            connection.sendall(request)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(10_000)
+            assert answer.split()[1] == code
+
+
+@pytest.mark.parametrize("line", [b"HEAD /prices/4011", b"GET /prices/4011"])
+def test_an_answer_without_a_body_is_there_at_once(server: ApiServer, till: httpx.Client, line: bytes) -> None:
+    known = till.get("/prices/4011").headers["etag"].encode()
+    request = line + b" HTTP/1.1\r\nHost: localhost\r\n"
+    request += b"" if line.startswith(b"HEAD") else b"If-None-Match: " + known + b"\r\n"
+    with server.connection() as connection:
+        connection.settimeout(WITHIN_S)
+        connection.sendall(request + b"\r\n")
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += connection.recv(10_000)
+        assert answer.split()[1] == (b"200" if line.startswith(b"HEAD") else b"304")
 
 
 def test_hundreds_of_idle_and_slow_clients_keep_nobody_from_being_served(server: ApiServer, till: httpx.Client) -> None:
