@@ -58,6 +58,7 @@ def idle(grocery: Grocery, seconds: float) -> list[Figure]:
         heads = site.wait_published()
         store = site.store("store")
         store.live_after_s(heads)
+        store.wait_proven()
         assert store.process is not None
         processes = {"storenode run": store.process, "hq run": hq}
         before = {name: process.usage().cpu_s for name, process in processes.items()}

@@ -158,6 +158,12 @@ class Store:
             wait_for(arrived, f"{self.directory.name} is live", POLL_S)
             return time.perf_counter() - process.began_s
 
+    def wait_proven(self) -> None:
+        """Wait until it has done what it does once after each start: every row hashed, the file checked."""
+        with contextlib.closing(_connected(self.replica)) as db:
+            unproven = "SELECT count(*) FROM streams WHERE verified_at_ms IS NULL"
+            wait_for(lambda: db.execute(unproven).fetchone()[0] == 0, f"{self.directory.name} is proven", POLL_S)
+
     def counters(self) -> dict[str, int]:
         """What it counted in its last run; complete once it has stopped."""
         with contextlib.closing(_connected(self.replica)) as db:

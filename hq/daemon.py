@@ -22,9 +22,10 @@ from hq.publisher import Publisher
 from hq.retention import Retention
 from hq.wake import bell_of
 from link.inbox import Inbox
+from link.logs import configure_logs
 from link.mqtt import MqttLink
 from link.port import NotConnected
-from link.process import configure_logs, give_back_memory, notify_supervisor, on_stop
+from link.process import give_back_memory, notify_supervisor, on_stop
 
 if TYPE_CHECKING:
     from hq.config import Settings

@@ -1,11 +1,9 @@
-"""What both daemons owe the machine they run on: logs, word to the supervisor, one instance, a stop flag."""
+"""What both daemons owe the machine they run on: word to the supervisor, one instance, a stop flag, memory back."""
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import io
-import logging
 import os
 import signal
 import socket
@@ -14,53 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
-
-import structlog
-
-VALUE_CHARS_MAX = 1_000
-
-
-def configure_logs(*, debug: bool = False) -> None:
-    """JSON lines to stderr, or readable ones on a terminal; a log that cannot be written never stops the work."""
-    readable = sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _cap_values,
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
-        cache_logger_on_first_use=True,
-    )
-
-
-class _Unfailing(io.TextIOBase):
-    """A text stream whose full disk or closed pipe is nobody's problem."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except OSError:
-            return 0
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
-
-
-def _cap_values(_logger: Any, _method: str, event: Any) -> Any:
-    for key, value in event.items():
-        if isinstance(value, str) and len(value) > VALUE_CHARS_MAX:
-            event[key] = value[:VALUE_CHARS_MAX] + "..."
-    return event
+from typing import IO
 
 
 def notify_supervisor(state: str) -> None:

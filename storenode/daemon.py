@@ -22,9 +22,10 @@ import structlog
 
 from contract.streams import Stream
 from link.inbox import Inbox
+from link.logs import configure_logs
 from link.mqtt import MqttLink
 from link.port import NotConnected
-from link.process import configure_logs, lock_instance, notify_supervisor, on_reload, on_stop
+from link.process import lock_instance, notify_supervisor, on_reload, on_stop
 from storenode.announcer import Announcer, last_will
 from storenode.apichild import ApiChild
 from storenode.claim import Claim

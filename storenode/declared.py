@@ -12,13 +12,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlite_utils
-
 from contract.contexts import CONTEXTS, Context
 from contract.streams import Stream
 from storenode.core.following import undeclared
 from storenode.core.states import COLUMNS
 from storenode.errors import NotFound
+from storenode.tables import database
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS contexts
@@ -141,7 +140,7 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
 def _make(db: sqlite3.Connection, context: Context) -> None:
     kinds: dict[str, type] = {"scope": str}
     kinds |= {column.name: int if column.is_integer else str for column in (*context.keys, *context.values)}
-    sqlite_utils.Database(db, execute_plugins=False).table(context.table).create(
+    database(db).table(context.table).create(
         kinds | {"seq": int},
         pk=(*context.key_names, "scope"),
         not_null={"scope", *context.key_names, "seq"},

@@ -7,9 +7,12 @@ the hold does not count; and it is never earlier than `known_ms`. Before HQ is h
 
 from __future__ import annotations
 
-import sqlite_utils
+from typing import TYPE_CHECKING
 
 from storenode.core.clock import NEVER_MS, SKEW_MS_MAX, UNCONFIRMED
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 LOCAL_S = "CAST(strftime('%s', 'now') AS INTEGER)"
 
@@ -18,7 +21,7 @@ NOW_S = "(SELECT now_s FROM price_clock)"
 view needs the time would double what a reader's statement costs to prepare."""
 
 
-def create_table(db: sqlite_utils.Database) -> None:
+def create_table(db: Database) -> None:
     """Make `clock`: one row, `storenode.core.clock.Mark`, of which nothing is known at first."""
     db.table("clock").create(
         {
@@ -35,7 +38,7 @@ def create_table(db: sqlite_utils.Database) -> None:
     )
 
 
-def create_view(db: sqlite_utils.Database) -> None:
+def create_view(db: Database) -> None:
     db.create_view("price_clock", f"SELECT {now_s()} AS now_s FROM clock WHERE id = 1", replace=True)
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from functools import lru_cache
-
-import sqlite_utils
+from typing import TYPE_CHECKING
 
 from contract.contexts import BUILT_IN, PRICE, PRODUCT, Context
 from contract.limits import SEQ_MAX
 from storenode import pricetime, search
+from storenode.tables import database
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
@@ -45,7 +48,7 @@ GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE 
 
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables and views; the caller's transaction holds them."""
-    db = sqlite_utils.Database(connection, execute_plugins=False)
+    db = database(connection)
     for context in BUILT_IN:
         columns: dict[str, type] = {"scope": str}
         columns |= dict.fromkeys((*context.key_names, *context.value_names), str)
@@ -79,7 +82,7 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _create_further_tables(db: sqlite_utils.Database) -> None:
+def _create_further_tables(db: Database) -> None:
     """What version 3 brought; the same statements for a new file and for an older one."""
     # `row`: the version that is held, as canonical JSON; `key`: a JSON array.
     db.table("quarantine").create(
@@ -118,7 +121,7 @@ def _create_further_tables(db: sqlite_utils.Database) -> None:
 
 def renew_views(connection: sqlite3.Connection) -> None:
     """Make the views what they are in this version, whatever a bad disk has made of them."""
-    db = sqlite_utils.Database(connection, execute_plugins=False)
+    db = database(connection)
     pricetime.create_view(db)
     db.create_view("current_prices", price_at_sql(NOW_S), replace=True)
     db.create_view("catalog", CATALOG, replace=True)
@@ -215,7 +218,7 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
         connection.execute(f"DROP INDEX IF EXISTS idx_{PRODUCT.table}_gtin")
         connection.execute(GTIN_INDEX)
     if version < 3:
-        db = sqlite_utils.Database(connection, execute_plugins=False)
+        db = database(connection)
         _create_further_tables(db)
         for name, kind in STREAM_COLUMNS_3.items():
             if name not in db.table("streams").columns_dict:

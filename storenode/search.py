@@ -15,10 +15,10 @@ import sqlite3
 from collections.abc import Sequence
 
 import msgspec
-import sqlite_utils
 
 from contract.contexts import PRODUCT
 from contract.streams import Stream
+from storenode.tables import database
 
 NAME = "product_search"
 INDEXED = ("sku", "gtin", "name", "description", "brand", "department", "category")
@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the index and what belongs to it; the caller's transaction holds them."""
-    db = sqlite_utils.Database(connection, execute_plugins=False)
+    db = database(connection)
     connection.execute(
         f"CREATE VIRTUAL TABLE {NAME} USING fts5(scope UNINDEXED, {_COLUMNS}, content='{PRODUCT.table}',"
         " tokenize=\"unicode61 remove_diacritics 2\")"

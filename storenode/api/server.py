@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from link.process import configure_logs, on_stop
+from link.logs import configure_logs
+from link.process import on_stop
 from storenode.api.connection import Connection, sweep
 from storenode.api.guard import Guard
 from storenode.api.limits import HEADER_BYTES_MAX, IDLE_S

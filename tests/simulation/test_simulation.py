@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from contract.messages import Head, Live
+from storenode import follower
+from storenode.core import intake
 from tests.simulation.world import World
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
 CHUNK = 25
+CONTROL_SEEDS = 60
 
 
 @pytest.fixture
@@ -42,15 +47,49 @@ def test_a_seed_replays_identically(fast_directory: Path) -> None:
 @pytest.mark.parametrize("start", range(0, SEEDS, CHUNK))
 def test_every_seed_keeps_the_invariant_and_converges(start: int, fast_directory: Path) -> None:
     for seed in range(start, min(start + CHUNK, SEEDS)):
-        directory = fast_directory / str(seed)
-        directory.mkdir()
-        world = World(seed, directory)
-        try:
-            world.storm(120)
-            world.calm(1_500)
-        except BaseException as error:
-            error.add_note(f"seed {seed}: SIMULATION_SEEDS={seed + 1} pytest tests/simulation")
-            raise
-        finally:
-            world.close()
-        shutil.rmtree(directory)
+        live_through(seed, fast_directory)
+
+
+def takes_forks(patch: pytest.MonkeyPatch) -> None:
+    """A store that takes a batch of another history for the next one."""
+
+    def judge(position: intake.Position, live: Live) -> intake.Verdict:
+        found = intake.judge(position, live)
+        return intake.Advance() if isinstance(found, intake.Fork) else found
+
+    patch.setattr(follower, "judge", judge)
+
+
+def goes_back(patch: pytest.MonkeyPatch) -> None:
+    """A store that replaces doubted rows by whatever head there is."""
+
+    def plan(position: intake.Position, head: Head, *, missing_to: int = 0, doubt: str | None = None) -> intake.Plan:
+        lower = position if doubt is None else replace(position, seq=0)
+        return intake.plan(lower, head, missing_to=missing_to, doubt=doubt)
+
+    patch.setattr(follower, "plan", plan)
+
+
+@pytest.mark.parametrize("sabotage", [takes_forks, goes_back])
+def test_control_a_store_that_is_sabotaged_is_caught(
+    sabotage: Callable[[pytest.MonkeyPatch], None], fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sabotage(monkeypatch)
+    with pytest.raises(AssertionError):
+        for seed in range(CONTROL_SEEDS):
+            live_through(seed, fast_directory)
+
+
+def live_through(seed: int, fast_directory: Path) -> None:
+    directory = fast_directory / str(seed)
+    directory.mkdir()
+    world = World(seed, directory)
+    try:
+        world.storm(120)
+        world.calm(1_500)
+    except BaseException as error:
+        error.add_note(f"seed {seed}: SIMULATION_SEEDS={seed + 1} pytest tests/simulation")
+        raise
+    finally:
+        world.close()
+    shutil.rmtree(directory)
