@@ -1,6 +1,6 @@
 """kill -9 of every process of ours at random moments under load: nothing lost, nothing double, level soon after.
 
-The moments are random, not awaited: that is what is tested. Rounds go on for a time, and a least number is asserted.
+The moments are random, not awaited: that is what is tested.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from tests.integration.chain import BIN, Process, until
 from tests.torture.chaos import ROOT, SCALE, SEED, Load, Site, Traffic, figures
 from tests.torture.model import amounts_at_hq
 
-ROUNDS_S = 45.0 * SCALE
-ROUNDS_MIN = 6
+KILLS = round(100 * SCALE)
+"""Of each of the three."""
+
 CONTROL_ROUNDS_MAX = 20
 IMPORTED = 5_000
 
@@ -89,8 +90,7 @@ def test_kill_9_of_daemon_hq_and_import_loses_nothing_and_doubles_nothing(
     kills = {"store": 0, "hq run": 0}
     imports = Imports(site, rng)
     with Load(site, per_s=200) as load, Traffic(site, "s") as traffic:
-        deadline_s = time.monotonic() + ROUNDS_S
-        while time.monotonic() < deadline_s or min(*kills.values(), imports.none) < ROUNDS_MIN:
+        for _ in range(KILLS):
             for name, victim in (("store", store), ("hq run", site.hq_run)):
                 time.sleep(rng.uniform(0.0, 0.7))
                 kill(victim)
@@ -104,8 +104,7 @@ def test_kill_9_of_daemon_hq_and_import_loses_nothing_and_doubles_nothing(
     assert site.inbox_verdict("s").is_clean
     assert site.hq("verify").returncode == 0
     assert site.equal("s")
-    assert min(kills.values()) >= ROUNDS_MIN
-    assert imports.whole > 1, "some imports must have been through before they were killed"
+    assert min(imports.whole, imports.none) > KILLS // 20, "imports died before their commit, and after it"
     figures(
         capfd,
         f"processes: kill -9 of the store's daemon {kills['store']}, of hq run {kills['hq run']}, of hq import"
