@@ -50,12 +50,12 @@ def test_every_seed_keeps_the_invariant_and_converges(start: int, fast_directory
         live_through(seed, fast_directory)
 
 
-def takes_forks(patch: pytest.MonkeyPatch) -> None:
-    """A store that takes a batch of another history for the next one."""
+def takes_gaps(patch: pytest.MonkeyPatch) -> None:
+    """A store that takes the batch behind a lost one for the next."""
 
     def judge(position: intake.Position, live: Live) -> intake.Verdict:
         found = intake.judge(position, live)
-        return intake.Advance() if isinstance(found, intake.Fork) else found
+        return intake.Advance() if isinstance(found, intake.Gap) and position.epoch is not None else found
 
     patch.setattr(follower, "judge", judge)
 
@@ -70,7 +70,7 @@ def goes_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(follower, "plan", plan)
 
 
-@pytest.mark.parametrize("sabotage", [takes_forks, goes_back])
+@pytest.mark.parametrize("sabotage", [takes_gaps, goes_back])
 def test_control_a_store_that_is_sabotaged_is_caught(
     sabotage: Callable[[pytest.MonkeyPatch], None], fast_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
