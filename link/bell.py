@@ -9,6 +9,7 @@ import os
 import select
 import socket
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,7 @@ log = structlog.get_logger()
 _DRAIN_MAX = 4096
 
 
+@lru_cache
 def bell_address(what: str, path: Path) -> str:
     """The abstract socket address of the bell `what` for the file at `path`."""
     return f"\0storenode-{what}-" + sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]

@@ -12,7 +12,7 @@ from tests.torture.stage import Stage
 from tests.torture.strace import KILLED_AT, points
 
 KILLED = -9
-PAIRS = 20 * SCALE
+PAIRS = 10 * SCALE
 """Of each scene."""
 
 pytestmark = pytest.mark.skipif(bool(strace.missing()), reason=strace.missing() or "strace works")

@@ -13,7 +13,7 @@ from tests.torture.damage import worn_stories
 from tests.torture.scenes import SCALE, Props, Record
 from tests.torture.stage import Stage
 
-FLIPS = 50 * SCALE
+FLIPS = 25 * SCALE
 """Of each file: of a replica whose log is full, and of one that was stopped cleanly."""
 
 FILES = [("worn", "replica.db"), ("worn", "replica.db-wal"), ("worn, stopped", "replica.db")]

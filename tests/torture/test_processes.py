@@ -92,7 +92,7 @@ def test_kill_9_of_daemon_hq_and_import_loses_nothing_and_doubles_nothing(
     with Load(site, per_s=200) as load, Traffic(site, "s") as traffic:
         for _ in range(KILLS):
             for name, victim in (("store", store), ("hq run", site.hq_run)):
-                time.sleep(rng.uniform(0.0, 0.7))
+                time.sleep(rng.uniform(0.0, 0.4))
                 kill(victim)
                 kills[name] += 1
             imports.run_and_kill()
