@@ -31,7 +31,7 @@ demo: $(STAMP) ## HQ, a broker, three stores, a cut line, and the proof that all
 test: $(STAMP) broker ## all tests
 	$(BIN)/python -m pytest
 
-torture: $(STAMP) broker faults ## every fault we can cause, in about ten minutes; as root, or what needs root is left out
+torture: $(STAMP) broker faults ## every fault we can cause, in about eleven minutes; as root, or what needs root is left out
 	SIMULATION_SEEDS=2000 $(TORTURE)
 
 torture-long: $(STAMP) broker faults ## the same for a night
