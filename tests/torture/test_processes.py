@@ -22,7 +22,7 @@ KILLS = round(100 * SCALE)
 """Of each of the three."""
 
 CONTROL_ROUNDS_MAX = 20
-IMPORTED = 5_000
+IMPORTED = 2_000
 
 
 @pytest.fixture
