@@ -16,7 +16,7 @@ from urllib.parse import quote
 from hq.audit import verify
 from hq.connection import connect, not_a_master, on_disk, translated
 from hq.errors import BackupRefused, MasterDamaged, MasterMissing
-from hq.instance import Instance
+from hq.instance import hold
 from hq.master import Master, StreamRow, random_epoch
 from hq.schema import APPLICATION_ID
 from link.files import sync
@@ -74,7 +74,7 @@ def restore(db: Path, source: Path, now_ms: int, entropy: Callable[[], int] = ra
         BackupRefused, MasterDamaged, MasterMissing: `source` is no sound copy; nothing was changed.
     """
     fresh = db.with_name(f".{db.name}.restoring")
-    with Instance(db), on_disk(db):
+    with hold(db), on_disk(db):
         remove(fresh)
         try:
             if not source.exists():

@@ -14,7 +14,7 @@ from hq.checkpointer import Checkpointer
 from hq.collector import Collector
 from hq.connection import make_for_group
 from hq.inbox import StoreInbox, inbox_path
-from hq.instance import Instance
+from hq.instance import hold
 from hq.master import Master
 from hq.pruning import Pruning
 from hq.publication import Publication, publication_path
@@ -51,7 +51,7 @@ class Daemon:
         self._inbox = Inbox()
         self._stopping = False
         self._master = Master(settings.db)
-        self._instance = Instance(settings.db)
+        self._lock = hold(settings.db)
         self._bell = bell_of(settings.db)
         self._master.limit_memory(CACHE_BYTES)
         if left_out(self._master.query):  # else nothing waits here for an import that has the write lock

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import IO
 
 from hq.connection import make_for_group, on_disk
 from hq.errors import AlreadyRunning
 from link.files import give_to_owner
-from link.process import is_running, lock_instance
-
-
-def lock_path(db: Path) -> Path:
-    return db.with_name(f"{db.name}.lock")
+from link.process import is_running, lock_instance, lock_path
 
 
 def runs(db: Path) -> bool:
@@ -20,30 +16,19 @@ def runs(db: Path) -> bool:
     return is_running(lock_path(db))
 
 
-class Instance:
+def hold(db: Path) -> IO[str]:
     """
-    Held while nobody else may have the master at `db`.
+    Let nobody else have the master at `db` until what is returned is closed.
 
     Raises:
-        AlreadyRunning: another process holds it.
+        AlreadyRunning: another process has it.
         MasterUnwritable: no lock can be made.
     """
-
-    def __init__(self, db: Path) -> None:
-        path = lock_path(db)
-        make_for_group(path)
-        with on_disk(path):
-            lock = lock_instance(path)
-            give_to_owner(path, db.parent)  # what root's `hq restore` made must not keep `hq run` out
-        if lock is None:
-            raise AlreadyRunning(f"another `hq run` has the master {db}", hint="stop that one first: systemctl stop hq")
-        self._lock = lock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._lock.close()
+    path = lock_path(db)
+    make_for_group(path)
+    with on_disk(path):
+        lock = lock_instance(path)
+        give_to_owner(path, db.parent)  # what root's `hq restore` made must not keep `hq run` out
+    if lock is None:
+        raise AlreadyRunning(f"another `hq run` has the master {db}", hint="stop that one first: systemctl stop hq")
+    return lock

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from contract.cloudevents import Message
 from contract.messages import SegmentRef
 from contract.streams import Stream
+from link.tables import database
 
 VERSION = 2
 
@@ -53,7 +52,7 @@ class Publication:
 
     def _create(self) -> None:
         """Make the tables; one of an earlier version is dropped with what it holds, HQ seals and seeds it anew."""
-        schema = Database(self.connection, execute_plugins=False)
+        schema = database(self.connection)
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
             for name in ("segments", "payloads", "streams", "run"):

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import sqlite_utils
-
 from contract.contexts import BUILT_IN, Column, Context
 from hq.core.changes import Stored
+from link.tables import database
 
 APPLICATION_ID = 0x53744851
 """Marks an SQLite file as a master ("StHQ")."""
@@ -50,7 +49,7 @@ GOES_ON = "UPDATE events SET ends = 0 WHERE stream = ? AND seq = ?"
 
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables; the caller's transaction holds them."""
-    db = sqlite_utils.Database(connection, execute_plugins=False)
+    db = database(connection)
     streams = db.table("streams")
     streams.create(STREAM_COLUMNS, pk="stream", not_null=set(STREAM_COLUMNS), defaults={"floor": 0}, strict=True)
     connection.execute(EVENTS)
@@ -74,7 +73,7 @@ def create_context(connection: sqlite3.Connection, context: Context) -> None:
     kinds: dict[str, type] = {"scope": str}
     kinds |= {column.name: int if column.is_integer else str for column in (*context.keys, *context.values)}
     kinds |= {"seq": int, "deleted": int}
-    table = sqlite_utils.Database(connection, execute_plugins=False).table(f"master_{context.name}")
+    table = database(connection).table(f"master_{context.name}")
     table.create(
         kinds,
         pk=("scope", *context.key_names),

@@ -12,14 +12,12 @@ import sys
 from contextlib import suppress
 from typing import IO, Any, TextIO, cast
 
-_HIDDEN = "rich"
-if "structlog" not in sys.modules and _HIDDEN not in sys.modules:
-    sys.modules[_HIDDEN] = None  # type: ignore[assignment]
-    import structlog
+_HIDDEN = {} if "rich" in sys.modules else {"rich": None}
+sys.modules.update(_HIDDEN)  # type: ignore[arg-type]
+import structlog  # noqa: E402
 
-    del sys.modules[_HIDDEN]
-else:
-    import structlog
+for _name in _HIDDEN:
+    del sys.modules[_name]
 
 VALUE_CHARS_MAX = 1_000
 

@@ -36,6 +36,11 @@ _FLOCK = struct.Struct("@hhqqi4x")
 _WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
+def lock_path(file: Path) -> Path:
+    """Where the lock of the one daemon on a database is."""
+    return file.with_name(f"{file.name}.lock")
+
+
 def lock_instance(path: Path) -> IO[str] | None:
     """Take the lock of the one daemon on a database; None when another holds it. Keep the file open."""
     file = open(path, "a+", encoding="ascii")  # noqa: SIM115 - lives as long as the process

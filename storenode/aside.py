@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from link.process import give_back_memory
-
 
 class Aside:
     """Does each kind of work once at a time; asked for again meanwhile, it is done once more afterwards."""
@@ -28,7 +26,6 @@ class Aside:
         following: Callable[[], None] | None = work
         while following is not None:
             following()
-            give_back_memory()
             with self._lock:
                 following = self._waiting[name]
                 if following is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from contract.streams import Stream
+from link.process import give_back_memory
 from storenode import backup
 from storenode.activations import Activations
 from storenode.aside import Aside
@@ -88,7 +89,11 @@ class Chores:
         self._aside.start(f"note-{name}", lambda: self._write_down(name, at_ms, took_ms, detail, ok=True))
 
     def _start(self, name: str, work: Callable[[], str]) -> None:
-        self._aside.start(name, lambda: self._done(name, work))
+        def whole() -> None:
+            self._done(name, work)
+            give_back_memory()
+
+        self._aside.start(name, whole)
 
     def _done(self, name: str, work: Callable[[], str], next_at: Callable[[], int | None] = lambda: None) -> None:
         """Do a chore and write down how it went; a bug in it must stop nothing else."""

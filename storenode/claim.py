@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from link.bell import Bell
-from link.process import lock_instance
+from link.process import lock_instance, lock_path
 from storenode.errors import AlreadyRunning
 from storenode.outbox import BELL
 from storenode.outboxfile import make_directory
@@ -29,7 +29,7 @@ def _locked(outbox: Path) -> IO[str] | None:
     """None where no lock can be made: nor can an outbox, and the replica goes on without it."""
     with suppress(OSError):
         make_directory(outbox)
-        lock = lock_instance(outbox.with_name(f"{outbox.name}.lock"))
+        lock = lock_instance(lock_path(outbox))
         if lock is None:
             raise AlreadyRunning(
                 f"another `storenode run` has the outbox {outbox}",

@@ -25,7 +25,7 @@ from link.inbox import Inbox
 from link.logs import configure_logs
 from link.mqtt import MqttLink
 from link.port import NotConnected
-from link.process import lock_instance, notify_supervisor, on_reload, on_stop
+from link.process import lock_instance, lock_path, notify_supervisor, on_reload, on_stop
 from storenode.announcer import Announcer, last_will
 from storenode.apichild import ApiChild
 from storenode.claim import Claim
@@ -235,7 +235,7 @@ def run(reread: Callable[[], Settings]) -> None:
     settings = reread()
     configure_logs()
     settings.db.parent.mkdir(parents=True, exist_ok=True)
-    lock = lock_instance(Path(f"{settings.db}.lock"))
+    lock = lock_instance(lock_path(settings.db))
     if lock is None:
         raise AlreadyRunning(
             f"another `storenode run` has the replica {settings.db}",

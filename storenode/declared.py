@@ -14,10 +14,10 @@ from typing import Any
 
 from contract.contexts import CONTEXTS, Context
 from contract.streams import Stream
+from link.tables import database
 from storenode.core.following import undeclared
 from storenode.core.states import COLUMNS
 from storenode.errors import NotFound
-from storenode.tables import database
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS contexts

@@ -16,7 +16,7 @@ from contract import digest
 from contract.contexts import CONTEXTS, Context
 from contract.schedule import load
 from contract.streams import Stream, rfc3339
-from link.process import is_running
+from link.process import is_running, lock_path
 from storenode import pricetime, schema
 from storenode.declared import columns_of, columns_there, problems_of
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, StorenodeError
@@ -273,4 +273,4 @@ def beside_status(path: Path) -> dict[str, Any]:
 
 def daemon_alive(path: Path) -> bool:
     """Whether a daemon has the replica."""
-    return is_running(Path(f"{path}.lock"))
+    return is_running(lock_path(path))

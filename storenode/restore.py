@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from link.files import give_to_owner, sync
-from link.process import lock_instance
+from link.process import lock_instance, lock_path
 from storenode import backup, readers
 from storenode.core.damage import is_ours
 from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
@@ -54,13 +54,13 @@ def restore(file: Path, db: Path, outbox: Path, now: datetime) -> Restored:
         raise BackupUnsound(f"there is no backup at {file}", hint="ls the directory that backup_dir names")
     try:
         db.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_instance(Path(f"{db}.lock"))
+        lock = lock_instance(lock_path(db))
         if lock is None:
             raise AlreadyRunning(
                 f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
             )
         with closing(lock):
-            give_to_owner(Path(f"{db}.lock"), db.parent)
+            give_to_owner(lock_path(db), db.parent)
             positions, aside = _put_in_place(file, db, now)
             return Restored(positions, aside, _set_again(db, outbox, now))
     except OSError as error:

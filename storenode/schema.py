@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from contract.contexts import BUILT_IN, PRICE, PRODUCT, Context
 from contract.limits import SEQ_MAX
+from link.tables import database
 from storenode import pricetime, search
-from storenode.tables import database
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

@@ -18,7 +18,7 @@ import msgspec
 
 from contract.contexts import PRODUCT
 from contract.streams import Stream
-from storenode.tables import database
+from link.tables import database
 
 NAME = "product_search"
 INDEXED = ("sku", "gtin", "name", "description", "brand", "department", "category")

@@ -15,7 +15,7 @@ from contract.money import minor_units, money_text
 from contract.streams import rfc3339
 from contract.times import epoch_seconds
 from link.files import give_to_owner
-from link.process import lock_instance
+from link.process import lock_instance, lock_path
 from storenode import mirror, readers
 from storenode import overrides as own
 from storenode.commands.frame import SettingsOf, json_option, reported
@@ -101,14 +101,14 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
         if not settings.db.exists() or time.monotonic() > deadline_s:
             return False
         try:
-            lock = lock_instance(Path(f"{settings.db}.lock"))
+            lock = lock_instance(lock_path(settings.db))
         except OSError:  # this user may not take the daemon's place
             if not readers.daemon_alive(settings.db):
                 return False
             lock = None
         if lock is not None:
             with lock:
-                give_to_owner(Path(f"{settings.db}.lock"), settings.db)  # one that root made must not keep it out
+                give_to_owner(lock_path(settings.db), settings.db)  # one that root made must not keep it out
                 return mirror.copy_alone(settings.db, settings.outbox_path, settings.store_id)
         time.sleep(POLL_S)
     return True

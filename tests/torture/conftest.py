@@ -1,13 +1,15 @@
-"""What the storage tests share, and the figures of all: what tests recorded as properties, a line for each file."""
+"""What the torture tests share, and the figures of all: what tests recorded as properties, a line for each file."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.torture.chaos import Site
 from tests.torture.scenes import Props
 from tests.torture.stage import Stage
 
@@ -21,6 +23,13 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def props(stage: Stage) -> Iterator[Props]:
     found = Props(stage)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    found = Site(tmp_path)
     yield found
     found.close()
 

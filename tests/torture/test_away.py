@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +16,6 @@ ENTITIES = 30_000
 CHANGES = 200_000
 SET = 10_000
 BACK_S = 60.0
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    found = Site(tmp_path)
-    yield found
-    found.close()
 
 
 def a_month(site: Site, changes: int, seed: int) -> None:

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,6 @@ GROWTH_BYTES_MAX = 6 * 1024 * 1024
 """Between the first and the last third, by their medians; allocators keep some of what a burst took."""
 
 GROWTH_DESCRIPTORS_MAX = 2
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    found = Site(tmp_path)
-    yield found
-    found.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hq import audit
 from hq.backup import back_up, restore
 from hq.core.changes import Change
 from hq.errors import AlreadyRunning, BackupRefused, MasterDamaged, MasterMissing
-from hq.instance import Instance
+from hq.instance import hold
 from hq.master import Master
 
 PRICE = Stream("price", "all")
@@ -100,5 +100,5 @@ def test_a_copy_never_takes_another_files_place(master: Master, tmp_path: Path) 
 def test_a_running_hq_is_not_pulled_from_under(master: Master, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     back_up(master.path, copy)
-    with Instance(master.path), pytest.raises(AlreadyRunning):
+    with hold(master.path), pytest.raises(AlreadyRunning):
         restore(master.path, copy, NOW_MS)

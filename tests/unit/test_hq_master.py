@@ -13,7 +13,7 @@ from contract.streams import Stream, is_epoch
 from hq import audit
 from hq.core.changes import Change
 from hq.errors import AlreadyRunning, HqError, MasterDamaged, MasterMissing, MasterUnwritable
-from hq.instance import Instance, runs
+from hq.instance import hold, runs
 from hq.master import CHECKPOINT_ABOVE_BYTES, Committed, Master
 from hq.wake import bell_of, notify
 
@@ -227,13 +227,13 @@ def test_a_commit_wakes_whoever_listens(tmp_path: Path, master: Master) -> None:
 def test_there_is_one_instance_of_a_master(tmp_path: Path) -> None:
     path = tmp_path / "hq.db"
     assert not runs(path)
-    with Instance(path):
+    with hold(path):
         assert runs(path)
         with pytest.raises(AlreadyRunning):
-            Instance(path)
+            hold(path)
     assert not runs(path)
     with pytest.raises(MasterUnwritable):
-        Instance(tmp_path / "nowhere" / "hq.db")
+        hold(tmp_path / "nowhere" / "hq.db")
 
 
 def test_the_log_is_read_from_a_seq_a_time_or_the_newest(master: Master) -> None:
