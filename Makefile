@@ -38,7 +38,7 @@ torture-long: $(STAMP) broker faults ## the same for a night
 	SIMULATION_SEEDS=20000 TORTURE_SCALE=20 $(TORTURE)
 
 # Side by side: the faults wait much, the simulation computes.
-TORTURE := $(BIN)/python -m pytest tests/torture tests/simulation
+TORTURE := $(BIN)/python -m pytest tests/faults tests/simulation
 
 system: $(STAMP) containers ## installed from deploy/ into a booted container; as root
 	$(BIN)/python -m pytest -n 0 tests/system

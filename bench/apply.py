@@ -18,11 +18,11 @@ from pathlib import Path
 from bench.feeds import Grocery
 from bench.report import Figure, middle
 from bench.rows import EPOCH, PRICES, PRODUCTS, ROOT, price_rows, product_rows, segments
-from contract.cloudevents import Message
-from contract.contexts import Row
-from contract.messages import decode_segment
-from storenode import schema
-from storenode.replica import Replica
+from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import Row
+from storelink.contract.messages import decode_segment
+from storenode.replica import schema
+from storenode.replica.writer import Replica
 
 RAW_ROWS_PER_TRANSACTION = 10_000
 PRODUCTS_PER_SEGMENT, PRICES_PER_SEGMENT = 3_000, 15_000
@@ -55,14 +55,19 @@ def measure(grocery: Grocery, count: int, runs: int) -> list[Figure]:
     ratio = middle([r / a for r, a in zip(raw, applied, strict=True)])
     return [
         Figure(
-            f"apply, {count:,} products", count / middle(applied), "rows/s",
-            f"executemany {count / middle(raw):,.0f} rows/s", ratio, 0.70, True,
+            f"apply, {count:,} products",
+            count / middle(applied),
+            "rows/s",
+            f"executemany {count / middle(raw):,.0f} rows/s",
+            ratio,
+            0.70,
+            True,
         ),
         _size("product", sealed, count, 35),
         _size("price", priced, count, 15),
         *_growth(rows, runs),
         *_lookups(sealed, count),
-    ]  # fmt: skip
+    ]
 
 
 def _size(name: str, sealed: Sequence[Message], count: int, target: float) -> Figure:
@@ -97,9 +102,15 @@ def _apply(replica: Replica, sealed: Sequence[Message], position: int) -> None:
             yield segment.rows, segment.deleted
 
     replica.apply(
-        PRODUCTS, epoch=EPOCH, position=position, digest="0" * 32, head_seq=position, batches=batches(),
-        replace=False, now_ms=0,
-    )  # fmt: skip
+        PRODUCTS,
+        epoch=EPOCH,
+        position=position,
+        digest="0" * 32,
+        head_seq=position,
+        batches=batches(),
+        replace=False,
+        now_ms=0,
+    )
 
 
 def _growth(rows: Sequence[Row], runs: int) -> list[Figure]:
@@ -116,11 +127,16 @@ def _growth(rows: Sequence[Row], runs: int) -> list[Figure]:
             ratios[name].append(full[name] / small[name])
     return [
         Figure(
-            f"growth to {len(rows):,}: {name}", middle(each), "x", f"into {SMALL:,} rows", middle(each),
-            None if name == SPREAD else 0.70, True,
+            f"growth to {len(rows):,}: {name}",
+            middle(each),
+            "x",
+            f"into {SMALL:,} rows",
+            middle(each),
+            None if name == SPREAD else 0.70,
+            True,
         )
         for name, each in ratios.items()
-    ]  # fmt: skip
+    ]
 
 
 def _changed(rows: Sequence[Row]) -> list[Row]:
@@ -142,9 +158,15 @@ def _rates(held: Sequence[Row], kinds: Mapping[str, Callable[[Sequence[Row]], li
             at += len(changed)
             began = time.perf_counter()
             replica.apply(
-                PRODUCTS, epoch=EPOCH, position=at, digest="0" * 32, head_seq=at, batches=batches, replace=False,
+                PRODUCTS,
+                epoch=EPOCH,
+                position=at,
+                digest="0" * 32,
+                head_seq=at,
+                batches=batches,
+                replace=False,
                 now_ms=0,
-            )  # fmt: skip
+            )
             found[name] = len(changed) / (time.perf_counter() - began)
     return found
 

@@ -14,9 +14,9 @@ from bench.process import BenchFailed, environment
 from bench.report import Figure, middle, told
 from bench.rows import ROOT
 from bench.site import WAIT_S, Heads, Site, Store
-from contract.messages import Segment, encode_segment
-from contract.streams import Stream
-from hq.master import Master
+from hq.master.store import Master
+from storelink.contract.messages import Segment, encode_segment
+from storelink.contract.streams import Stream
 
 PRICES = Stream("price", "all")
 ROWS_PER_SEGMENT = 15_000
@@ -92,8 +92,10 @@ def _leave(site: Site, grocery: Grocery, touched: Prices, changes: int) -> _Away
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "bench.churn", str(site.master_path), str(skus), str(changes), str(CHANGES_EACH)],
-        env=environment({}), timeout=WAIT_S, check=True,
-    )  # fmt: skip
+        env=environment({}),
+        timeout=WAIT_S,
+        check=True,
+    )
     commit_s = time.perf_counter() - began
     heads = site.wait_published()
     publish_s = time.perf_counter() - began - commit_s

@@ -108,9 +108,13 @@ class Chain:
         with (self.directory / f"{name}.log").open("ab") as log:
             # A session of its own: Ctrl-C reaches the demo alone, which then ends the others in order.
             self._running[name] = subprocess.Popen(
-                arguments, env=_clean_environment() | settings, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                arguments,
+                env=_clean_environment() | settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def _ask(self, arguments: list[str], settings: dict[str, str], *, codes: Sequence[int]) -> Any:
         done = subprocess.run(

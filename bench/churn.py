@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from bench.feeds import CURRENCY
-from contract.streams import Stream
 from hq.core.changes import Change
-from hq.master import Master
+from hq.master.store import Master
+from storelink.contract.streams import Stream
 
 SEED = 3
 

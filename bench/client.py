@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench import packets
-from contract.cloudevents import Message
-from contract.limits import MESSAGE_BYTES_MAX
-from link.port import TOPICS_PER_PACKET
+from storelink.contract.cloudevents import Message
+from storelink.contract.limits import MESSAGE_BYTES_MAX
+from storelink.transport.port import TOPICS_PER_PACKET
 
 BUFFER_BYTES = MESSAGE_BYTES_MAX + 32_768
 """One client's; the largest packet that we let the broker send."""
@@ -72,7 +72,7 @@ class Loop:
 
 
 class Client:
-    """One connection that nobody repairs; of `link.port.Link`, what a fetch needs, and `publish`."""
+    """One connection that nobody repairs; of `storelink.transport.port.Link`, what a fetch needs, and `publish`."""
 
     def __init__(self, loop: Loop, port: int, client_id: str, on_message: OnMessage) -> None:
         self.connected = False

@@ -16,9 +16,9 @@ from bench.packets import Publish
 from bench.process import BenchFailed, Process, environment
 from bench.report import Figure, at_most, middle, told
 from bench.site import Site
-from contract.streams import Stream
 from hq.core.changes import Change
-from hq.master import Master
+from hq.master.store import Master
+from storelink.contract.streams import Stream
 
 PRICES = Stream("price", "all")
 SET, SETS, SETS_PER_S = 50, 200, 100
@@ -106,8 +106,11 @@ class _Clients:
         whom = ["--port", str(site.broker.port), "--count", str(count)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.light", kind, *whom, *options],
-            env=environment({}), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=environment({}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def __enter__(self) -> Self:
         self.outcome = self._told("have not caught up")

@@ -21,10 +21,10 @@ from bench.packets import Publish
 from bench.process import BenchFailed, environment
 from bench.report import Figure, middle, told
 from bench.site import Site, Store, wait_for
-from contract.cloudevents import Message
-from contract.streams import Stream
-from hq.connection import connect
-from hq.schema import EVENT_COLUMNS, statements
+from hq.master.connection import connect
+from hq.master.schema import EVENT_COLUMNS, statements
+from storelink.contract.cloudevents import Message
+from storelink.contract.streams import Stream
 
 PRICES = Stream("price", "all")
 STEADY_PER_S = 50

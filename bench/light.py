@@ -1,7 +1,7 @@
 """Light stores: hundreds of clients in one process and one loop, which speak the protocol that a store speaks.
 
-A light store reads the retained head, plans, and fetches with the store's own code (`contract.messages`,
-`storenode.core.intake`, `storenode.fetch`); each segment is checked against the head's SHA-256. What it leaves
+A light store reads the retained head, plans, and fetches with the store's own code (`storelink.contract.messages`,
+`storenode.core.verdicts`, `storenode.follow.fetch`); each segment is checked against the head's SHA-256. What it leaves
 out is everything behind the spool: it keeps digests instead of bytes, decodes no segment and writes no row.
 """
 
@@ -21,13 +21,13 @@ import click
 
 from bench import packets
 from bench.client import Client, Loop
-from contract.cloudevents import Message
-from contract.digest import EMPTY
-from contract.messages import decode_head, decode_live
-from contract.streams import Stream, head_topic, live_topic
-from storenode.core.intake import CatchUp, Position, plan
-from storenode.core.pace import Pace
-from storenode.fetch import Fetch
+from storelink.contract.cloudevents import Message
+from storelink.contract.digest import EMPTY
+from storelink.contract.messages import decode_head, decode_live
+from storelink.contract.streams import Stream, head_topic, live_topic
+from storenode.core.rate_limit import Pace
+from storenode.core.verdicts import CatchUp, Position, plan
+from storenode.follow.fetch import Fetch
 
 CATCH_UP_TIMEOUT_S = 120.0
 HEARD_TIMEOUT_S = 30.0
@@ -92,7 +92,7 @@ class LightStore:
         self._newest: dict[str, Message] = {}
 
     def begin(self) -> None:
-        """What `storenode.follower` does on a new connection."""
+        """What `storenode.follow.follower` does on a new connection."""
         for stream in STREAMS:
             self.client.subscribe([live_topic(self._root, stream)])
             self.client.subscribe([head_topic(self._root, stream)])

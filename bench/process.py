@@ -39,9 +39,13 @@ class Process:
         with log.open("ab") as file:
             self.began_s = time.perf_counter()
             self._process = subprocess.Popen(
-                arguments, env=environment(settings), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                arguments,
+                env=environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     @property
     def pid(self) -> int:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import middle
-from contract.contexts import Row
-from contract.streams import Stream
-from hq import schema as hq_schema
-from hq.connection import connect
-from hq.master import Master
-from storenode.replica import Replica
+from hq.master import schema as hq_schema
+from hq.master.connection import connect
+from hq.master.store import Master
+from storelink.contract.contexts import Row
+from storelink.contract.streams import Stream
+from storenode.replica.writer import Replica
 
 ROWS_PER_TRANSACTION = 10_000
 INTERPRETER_STARTS = 5

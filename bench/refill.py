@@ -13,11 +13,11 @@ from pathlib import Path
 
 from bench.feeds import grocery
 from bench.rows import EPOCH, PRICES, PRODUCTS, price_rows, product_rows
-from contract.contexts import Row
-from contract.digest import EMPTY
-from contract.streams import Stream
+from storelink.contract.contexts import Row
+from storelink.contract.digest import EMPTY
+from storelink.contract.streams import Stream
 from storenode.daemon import WAL_BYTES_TARGET
-from storenode.replica import Replica
+from storenode.replica.writer import Replica
 
 ROWS_EACH = 3_000
 
@@ -38,9 +38,15 @@ def _catch_up(replica: Replica, stream: Stream, rows: Sequence[Row]) -> None:
     position = int(str(rows[-1][0]))
     parts = ((rows[at : at + ROWS_EACH], ()) for at in range(0, len(rows), ROWS_EACH))
     replica.apply(
-        stream, epoch=EPOCH, position=position, digest=EMPTY, head_seq=position, batches=parts, replace=False,
+        stream,
+        epoch=EPOCH,
+        position=position,
+        digest=EMPTY,
+        head_seq=position,
+        batches=parts,
+        replace=False,
         now_ms=time.time_ns() // 1_000_000,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

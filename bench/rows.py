@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.feeds import Grocery
-from contract.cloudevents import Message
-from contract.contexts import PRODUCT, Row
-from contract.messages import Segment, encode_segment
-from contract.streams import Stream
+from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import PRODUCT, Row
+from storelink.contract.messages import Segment, encode_segment
+from storelink.contract.streams import Stream
 
 PRODUCTS, PRICES = Stream("product", "all"), Stream("price", "all")
 EPOCH = "0" * 12 + "-" + "1" * 8

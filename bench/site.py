@@ -16,8 +16,8 @@ from typing import Any, Self
 from bench.broker import Broker
 from bench.feeds import Grocery, write_prices, write_products
 from bench.process import BenchFailed, Process, Usage, command, environment
-from hq.master import Master
-from hq.publication import read_published
+from hq.master.store import Master
+from hq.publish.publication import read_published
 
 WAIT_S = 900.0
 POLL_S = 0.003
@@ -64,9 +64,13 @@ class Site:
     def hq(self, *arguments: str, as_json: bool = True) -> Any:
         """Run `hq ... --json`; return what it prints. Raises BenchFailed."""
         done = subprocess.run(
-            [command("hq"), *arguments, *(["--json"] if as_json else [])], env=environment(self.hq_settings),
-            capture_output=True, text=True, timeout=WAIT_S, check=False,
-        )  # fmt: skip
+            [command("hq"), *arguments, *(["--json"] if as_json else [])],
+            env=environment(self.hq_settings),
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
         if done.returncode:
             raise BenchFailed(f"`hq {' '.join(arguments)}`: exit code {done.returncode}: {done.stderr[-500:]}")
         return json.loads(done.stdout) if as_json else None

@@ -1,3 +1,3 @@
 """The command side: one master at headquarters, and what publishes it."""
 
-import link.logs  # noqa: F401 - first: see there
+import storelink.host.logs  # noqa: F401 - first: see there

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import click
 
-from hq.commands import backups, doctor, facts, feeds, overrides, publish, way_back
-from hq.commands.frame import HqGroup, configured
-from hq.commands.frame import settings as read_settings
+from hq.commands import backups, doctor, feeds, overrides, publish, status, stores
+from hq.commands.shared import HqGroup, configured
+from hq.commands.shared import settings as read_settings
 
 
 @click.group(cls=HqGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -32,10 +32,19 @@ def run() -> None:
 
 
 for command in (
-    publish.init, publish.publish, feeds.import_feed, facts.status, facts.log, facts.verify,
-    way_back.inbox, way_back.stores, overrides.overrides, backups.backup, backups.restore,
+    publish.init,
+    publish.publish,
+    feeds.import_feed,
+    status.status,
+    status.log,
+    status.verify,
+    stores.inbox,
+    stores.stores,
+    overrides.overrides,
+    backups.backup,
+    backups.restore,
     doctor.doctor,
-):  # fmt: skip
+):
     main.add_command(command)
 
 if __name__ == "__main__":

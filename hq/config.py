@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from contract.contexts import CONTEXTS
-from contract.declared import parse
-from contract.errors import ContractViolation
-from contract.money import EXPONENTS
-from contract.streams import checked_root
 from hq.errors import BadSettings
-from link.errors import LinkError
-from link.url import BrokerUrl
+from storelink.contract.contexts import CONTEXTS
+from storelink.contract.declared import parse
+from storelink.contract.errors import ContractViolation
+from storelink.contract.money import EXPONENTS
+from storelink.contract.streams import checked_root
+from storelink.transport.errors import LinkError
+from storelink.transport.url import BrokerUrl
 
 ENVIRONMENT_PREFIX = "HQ_"
 

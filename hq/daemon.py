@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from hq.adoption import left_out
-from hq.checkpointer import Checkpointer
-from hq.collector import Collector
-from hq.connection import make_for_group
-from hq.inbox import StoreInbox, inbox_path
-from hq.instance import hold
-from hq.master import Master
-from hq.pruning import Pruning
-from hq.publication import Publication, publication_path
-from hq.publisher import Publisher
-from hq.retention import Retention
-from hq.wake import bell_of
-from link.inbox import Inbox
-from link.logs import configure_logs
-from link.mqtt import MqttLink
-from link.port import NotConnected
-from link.process import give_back_memory, notify_supervisor, on_stop
+from hq.collect.inbox import StoreInbox, inbox_path
+from hq.collect.receiver import Receiver
+from hq.collect.retention import InboxRetention
+from hq.master.checkpointer import Checkpointer
+from hq.master.connection import make_for_group
+from hq.master.context_migration import left_out
+from hq.master.lock import hold
+from hq.master.retention import Retention
+from hq.master.store import Master
+from hq.master.wakeup import bell_of
+from hq.publish.publication import Publication, publication_path
+from hq.publish.publisher import Publisher
+from storelink.host.logs import configure_logs
+from storelink.host.process import give_back_memory, notify_supervisor, on_stop
+from storelink.transport.event_queue import EventQueue
+from storelink.transport.mqtt import MqttLink
+from storelink.transport.port import NotConnected
 
 if TYPE_CHECKING:
     from hq.config import Settings
@@ -48,7 +48,7 @@ class Daemon:
     """Everything that `hq run` owns; built here, started in `run`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._inbox = Inbox()
+        self._inbox = EventQueue()
         self._stopping = False
         self._master = Master(settings.db)
         self._lock = hold(settings.db)
@@ -73,8 +73,8 @@ class Daemon:
         )
         self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
         store_inbox = StoreInbox(inbox_path(settings.db))
-        self._collector = Collector(settings.root, store_inbox, self._link)
-        self._pruning = Pruning(store_inbox, int(settings.inbox_days * DAY_MS))
+        self._collector = Receiver(settings.root, store_inbox, self._link)
+        self._pruning = InboxRetention(store_inbox, int(settings.inbox_days * DAY_MS))
         self._left_out: dict[str, str] = {}
         self._seen_ms = 0
         self._worked = False

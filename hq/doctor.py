@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.cloudevents import Message
-from contract.errors import ContractViolation
-from contract.messages import decode_head
-from contract.streams import Stream, head_topic
-from hq import adoption, instance
 from hq.config import Settings
-from hq.schema import APPLICATION_ID
-from link.probe import Unreached, Visit, reach, resolve
+from hq.master import context_migration, lock
+from hq.master.schema import APPLICATION_ID
+from storelink.contract.cloudevents import Message
+from storelink.contract.errors import ContractViolation
+from storelink.contract.messages import decode_head
+from storelink.contract.streams import Stream, head_topic
+from storelink.transport.probe import Unreached, Visit, reach, resolve
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 FREE_BYTES_MIN, FREE_BYTES_LOW = 100_000_000, 1_000_000_000
@@ -45,7 +45,7 @@ class Check:
 def checks(settings: Settings) -> Iterator[Check]:
     """Look at everything, one thing after the other; about 15 s at the most."""
     yield Check("configuration", OK, f"The settings are sound: master {settings.db}, broker {settings.broker}.")
-    running = instance.runs(settings.db)
+    running = lock.runs(settings.db)
     heads: Heads = {}
     try:
         yield from _place(settings.db)
@@ -94,9 +94,9 @@ def _streams(db: sqlite3.Connection, heads: Heads) -> Iterator[Check]:
     if db.execute("PRAGMA user_version").fetchone()[0] == 1:  # nothing but built-in contexts, and no list of others
         found = query("SELECT stream, epoch, head_seq FROM streams ORDER BY stream")
     else:
-        found = adoption.streams(query)
-        for name, reason in adoption.left_out(query).items():
-            yield Check("contexts", WARN, f"{name}: {reason}.", adoption.HINT)
+        found = context_migration.streams(query)
+        for name, reason in context_migration.left_out(query).items():
+            yield Check("contexts", WARN, f"{name}: {reason}.", context_migration.HINT)
     for name, epoch, seq, *_ in found:
         heads[Stream.parse(name)] = (epoch, seq)
 

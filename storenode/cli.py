@@ -12,17 +12,10 @@ from pathlib import Path
 
 import click
 
-from contract.contexts import PRODUCT
-from contract.money import money_text
-from storenode.commands import api, availability, doctor, explain, overrides, proving, schedules, way_back
-from storenode.commands.frame import (
-    CannotJudge,
-    Judging,
-    SettingsOf,
-    declared_context,
-    json_option,
-    reported,
-)
+from storelink.contract.contexts import PRODUCT
+from storelink.contract.money import money_text
+from storenode.commands import api, availability, doctor, explain, jobs, outbox, overrides, verify
+from storenode.commands.shared import CannotJudge, Judging, SettingsOf, declared_context, json_option, reported
 from storenode.config import load
 from storenode.core.moments import seconds_of
 
@@ -62,14 +55,14 @@ def status(settings: SettingsOf, as_json: bool, watch: bool) -> None:
     Exit code: 0 live and fresh; 1 usable but stale, offline or catching up; 2 not usable; 3 could not tell.
     With --watch: 0 on Ctrl-C.
     """
-    from storenode.commands import screen
+    from storenode.commands import status
 
     if as_json and watch:
         raise CannotJudge("--json and --watch do not go together")
     if watch:
-        screen.watch(settings())
+        status.watch(settings())
         return
-    raise SystemExit(screen.show(settings(), as_json=as_json))
+    raise SystemExit(status.show(settings(), as_json=as_json))
 
 
 @main.command()
@@ -81,14 +74,14 @@ def status(settings: SettingsOf, as_json: bool, watch: bool) -> None:
 @reported
 def get(settings: SettingsOf, context: str, key: tuple[str, ...], scope: str | None, as_json: bool) -> None:
     """Print one row: `get product 4011`, `get price 4011 regular`."""
-    from storenode import readers
+    from storenode.replica import queries
 
     path = settings().db  # settings may declare contexts
     declared = declared_context(context)
     whole = key + tuple(str(c.default) for c in declared.keys[len(key) :] if c.default)
     if len(whole) != len(declared.keys):
         raise click.UsageError(f"a {context} is named by {' '.join(declared.key_names).upper()}")
-    row = readers.get(path, declared, whole, scope)
+    row = queries.get(path, declared, whole, scope)
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return
@@ -106,9 +99,9 @@ def get(settings: SettingsOf, context: str, key: tuple[str, ...], scope: str | N
 @reported
 def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None:
     """Print the price of SKU in force now, or at a time."""
-    from storenode import readers
+    from storenode.replica import queries
 
-    found = readers.price(settings().db, sku, None if at is None else seconds_of(at))
+    found = queries.price(settings().db, sku, None if at is None else seconds_of(at))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -129,13 +122,13 @@ def search(settings: SettingsOf, context: str | None, text: tuple[str, ...], lim
 
     Words may be cut short (`org mil`) and accents left out. Exit code 0 also when nothing is found.
     """
-    from storenode import readers
+    from storenode.replica import queries
 
     path = settings().db
     if context is not None and context != PRODUCT.name:
         _search_declared(path, context, " ".join(text), limit, as_json=as_json)
         return
-    found = readers.search(path, " ".join(text), limit)
+    found = queries.search(path, " ".join(text), limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
@@ -148,10 +141,10 @@ def search(settings: SettingsOf, context: str | None, text: tuple[str, ...], lim
 
 
 def _search_declared(path: Path, name: str, text: str, limit: int, *, as_json: bool) -> None:
-    from storenode import declaredreaders
+    from storenode.replica import context_queries
 
     context = declared_context(name)
-    found = declaredreaders.search(path, context, text, limit)
+    found = context_queries.search(path, context, text, limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
@@ -163,10 +156,20 @@ def _search_declared(path: Path, name: str, text: str, limit: int, *, as_json: b
 
 
 for command in (
-    explain.explain, overrides.override, way_back.emit, way_back.outbox, api.api, availability.availability,
-    doctor.doctor, proving.verify, proving.rebuild, proving.quarantine, schedules.jobs, schedules.backup,
-    schedules.restore,
-):  # fmt: skip
+    explain.explain,
+    overrides.override,
+    outbox.emit,
+    outbox.outbox,
+    api.api,
+    availability.availability,
+    doctor.doctor,
+    verify.verify,
+    verify.rebuild,
+    verify.quarantine,
+    jobs.jobs,
+    jobs.backup,
+    jobs.restore,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

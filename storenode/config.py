@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from contract.contexts import CONTEXTS, Context
-from contract.declared import parse
-from contract.errors import ContractViolation
-from contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
-from link.errors import LinkError
-from link.url import BrokerUrl
-from storenode.core import forms, listening
-from storenode.core.due import Rhythm, rhythms
-from storenode.core.following import followed_streams, scope_ranks
+from storelink.contract.contexts import CONTEXTS, Context
+from storelink.contract.declared import parse
+from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
+from storelink.transport.errors import LinkError
+from storelink.transport.url import BrokerUrl
+from storenode import setting_forms
+from storenode.core import api_address
+from storenode.core.job_times import Rhythm, rhythms
+from storenode.core.scopes import followed_streams, scope_ranks
 from storenode.errors import BadSettings
 
 ENVIRONMENT_PREFIX = "STORENODE_"
@@ -52,7 +53,7 @@ class Settings:
     `clock_hold_days`: a clock further past the last time that HQ vouched for is not believed; 0: any is.
     `api`: where the daemon's local HTTP API listens; None: the daemon starts none. `api_hosts`: further names by which
     it may be called, and public addresses at which it may listen.
-    `on_price_change`: a command line or an http(s) address; see storenode/hook.py.
+    `on_price_change`: a command line or an http(s) address; see storenode/jobs/hook.py.
     `backup_dir`: None for no nightly backups; `backup_hour` is UTC.
     """
 
@@ -64,7 +65,7 @@ class Settings:
     max_kbps: int = 0
     outbox: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
-    api: listening.Address | None = None
+    api: api_address.Address | None = None
     api_hosts: tuple[str, ...] = ()
     contexts: Declarations | None = None
     clock_hold_days: int = CLOCK_HOLD_DAYS
@@ -155,7 +156,7 @@ def examine(
         except (ContractViolation, ValueError, LinkError) as error:
             mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
             broken.add(name)
-    if refused := found.get("api") and listening.refusal(found["api"], found.get("api_hosts", ())):
+    if refused := found.get("api") and api_address.refusal(found["api"], found.get("api_hosts", ())):
         mistakes.append(f"{given['api'][0]}: {refused}")
         broken.add("api")
         del found["api"]
@@ -170,10 +171,13 @@ def api_environment(settings: Settings) -> dict[str, str]:
         if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
     }
     told = {
-        "db": str(settings.db), "outbox": str(settings.outbox_path), "store_id": settings.store_id,
-        "outbox_max_bytes": str(settings.outbox_max_bytes), "api": str(settings.api or ""),
+        "db": str(settings.db),
+        "outbox": str(settings.outbox_path),
+        "store_id": settings.store_id,
+        "outbox_max_bytes": str(settings.outbox_max_bytes),
+        "api": str(settings.api or ""),
         "api_hosts": ",".join(settings.api_hosts),
-    }  # fmt: skip
+    }
     if settings.contexts is not None:
         told["contexts"] = str(settings.contexts.path)
     return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
@@ -193,7 +197,7 @@ def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
 
 def _contexts(value: Any) -> Declarations:
     """Read the declarations and put them into the registry."""
-    path = Path(forms.text(value))
+    path = Path(setting_forms.text(value))
     try:
         found = Declarations(path, parse(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -206,22 +210,22 @@ def _contexts(value: Any) -> Declarations:
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "db": lambda value: Path(forms.text(value)),
-    "store_id": lambda value: checked_name(forms.text(value), "store id"),
-    "broker": lambda value: BrokerUrl.parse(forms.text(value)),
-    "root": lambda value: checked_root(forms.text(value)),
-    "scopes": forms.scopes,
-    "max_kbps": forms.kbps,
-    "outbox": lambda value: Path(forms.text(value)),
-    "outbox_max_bytes": forms.outbox_bytes,
-    "api": forms.api,
-    "api_hosts": forms.hosts,
+    "db": lambda value: Path(setting_forms.text(value)),
+    "store_id": lambda value: checked_name(setting_forms.text(value), "store id"),
+    "broker": lambda value: BrokerUrl.parse(setting_forms.text(value)),
+    "root": lambda value: checked_root(setting_forms.text(value)),
+    "scopes": setting_forms.scopes,
+    "max_kbps": setting_forms.kbps,
+    "outbox": lambda value: Path(setting_forms.text(value)),
+    "outbox_max_bytes": setting_forms.outbox_bytes,
+    "api": setting_forms.api,
+    "api_hosts": setting_forms.hosts,
     "contexts": _contexts,
-    "clock_hold_days": forms.days,
-    "on_price_change": lambda value: forms.hook(forms.text(value)),
-    "price_look_s": lambda value: forms.whole(value, 1, 3_600),
-    "tell_activations": forms.yes,
-    "backup_dir": lambda value: Path(forms.text(value)),
-    "backup_keep": lambda value: forms.whole(value, 1, 1_000),
-    "backup_hour": lambda value: forms.whole(value, 0, 23),
+    "clock_hold_days": setting_forms.days,
+    "on_price_change": lambda value: setting_forms.hook(setting_forms.text(value)),
+    "price_look_s": lambda value: setting_forms.whole(value, 1, 3_600),
+    "tell_activations": setting_forms.yes,
+    "backup_dir": lambda value: Path(setting_forms.text(value)),
+    "backup_keep": lambda value: setting_forms.whole(value, 1, 1_000),
+    "backup_hour": lambda value: setting_forms.whole(value, 0, 23),
 }

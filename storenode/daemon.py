@@ -20,26 +20,26 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from contract.streams import Stream
-from link.inbox import Inbox
-from link.logs import configure_logs
-from link.mqtt import MqttLink
-from link.port import NotConnected
-from link.process import lock_instance, lock_path, notify_supervisor, on_reload, on_stop
-from storenode.announcer import Announcer, last_will
-from storenode.apichild import ApiChild
-from storenode.claim import Claim
-from storenode.clock import StoreClock
-from storenode.departures import Departures, sweep_spools
+from storelink.contract.streams import Stream
+from storelink.host.logs import configure_logs
+from storelink.host.process import lock_instance, lock_path, notify_supervisor, on_reload, on_stop
+from storelink.transport.event_queue import EventQueue
+from storelink.transport.mqtt import MqttLink
+from storelink.transport.port import NotConnected
+from storenode.api_process import ApiProcess
+from storenode.clock.store_clock import StoreClock
 from storenode.errors import AlreadyRunning, ReplicaDamaged, StorenodeError
-from storenode.ledger import Ledger, last_seen_ms
-from storenode.mirror import Mirror
-from storenode.orders import Orders
-from storenode.replica import Replica
-from storenode.sender import Sender
-from storenode.setaside import set_aside
-from storenode.spool import FileSpool
-from storenode.worker import Worker
+from storenode.follow.router import Router
+from storenode.follow.spool import FileSpool
+from storenode.follow.unfollow import UnfollowedStreams, sweep_spools
+from storenode.jobs.availability import AvailabilityLog, last_seen_ms
+from storenode.jobs.commands import WriterCommands
+from storenode.outbox.lock import OutboxLock
+from storenode.outbox.override_copy import OverrideCopy
+from storenode.outbox.sender import Sender
+from storenode.outbox.status_publisher import StatusPublisher, last_will
+from storenode.replica.replace_damaged import set_aside
+from storenode.replica.writer import Replica
 
 if TYPE_CHECKING:
     from storenode.config import Settings
@@ -65,7 +65,7 @@ class Daemon:
     def __init__(self, settings: Settings, reread: Callable[[], Settings]) -> None:
         self._settings, self._reread = settings, reread
         self._stopping = self._reloading = False
-        self._inbox = Inbox()
+        self._inbox = EventQueue()
         self._replica = _opened(settings)
         for name, reason in self._replica.left_out.items():
             log.warning("context.left_out", context=name, reason=reason)
@@ -73,22 +73,27 @@ class Daemon:
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
         self._clock = StoreClock(self._replica, settings.clock_hold_days)
-        self._worker = Worker(
-            settings.root, self._replica, self._spool_of, self._link, streams, max_kbps=settings.max_kbps,
+        self._worker = Router(
+            settings.root,
+            self._replica,
+            self._spool_of,
+            self._link,
+            streams,
+            max_kbps=settings.max_kbps,
             heard=lambda at_ms, live: self._clock.heard(at_ms, live=live),
-        )  # fmt: skip
-        self._departures = Departures(self._replica, self._worker.followers)
+        )
+        self._departures = UnfollowedStreams(self._replica, self._worker.followers)
         sweep_spools(_spools(settings.db), streams)
-        self._orders = Orders(settings, self._replica, self._worker, self._inbox.wake)
-        self._claim = Claim(settings.outbox_path)
+        self._orders = WriterCommands(settings, self._replica, self._worker, self._inbox.wake)
+        self._claim = OutboxLock(settings.outbox_path)
         self._bell = self._claim.bell
         self._sender = Sender(
             settings.root, settings.store_id, settings.outbox_path, settings.outbox_max_bytes, self._link
         )
-        self._ledger = Ledger(settings.outbox_path, last_seen_ms(self._replica))
-        self._mirror = Mirror(settings.outbox_path, self._replica, settings.store_id)
-        self._announcer = Announcer(settings.root, settings.store_id, self._replica.connection, self._link)
-        self._api = ApiChild(settings)
+        self._ledger = AvailabilityLog(settings.outbox_path, last_seen_ms(self._replica))
+        self._mirror = OverrideCopy(settings.outbox_path, self._replica, settings.store_id)
+        self._announcer = StatusPublisher(settings.root, settings.store_id, self._replica.connection, self._link)
+        self._api = ApiProcess(settings)
         self._has_jobs = False
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
         self._started_ms = time.time_ns() // 1_000_000

@@ -1,21 +1,21 @@
 """What can go wrong at a store; every error says in `hint` what the technician does next.
 
-    StorenodeError
-    ├── BadSettings       refuse: the configuration is wrong; all mistakes at once
-    ├── BadArgument       refuse: an argument of a command
-    ├── AlreadyRunning    refuse: another daemon has this replica
-    ├── ReplicaMissing    refuse: there is no replica here yet
-    ├── ReplicaBusy       retry: the file is locked by somebody else
-    ├── ReplicaUnwritable retry: disk full, no permission, IO error
-    ├── ReplicaDamaged    halt: not a replica, or a damaged one
-    ├── OutboxFull        refuse: the outbox's cap is reached, or its disk is full; nothing in it is lost
-    ├── OutboxBusy        retry: the outbox is locked by somebody else
-    ├── OutboxUnwritable  retry: no permission, IO error
-    ├── OutboxDamaged     halt: not an outbox, or a damaged one
-    ├── HookFailed        retry: the hook of price changes; nothing else stops
-    ├── BackupFailed      refuse: no backup was made; the earlier ones are as they were
-    ├── BackupUnsound     refuse: a file that is not a whole backup of a replica; nothing was restored
-    └── NotFound          refuse: no such row
+StorenodeError
+├── BadSettings       refuse: the configuration is wrong; all mistakes at once
+├── BadArgument       refuse: an argument of a command
+├── AlreadyRunning    refuse: another daemon has this replica
+├── ReplicaMissing    refuse: there is no replica here yet
+├── ReplicaBusy       retry: the file is locked by somebody else
+├── ReplicaUnwritable retry: disk full, no permission, IO error
+├── ReplicaDamaged    halt: not a replica, or a damaged one
+├── OutboxFull        refuse: the outbox's cap is reached, or its disk is full; nothing in it is lost
+├── OutboxBusy        retry: the outbox is locked by somebody else
+├── OutboxUnwritable  retry: no permission, IO error
+├── OutboxDamaged     halt: not an outbox, or a damaged one
+├── HookFailed        retry: the hook of price changes; nothing else stops
+├── BackupFailed      refuse: no backup was made; the earlier ones are as they were
+├── BackupUnsound     refuse: a file that is not a whole backup of a replica; nothing was restored
+└── NotFound          refuse: no such row
 """
 
 from __future__ import annotations

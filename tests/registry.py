@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from contract.contexts import BUILT_IN, CONTEXTS
+from storelink.contract.contexts import BUILT_IN, CONTEXTS
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "contexts.toml"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from hq import backup as copies
-from hq.commands.frame import configured, json_option, now_ms, print_json
-from hq.commands.frame import settings as read_settings
-from hq.master import Master
+from hq.commands.shared import configured, json_option, now_ms, print_json
+from hq.commands.shared import settings as read_settings
+from hq.master import backup as copies
+from hq.master.store import Master
 
 
 @click.command()

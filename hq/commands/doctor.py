@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from hq.commands.frame import configured, json_option, print_json
-from hq.commands.frame import settings as read_settings
+from hq.commands.shared import configured, json_option, print_json
+from hq.commands.shared import settings as read_settings
 from hq.doctor import FAIL, OK, WARN, Check, checks
 from hq.errors import BadSettings
 

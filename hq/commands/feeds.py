@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from contract.streams import Stream
-from hq.commands.frame import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
-from hq.commands.frame import settings as read_settings
-from hq.core.feed import Diff, diff
+from hq.commands.shared import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
+from hq.commands.shared import settings as read_settings
+from hq.core.feed_diff import Diff, diff
 from hq.errors import GuardTripped
-from hq.feedfile import Feed, parse_mapping, read_feed
-from hq.master import Committed, Master
+from hq.feeds.files import Feed, parse_mapping, read_feed
+from hq.master.store import Committed, Master
+from storelink.contract.streams import Stream
 
 _count = click.IntRange(0)
 
@@ -34,9 +34,18 @@ _count = click.IntRange(0)
 @configured
 @json_option
 def import_feed(
-    *, context: str, file: Path, mapping: tuple[str, ...], scope: str, full: bool, allow_empty: bool, dry_run: bool,
-    max_deletes: int | None, max_changes: int | None, as_json: bool,
-) -> None:  # fmt: skip
+    *,
+    context: str,
+    file: Path,
+    mapping: tuple[str, ...],
+    scope: str,
+    full: bool,
+    allow_empty: bool,
+    dry_run: bool,
+    max_deletes: int | None,
+    max_changes: int | None,
+    as_json: bool,
+) -> None:
     """Compare FILE (.csv, .ndjson, .parquet) with the master and commit the differences as one change set.
 
     One bad row, and nothing is imported. Rows that are so already emit nothing.
@@ -64,9 +73,15 @@ def import_feed(
 
 
 def _compare_and_commit(
-    master: Master, stream: Stream, name: str, rows: Feed, *, full: bool, dry_run: bool,
+    master: Master,
+    stream: Stream,
+    name: str,
+    rows: Feed,
+    *,
+    full: bool,
+    dry_run: bool,
     guards: tuple[int | None, int | None],
-) -> tuple[Diff, Committed | None]:  # fmt: skip
+) -> tuple[Diff, Committed | None]:
     """Compare and commit under one write lock, so that the feed is judged by what it changes."""
     at_ms = now_ms()
     with master.reading() if dry_run else master.writing():
@@ -80,11 +95,15 @@ def _compare_and_commit(
 
 def _guard(name: str, found: Diff, max_deletes: int | None, max_changes: int | None) -> None:
     if max_deletes is not None and found.deleted > max_deletes:
-        raise GuardTripped(f"{name} would delete {found.deleted} entities; --max-deletes is {max_deletes}",
-                           hint="see what with --dry-run; nothing was imported")  # fmt: skip
+        raise GuardTripped(
+            f"{name} would delete {found.deleted} entities; --max-deletes is {max_deletes}",
+            hint="see what with --dry-run; nothing was imported",
+        )
     if max_changes is not None and len(found.changes) > max_changes:
-        raise GuardTripped(f"{name} would make {len(found.changes)} events; --max-changes is {max_changes}",
-                           hint="see what with --dry-run; nothing was imported")  # fmt: skip
+        raise GuardTripped(
+            f"{name} would make {len(found.changes)} events; --max-changes is {max_changes}",
+            hint="see what with --dry-run; nothing was imported",
+        )
 
 
 def _facts(stream: Stream, found: Diff, done: Committed | None, *, dry_run: bool) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from contract.money import money_text
-from contract.streams import rfc3339
-from hq import overrides as told
-from hq.commands.frame import configured, json_option, now_ms, print_json
-from hq.commands.frame import settings as read_settings
-from hq.inbox import inbox_path, reading
+from hq.collect import overrides as told
+from hq.collect.inbox import inbox_path, reading
+from hq.commands.shared import configured, json_option, now_ms, print_json
+from hq.commands.shared import settings as read_settings
+from storelink.contract.money import money_text
+from storelink.contract.streams import rfc3339
 
 
 @click.command()
@@ -38,7 +38,13 @@ def _plain(text: str) -> str:
 
 def _document(each: told.StoreOverride) -> dict[str, str | int]:
     return {
-        "store": each.store, "sku": each.sku, "amount_minor": each.amount_minor, "currency": each.currency,
-        "starts_at": rfc3339(each.starts_at * 1000), "ends_at": rfc3339(each.ends_at * 1000), "reason": each.reason,
-        "received_at": rfc3339(each.received_at_ms), "cursor": each.position,
-    }  # fmt: skip
+        "store": each.store,
+        "sku": each.sku,
+        "amount_minor": each.amount_minor,
+        "currency": each.currency,
+        "starts_at": rfc3339(each.starts_at * 1000),
+        "ends_at": rfc3339(each.ends_at * 1000),
+        "reason": each.reason,
+        "received_at": rfc3339(each.received_at_ms),
+        "cursor": each.position,
+    }

@@ -9,19 +9,19 @@ from typing import Any
 
 import click
 
-from contract.contexts import Context, Key, Row
-from contract.streams import Stream
-from hq import instance
-from hq.commands.frame import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
-from hq.commands.frame import settings as read_settings
+from hq.commands.shared import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
+from hq.commands.shared import settings as read_settings
 from hq.config import Settings
 from hq.core import edits
 from hq.core.changes import Change
-from hq.core.feed import FeedRow
+from hq.core.feed_diff import FeedRow
 from hq.errors import BadFeed, BadField, NotPublished
-from hq.feedfile import FEED_BYTES_MAX, ndjson_rows
-from hq.master import Committed, Master
-from hq.publication import read_published
+from hq.feeds.files import FEED_BYTES_MAX, ndjson_rows
+from hq.master import lock
+from hq.master.store import Committed, Master
+from hq.publish.publication import read_published
+from storelink.contract.contexts import Context, Key, Row
+from storelink.contract.streams import Stream
 
 POLL_S = 0.02
 STDIN = "<stdin>"
@@ -55,9 +55,16 @@ def init(as_json: bool) -> None:
 @configured
 @json_option
 def publish(
-    *, context: str, fields: tuple[str, ...], scope: str, delete: bool, stdin: bool, wait: bool, timeout_s: float,
+    *,
+    context: str,
+    fields: tuple[str, ...],
+    scope: str,
+    delete: bool,
+    stdin: bool,
+    wait: bool,
+    timeout_s: float,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Change one entity: fields that are not named stay, an empty value clears.
 
     \b
@@ -134,7 +141,7 @@ def _await_published(settings: Settings, done: Committed, timeout_s: float) -> b
         if time.monotonic() >= until:
             break
         time.sleep(POLL_S)
-    hint = "check the broker: hq status" if instance.runs(settings.db) else "start it: hq run"
+    hint = "check the broker: hq status" if lock.runs(settings.db) else "start it: hq run"
     raise NotPublished(
         f"{done.stream} {done.head_seq} is committed, but not published after {timeout_s:g} s", hint=hint
     )
@@ -143,9 +150,12 @@ def _await_published(settings: Settings, done: Committed, timeout_s: float) -> b
 def _report(done: Committed, published: bool | None, *, as_json: bool) -> None:
     if as_json:
         document: dict[str, Any] = {
-            "stream": str(done.stream), "events": done.events,
-            "first_seq": done.first_seq if done.events else None, "head_seq": done.head_seq, "published": published,
-        }  # fmt: skip
+            "stream": str(done.stream),
+            "events": done.events,
+            "first_seq": done.first_seq if done.events else None,
+            "head_seq": done.head_seq,
+            "published": published,
+        }
         print_json(document)
     elif not done.events:
         click.echo(f"{done.stream}: no change, at {done.head_seq}")

@@ -9,12 +9,12 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from contract.contexts import Context, Key, Row
-from contract.digest import canonical, from_hex, hash_of, row_hash, to_hex
-from contract.errors import ContractViolation
-from contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX
-from contract.rows import decode_rows
-from contract.streams import Stream
+from storelink.contract.contexts import Context, Key, Row
+from storelink.contract.digest import canonical, from_hex, hash_of, row_hash, to_hex
+from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX
+from storelink.contract.rows import decode_rows
+from storelink.contract.streams import Stream
 
 ROW_BYTES_MAX = MESSAGE_BYTES_MAX // 2
 """One row must fit into a message, whatever zstd makes of it."""

@@ -11,15 +11,15 @@ from functools import lru_cache
 
 import msgspec
 
-from contract import schedule
-from contract.codec import strict_json
-from contract.contexts import Column, Context, Key, Row, Value
-from contract.errors import ContractViolation
-from contract.money import EXPONENTS, minor_units
-from contract.times import epoch_seconds
 from hq.core.pricing import Wanted, reprice
-from hq.core.typed import integer_of, why_no_date
+from hq.core.typed_values import integer_of, why_no_date
 from hq.errors import BadField
+from storelink.contract import schedule
+from storelink.contract.codec import strict_json
+from storelink.contract.contexts import Column, Context, Key, Row, Value
+from storelink.contract.errors import ContractViolation
+from storelink.contract.money import EXPONENTS, minor_units
+from storelink.contract.times import epoch_seconds
 
 Fields = Mapping[str, str | None]
 
@@ -196,7 +196,7 @@ def checked(column: Column, text: str) -> Value:
 
 
 def _unsendable(text: str) -> str | None:
-    """Why no store would accept the text; see contract/codec.py."""
+    """Why no store would accept the text; see storelink/contract/codec.py."""
     if "\0" in text or "\\u0000" in text:
         return "holds a NUL character"
     if not text.isascii():

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from contract import schedule
-from contract.limits import STEPS_MAX
-from contract.schedule import Schedule, Step
+from storelink.contract import schedule
+from storelink.contract.limits import STEPS_MAX
+from storelink.contract.schedule import Schedule, Step
 
 LATE_CLOCK_S = 300
 """How far a till's clock may be behind HQ's without its missing a price that has just ended."""

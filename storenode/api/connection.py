@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from storenode.api.limits import CONNECTIONS_MAX, REQUEST_S
 from storenode.api.problems import Refused, told
-from storenode.api.whole import WholeAnswers
+from storenode.api.whole_answers import WholeAnswers
 
 
 class Connection(H11Protocol):

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from storenode.api.limits import TARGET_BYTES_MAX
 from storenode.api.problems import Refused, told
-from storenode.core.listening import host_of
+from storenode.core.api_address import host_of
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),

@@ -1,6 +1,6 @@
 """The limits of the API that a client can meet, each with its unit."""
 
-from contract.limits import ENTRY_BYTES_MAX
+from storelink.contract.limits import ENTRY_BYTES_MAX
 
 SEARCH_CHARS_MAX = 200
 SEARCH_LIMIT = 20

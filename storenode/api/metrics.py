@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from storenode.core.exposition import Histogram, family, gauge, page
+from storenode.api.prometheus_text import Histogram, family, gauge, page
 from storenode.core.health import STATES
 
 _OF_A_STREAM = (
@@ -34,11 +34,13 @@ class Metrics:
         parts: list[Iterable[str]] = [
             gauge("storenode_replica_up", "Whether the replica can be read.", int(standing is not None)),
             family(
-                "storenode_api_requests_total", "counter", "Requests answered since the API started.",
+                "storenode_api_requests_total",
+                "counter",
+                "Requests answered since the API started.",
                 [({"route": route, "status": str(status)}, n) for (route, status), n in self._answered.items()],
             ),
             self._took.lines("storenode_api_request_seconds", "Seconds from a request's headers to its answer."),
-        ]  # fmt: skip
+        ]
         return page(parts if standing is None else [_store(standing), _streams(standing["streams"]), *parts])
 
 
@@ -65,10 +67,14 @@ def _streams(streams: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             f"storenode_stream_{key}", "gauge", told, [({"stream": name}, s[key]) for name, s in streams.items()]
         )
     yield from family(
-        "storenode_stream_state", "gauge", "1 for the state that a stream is in.",
+        "storenode_stream_state",
+        "gauge",
+        "1 for the state that a stream is in.",
         [({"stream": n, "state": state}, int(s["state"] == state)) for n, s in streams.items() for state in STATES],
-    )  # fmt: skip
+    )
     yield from family(
-        "storenode_stream_verified", "gauge", "Whether the last scan found HQ's rows.",
+        "storenode_stream_verified",
+        "gauge",
+        "Whether the last scan found HQ's rows.",
         [({"stream": n}, None if (ok := s["verified_ok"]) is None else int(ok)) for n, s in streams.items()],
-    )  # fmt: skip
+    )

@@ -54,34 +54,50 @@ def _paths() -> dict[str, Any]:
         "/outbox": {"post": _post()},
         "/openapi.json": {
             "get": {
-                "operationId": "openapi", "summary": "This document.",
+                "operationId": "openapi",
+                "summary": "This document.",
                 "responses": {"200": {"description": "OpenAPI 3.1.", "content": {JSON: {"schema": {"type": "object"}}}}}
                 | _refusals(400, 403, 414),
             }
         },
-    }  # fmt: skip
+    }
 
 
 def _parameter(place: str, name: str, schema: Any, description: str, example: Any, *, required: bool = True) -> Any:
     return {
-        "name": name, "in": place, "required": required, "schema": schema, "description": description,
+        "name": name,
+        "in": place,
+        "required": required,
+        "schema": schema,
+        "description": description,
         "example": example,
-    }  # fmt: skip
+    }
 
 
 _GTIN = _parameter("query", "gtin", SKU, "EAN, UPC or GTIN as the catalog has it.", "4006381333931")
 _AT = _parameter(
-    "query", "at", {"type": "string", "format": "date-time"}, "Now if left out; a date is its beginning in UTC.",
-    "2026-12-24T08:00:00Z", required=False,
-)  # fmt: skip
+    "query",
+    "at",
+    {"type": "string", "format": "date-time"},
+    "Now if left out; a date is its beginning in UTC.",
+    "2026-12-24T08:00:00Z",
+    required=False,
+)
 _Q = _parameter(
-    "query", "q", {"type": "string", "minLength": 1, "maxLength": SEARCH_CHARS_MAX},
-    "Words, which may be cut short; accents and case do not count.", "org mil",
-)  # fmt: skip
+    "query",
+    "q",
+    {"type": "string", "minLength": 1, "maxLength": SEARCH_CHARS_MAX},
+    "Words, which may be cut short; accents and case do not count.",
+    "org mil",
+)
 _LIMIT = _parameter(
-    "query", "limit", {"type": "integer", "minimum": 1, "maximum": SEARCH_LIMIT_MAX, "default": SEARCH_LIMIT},
-    "Products at most.", 20, required=False,
-)  # fmt: skip
+    "query",
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": SEARCH_LIMIT_MAX, "default": SEARCH_LIMIT},
+    "Products at most.",
+    20,
+    required=False,
+)
 _FRESH = _parameter(
     "query", "fresh", {"type": "integer", "enum": [0, 1], "default": 0}, "1: 200 only when live.", 1, required=False
 )
@@ -98,9 +114,10 @@ def _get(ident: str, summary: str, schema: str, parameters: Any = (), *codes: in
 def _metrics() -> dict[str, Any]:
     good = {"description": "Text format 0.0.4.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {
-        "operationId": "metrics", "summary": "For Prometheus.",
+        "operationId": "metrics",
+        "summary": "For Prometheus.",
         "responses": {"200": good} | _refusals(400, 403, 414, 503),
-    }  # fmt: skip
+    }
 
 
 def _post() -> dict[str, Any]:

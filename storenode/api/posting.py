@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from contract import codec
-from contract.errors import ContractViolation
-from contract.streams import rfc3339
+from storelink.contract import codec
+from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import rfc3339
 from storenode.api.limits import ANSWER_WITHIN_S
 from storenode.api.problems import Refused
-from storenode.outbox import Outbox
+from storenode.outbox.store import Outbox
 
 BUSY_TIMEOUT_S = 1.0
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from contract.errors import ContractViolation
+from storelink.contract.errors import ContractViolation
 from storenode import errors
 
 RETRY_AFTER_S = 1

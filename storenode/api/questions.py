@@ -6,12 +6,12 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from contract.contexts import CONTEXTS, PRODUCT
-from storenode import readers, schema
+from storelink.contract.contexts import CONTEXTS, PRODUCT
 from storenode.api.limits import SAME_GTIN_MAX
 from storenode.core import health
-from storenode.core.clock import UNCONFIRMED
+from storenode.core.clock_rules import UNCONFIRMED
 from storenode.errors import NotFound
+from storenode.replica import queries, schema
 
 _BY_GTIN = (
     f"SELECT p.sku FROM {PRODUCT.table} AS p WHERE p.gtin = ? AND p.rowid = ({schema.product_winner('p.sku')})"
@@ -26,7 +26,7 @@ _TOLD = ("state", "position", "head_seq", "lag_events", "as_of", "stale_seconds"
 
 def product(db: sqlite3.Connection, sku: str) -> dict[str, Any]:
     """One product's row with its `price` now, or null. Raises NotFound."""
-    return readers.get(db, PRODUCT, (sku,)) | {"price": _price_or_none(db, sku)}
+    return queries.get(db, PRODUCT, (sku,)) | {"price": _price_or_none(db, sku)}
 
 
 def products_by_gtin(db: sqlite3.Connection, gtin: str) -> dict[str, Any]:
@@ -37,17 +37,17 @@ def products_by_gtin(db: sqlite3.Connection, gtin: str) -> dict[str, Any]:
 
 def price(db: sqlite3.Connection, sku: str, at_s: int | None) -> dict[str, Any]:
     """The price in force now or at a time. Raises NotFound."""
-    return readers.price(db, sku, at_s)
+    return queries.price(db, sku, at_s)
 
 
 def found(db: sqlite3.Connection, text: str, limit: int) -> dict[str, Any]:
     """The products that a search finds."""
-    return {"products": readers.search(db, text, limit)}
+    return {"products": queries.search(db, text, limit)}
 
 
 def freshness(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """State of the store, of its clock and of each stream; `live` ends with the daemon, as in `storenode status`."""
-    alive, clock = readers.daemon_alive(path), UNCONFIRMED
+    alive, clock = queries.daemon_alive(path), UNCONFIRMED
     streams, judged = {}, {}
     for name, verdict, *values in db.execute(_FRESHNESS):
         if name.partition("/")[0] not in CONTEXTS:
@@ -64,6 +64,6 @@ def freshness(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
 
 def _price_or_none(db: sqlite3.Connection, sku: str) -> dict[str, Any] | None:
     try:
-        return readers.price(db, sku, None)
+        return queries.price(db, sku, None)
     except NotFound:
         return None

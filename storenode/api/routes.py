@@ -16,21 +16,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from contract.errors import ContractViolation
-from contract.limits import KEY_CHARS_MAX
-from storenode import readers
-from storenode.api import openapi, problems, questions
+from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import KEY_CHARS_MAX
+from storenode.api import openapi, problems, prometheus_text, questions
 from storenode.api.answers import document, json_body, parameters, validated, whole
+from storenode.api.connection_pool import Pool
 from storenode.api.limits import BODY_BYTES_MAX, SEARCH_CHARS_MAX, SEARCH_LIMIT, SEARCH_LIMIT_MAX
 from storenode.api.metrics import Metrics
 from storenode.api.posting import Posting
 from storenode.api.problems import Refused
-from storenode.api.warm import Pool
-from storenode.commands.way_back import outbox_status
+from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
-from storenode.core import exposition, health
+from storenode.core import health
 from storenode.core.moments import seconds_of
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
+from storenode.replica import queries
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class Api:
             standing = await self._pool.ask(partial(self._standing, counted=False))
         except StorenodeError:
             standing = None  # what is told of the API itself is told all the same
-        return Response(self._metrics.page(standing), headers={"content-type": exposition.CONTENT_TYPE})
+        return Response(self._metrics.page(standing), headers={"content-type": prometheus_text.CONTENT_TYPE})
 
     async def _emit(self, request: Request) -> Response:
         parameters(request)
@@ -135,7 +135,7 @@ class Api:
     def _standing(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
         """The status document; with `rows`, which a scrape every few seconds need not pay for, or without."""
         try:
-            found = readers.status(self._settings.db, db, counted=counted)
+            found = queries.status(self._settings.db, db, counted=counted)
         except FileNotFoundError as error:  # set aside this very moment
             raise ReplicaMissing(str(error), hint="storenode status") from error
         found["outbox"] = outbox_status(self._settings.outbox_path)

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from link.logs import configure_logs
-from link.process import on_stop
+from storelink.host.logs import configure_logs
+from storelink.host.process import on_stop
 from storenode.api.connection import Connection, sweep
 from storenode.api.guard import Guard
 from storenode.api.limits import HEADER_BYTES_MAX, IDLE_S
 from storenode.api.routes import Api
-from storenode.core.listening import DEFAULT, Address, hosts_allowed, refusal
+from storenode.core.api_address import DEFAULT, Address, hosts_allowed, refusal
 from storenode.errors import AlreadyRunning, BadSettings
 
 if TYPE_CHECKING:
@@ -77,11 +77,22 @@ def run(settings: Settings, *, supervised: bool) -> None:
     app = Guard(Api(settings).app, hosts_allowed(address, settings.api_hosts))
     server = Server(
         uvicorn.Config(
-            app, http=Connection, ws="none", loop="asyncio", lifespan="off", log_config=None, log_level="error",
-            access_log=False, proxy_headers=False, server_header=False, timeout_keep_alive=IDLE_S,
-            timeout_graceful_shutdown=STOP_S, h11_max_incomplete_event_size=HEADER_BYTES_MAX, backlog=BACKLOG,
+            app,
+            http=Connection,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=STOP_S,
+            h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+            backlog=BACKLOG,
         )
-    )  # fmt: skip
+    )
     gc.collect()
     gc.freeze()  # what was imported is never garbage; a full collection would hold up every request that is in
     with bound(address) as listener:

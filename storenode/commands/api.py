@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import click
 
-from storenode.commands.frame import SettingsOf, reported
-from storenode.core import listening
+from storenode.commands.shared import SettingsOf, reported
+from storenode.core import api_address
 from storenode.errors import BadArgument
 
 
@@ -30,7 +30,7 @@ def api(settings: SettingsOf, listen: str | None, supervised: bool) -> None:
     found = settings()
     if listen is not None:
         try:
-            found = replace(found, api=listening.parsed(listen))
+            found = replace(found, api=api_address.parsed(listen))
         except ValueError as error:
             raise BadArgument(str(error), hint="as in 127.0.0.1:8417") from error
     server.run(found, supervised=supervised)

@@ -11,15 +11,15 @@ from typing import Any
 
 import click
 
-from contract.streams import rfc3339
-from storenode import readers
-from storenode.commands.frame import SettingsOf, json_option, reported
-from storenode.commands.way_back import read_outbox
+from storelink.contract.streams import rfc3339
+from storenode.commands.outbox import read_outbox
+from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.core import advice
 from storenode.core.availability import DOWN, Interval, clipped, summed, usable_after
 from storenode.errors import NotFound
-from storenode.ledger import SILENT_MS, intervals
-from storenode.outboxfile import check_outbox, translated
+from storenode.jobs.availability import SILENT_MS, intervals
+from storenode.outbox.file import check_outbox, translated
+from storenode.replica import queries
 
 DAYS_MAX = 400
 DAY_MS = 86_400_000
@@ -37,11 +37,11 @@ def availability(settings: SettingsOf, days: int, listed: bool, as_json: bool) -
     An outage is an unbroken time in which a stream was not live. Works with the daemon dead.
     """
     found = settings()
-    now_ms = readers.price_now_ms(found.db)
+    now_ms = queries.price_now_ms(found.db)
     since_ms = now_ms - days * DAY_MS
     recorded = _recorded(found.outbox_path)
     followed = {str(stream) for stream in found.streams()}
-    working = readers.daemon_alive(found.db)
+    working = queries.daemon_alive(found.db)
     streams = {}
     for name, each in recorded.items():
         tail = _since(each[-1], now_ms, working=working, followed=name in followed)

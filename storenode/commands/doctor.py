@@ -6,8 +6,8 @@ import json
 
 import click
 
-from storenode.commands.frame import examined, json_option, reported
-from storenode.commands.way_back import outbox_status
+from storenode.commands.outbox import outbox_status
+from storenode.commands.shared import examined, json_option, reported
 from storenode.core import advice
 
 _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
@@ -23,7 +23,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     Works with the daemon alive or dead, as root or another user, and changes nothing. Exit code: 0 all is well, or
     can wait; 1 something must be done.
     """
-    from storenode.doctor import checks
+    from storenode.doctor.checks import checks
 
     verdicts, told = [], []
     for check in checks(examined(context), outbox_status):

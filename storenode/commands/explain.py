@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from contract.money import money_text
-from storenode.commands.frame import SettingsOf, json_option, reported
+from storelink.contract.money import money_text
+from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.core.moments import seconds_of
 
 
@@ -20,7 +20,7 @@ from storenode.core.moments import seconds_of
 @reported
 def explain(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None:
     """Tell why SKU costs what it costs: every price that competes, what won and why, and where each came from."""
-    from storenode.explanation import explain as told
+    from storenode.replica.explain import explain as told
 
     found = told(settings().db, sku, None if at is None else seconds_of(at))
     if as_json:

@@ -11,19 +11,20 @@ from typing import Any
 
 import click
 
-from contract.money import minor_units, money_text
-from contract.streams import rfc3339
-from contract.times import epoch_seconds
-from link.files import give_to_owner
-from link.process import lock_instance, lock_path
-from storenode import mirror, readers
-from storenode import overrides as own
-from storenode.commands.frame import SettingsOf, json_option, reported
+from storelink.contract.money import minor_units, money_text
+from storelink.contract.streams import rfc3339
+from storelink.contract.times import epoch_seconds
+from storelink.host.process import lock_instance, lock_path
+from storelink.host.sqlite import give_to_owner
+from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.config import Settings
 from storenode.errors import BadArgument, NotFound, StorenodeError
-from storenode.outbox import Outbox
-from storenode.outboxfile import check_outbox, standing_of, translated
-from storenode.overrides import Override
+from storenode.outbox import override_copy
+from storenode.outbox import overrides as own
+from storenode.outbox.file import check_outbox, standing_of, translated
+from storenode.outbox.overrides import Override
+from storenode.outbox.store import Outbox
+from storenode.replica import queries
 
 WAIT_S = 5.0
 """How long a command waits for the daemon to take an override over; it takes some milliseconds."""
@@ -44,9 +45,17 @@ READ_TIMEOUT_S = 2.0
 @click.pass_obj
 @reported
 def override(
-    settings: SettingsOf, *, sku: str | None, amount: str | None, until: str | None, reason: str | None,
-    currency: str | None, withdrawn: bool, force: bool, as_json: bool,
-) -> None:  # fmt: skip
+    settings: SettingsOf,
+    *,
+    sku: str | None,
+    amount: str | None,
+    until: str | None,
+    reason: str | None,
+    currency: str | None,
+    withdrawn: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Set a price of this store's own for SKU, withdraw it, or list those in force.
 
     \b
@@ -58,7 +67,7 @@ def override(
     down, and HQ is told.
     """
     found = settings()
-    now_ms = readers.price_now_ms(found.db)
+    now_ms = queries.price_now_ms(found.db)
     if sku is None:
         if withdrawn or until or reason or currency:
             raise click.UsageError("name the SKU")
@@ -103,20 +112,20 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
         try:
             lock = lock_instance(lock_path(settings.db))
         except OSError:  # this user may not take the daemon's place
-            if not readers.daemon_alive(settings.db):
+            if not queries.daemon_alive(settings.db):
                 return False
             lock = None
         if lock is not None:
             with lock:
                 give_to_owner(lock_path(settings.db), settings.db)  # one that root made must not keep it out
-                return mirror.copy_alone(settings.db, settings.outbox_path, settings.store_id)
+                return override_copy.copy_alone(settings.db, settings.outbox_path, settings.store_id)
         time.sleep(POLL_S)
     return True
 
 
 def _is_copied(db: Path, done: Override) -> bool:
     try:
-        with readers.reading(db) as replica:
+        with queries.reading(db) as replica:
             row = replica.execute(
                 f"SELECT {own.COLUMNS} FROM overrides WHERE sku = ? AND seq = ?", (done.sku, done.seq)
             ).fetchone()
@@ -128,7 +137,7 @@ def _is_copied(db: Path, done: Override) -> bool:
 def _currency(settings: Settings, sku: str, wanted: str | None, *, force: bool) -> str:
     """The currency to price a SKU in; refuses one that this replica does not know, or that differs from its price's."""
     try:
-        there = str(readers.price(settings.db, sku, None)["currency"])
+        there = str(queries.price(settings.db, sku, None)["currency"])
     except NotFound:
         there = None
         if not force and not _is_known(settings.db, sku):
@@ -146,7 +155,7 @@ def _currency(settings: Settings, sku: str, wanted: str | None, *, force: bool) 
 
 
 def _is_known(db: Path, sku: str) -> bool:
-    with readers.reading(db) as replica:
+    with queries.reading(db) as replica:
         return any(
             replica.execute(f"SELECT 1 FROM {table} WHERE sku = ? LIMIT 1", (sku,)).fetchone()
             for table in ("products", "prices")
@@ -174,9 +183,10 @@ def _list(settings: Settings, now_ms: int, *, as_json: bool) -> None:
     acked_seq = 0
     if path.exists():
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        with translated(path), closing(
-            sqlite3.connect(uri, uri=True, isolation_level=None, timeout=READ_TIMEOUT_S)
-        ) as db:
+        with (
+            translated(path),
+            closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=READ_TIMEOUT_S)) as db,
+        ):
             check_outbox(db, path)
             rows = [each for each in own.read_if_there(db) if each.holds(now_ms // 1000)]
             acked_seq = standing_of(db).acked_seq
@@ -194,7 +204,12 @@ def _list(settings: Settings, now_ms: int, *, as_json: bool) -> None:
 
 def _document(each: Override) -> dict[str, Any]:
     return {
-        "sku": each.sku, "amount_minor": each.amount_minor, "currency": each.currency,
-        "starts_at": rfc3339(each.starts_at * 1000), "ends_at": rfc3339(each.ends_at * 1000), "reason": each.reason,
-        "set_at": rfc3339(each.set_at_ms), "seq": each.seq,
-    }  # fmt: skip
+        "sku": each.sku,
+        "amount_minor": each.amount_minor,
+        "currency": each.currency,
+        "starts_at": rfc3339(each.starts_at * 1000),
+        "ends_at": rfc3339(each.ends_at * 1000),
+        "reason": each.reason,
+        "set_at": rfc3339(each.set_at_ms),
+        "seq": each.seq,
+    }

@@ -46,7 +46,8 @@ def advise(facts: Mapping[str, Any]) -> list[Finding]:
         *_daemon(facts),
         *_contexts(contexts),
         *(
-            f for name, s in facts["streams"].items()
+            f
+            for name, s in facts["streams"].items()
             if name.partition("/")[0] not in contexts and (f := stream(name, s, connected=facts["connected"]))
         ),
         *read_models(facts["read_models"]),
@@ -66,9 +67,7 @@ def worst(findings: Sequence[Finding]) -> str:
 def daemon(pid: int | None, *, running: bool, seen_s: int | None) -> Finding:
     """Judge the daemon by its lock (`running`) and by its heartbeat."""
     if not running:
-        return Finding(
-            FAIL, "The daemon does not run: readers see the catalog as it was.", "systemctl start storenode"
-        )
+        return Finding(FAIL, "The daemon does not run: readers see the catalog as it was.", "systemctl start storenode")
     who = f"The daemon runs (pid {pid})" if pid else "The daemon runs"
     if seen_s is None or seen_s > HEARD_WITHIN_S:
         since = "has never written its heartbeat" if seen_s is None else f"has not moved for {span(seen_s)}"
@@ -99,18 +98,20 @@ def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | Non
             return Finding(WARN, f"{name}: is {behind} events behind and fetches them.")
         case "offline" if connected:
             return Finding(
-                WARN, f"{name}: the broker is there, but HQ has been silent for {span(s['stale_seconds'])}.",
+                WARN,
+                f"{name}: the broker is there, but HQ has been silent for {span(s['stale_seconds'])}.",
                 "at HQ: hq status",
-            )  # fmt: skip
+            )
     return None
 
 
 def _contexts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     for name, context in found.items():
         yield Finding(
-            WARN, f"{name}: {context['problem']}.",
+            WARN,
+            f"{name}: {context['problem']}.",
             "make the file of contexts HQ's, then systemctl restart storenode; the rest goes on",
-        )  # fmt: skip
+        )
 
 
 def outbox(found: Mapping[str, Any]) -> Finding:
@@ -146,23 +147,26 @@ def clock(found: Mapping[str, Any]) -> Finding:
     match verdict:
         case "held":
             return Finding(
-                FAIL, f"The clock is too far past all that HQ vouched for: prices go on from {found['known_at']}.",
+                FAIL,
+                f"The clock is too far past all that HQ vouched for: prices go on from {found['known_at']}.",
                 "timedatectl; if it is right after all, reach HQ, or raise clock_hold_days",
-            )  # fmt: skip
+            )
         case "behind":
             return Finding(
-                FAIL, f"The clock is behind HQ's newest time: prices go by {found['known_at']} and not before.",
+                FAIL,
+                f"The clock is behind HQ's newest time: prices go by {found['known_at']} and not before.",
                 "timedatectl",
-            )  # fmt: skip
+            )
         case "corrected":
             off = span(abs(found["correction_seconds"]))
             said = f"The clock was {off} off when HQ was last heard; prices still allow for it."
             return Finding(FAIL, said, "timedatectl")
         case "suspect":
             return Finding(
-                WARN, "The clock is over a day past what HQ last vouched for, and HQ has not been heard since.",
+                WARN,
+                "The clock is over a day past what HQ last vouched for, and HQ has not been heard since.",
                 "timedatectl; is the date right?",
-            )  # fmt: skip
+            )
     if skew_s is None:
         return Finding(OK, "The clock could not be compared with HQ's yet.")
     return Finding(OK, f"The clock is {skew_s:+.1f} s against HQ's.")
@@ -187,9 +191,10 @@ def log(database: Mapping[str, Any]) -> Iterator[Finding]:
     """What is to be said of the write-ahead log; nothing while it is short."""
     if database["wal_bytes"] > WAL_BYTES_MAX:
         yield Finding(
-            WARN, f"The log has grown to {size(database['wal_bytes'])}: a reader keeps an old snapshot open.",
+            WARN,
+            f"The log has grown to {size(database['wal_bytes'])}: a reader keeps an old snapshot open.",
             f"fuser -v {database['path']}",
-        )  # fmt: skip
+        )
 
 
 def count(number: int, one: str, many: str) -> str:

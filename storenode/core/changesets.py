@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contract.messages import Live
-from storenode.core.intake import Position
+from storelink.contract.messages import Live
+from storenode.core.verdicts import Position
 
 WAITING_BYTES_MAX = 16 * 1024 * 1024
 """Payloads held back in memory; beyond that a catch-up is the shorter way."""

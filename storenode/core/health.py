@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from contract.contexts import BUILT_IN
-from contract.streams import SCOPE_ALL
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.streams import SCOPE_ALL
 
 LIVE, USABLE, UNUSABLE, UNKNOWN = 0, 1, 2, 3
 """Exit codes of `storenode status`."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 
-from contract.contexts import Row
-from contract.digest import row_hash, to_hex
-from contract.streams import Stream
-from storenode.replica import Replica
+from storelink.contract.contexts import Row
+from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.streams import Stream
+from storenode.replica.writer import Replica
 from tests.brokers import free_port
 from tests.integration.chain import until
 
@@ -40,17 +40,27 @@ def put(replica: Replica, stream: Stream, rows: Sequence[Row], *, position: int 
     """
     seq = int(str(rows[-1][0])) if position is None else position
     replica.apply(
-        stream, epoch=EPOCH, position=seq, digest=to_hex(row_hash(rows[-1])), head_seq=seq, batches=[(rows, [])],
-        replace=False, now_ms=now_ms() + 3_600_000,
-    )  # fmt: skip
+        stream,
+        epoch=EPOCH,
+        position=seq,
+        digest=to_hex(row_hash(rows[-1])),
+        head_seq=seq,
+        batches=[(rows, [])],
+        replace=False,
+        now_ms=now_ms() + 3_600_000,
+    )
 
 
 def beat(replica: Replica) -> None:
     """Say that the daemon lives; whoever asks also looks whether somebody holds the replica's lock."""
     replica.heartbeat(
-        store_id="store-7", pid=os.getpid(), connected=True, started_at_ms=now_ms(), counters={"batches": 2},
+        store_id="store-7",
+        pid=os.getpid(),
+        connected=True,
+        started_at_ms=now_ms(),
+        counters={"batches": 2},
         now_ms=now_ms(),
-    )  # fmt: skip
+    )
 
 
 def filled(path: Path) -> Replica:
@@ -74,9 +84,12 @@ class ApiServer:
         environ = os.environ | {"STORENODE_DB": str(db), "STORENODE_OUTBOX": str(self.outbox)} | settings
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*STORENODE, "api", "--listen", self.address], env=environ, stdin=subprocess.DEVNULL, stdout=log,
+                [*STORENODE, "api", "--listen", self.address],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
                 stderr=log,
-            )  # fmt: skip
+            )
         until(lambda: self.answers() or self.process.poll() is not None, "the API listens")
 
     def answers(self) -> bool:

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from contract.digest import EMPTY
+from storelink.contract.digest import EMPTY
 from tests.brokers import MOSQUITTO, Line, RealBroker, free_port, start_mosquitto, start_rumqttd
 from tests.integration import commands
 
@@ -100,11 +100,15 @@ class Chain:
         }
 
     def _store_environ(self, name: str) -> dict[str, str]:
-        return os.environ | self.extra | {
-            "STORENODE_DB": str(self.replica(name)),
-            "STORENODE_STORE_ID": name,
-            "STORENODE_BROKER": self.lines[name].url,
-        }
+        return (
+            os.environ
+            | self.extra
+            | {
+                "STORENODE_DB": str(self.replica(name)),
+                "STORENODE_STORE_ID": name,
+                "STORENODE_BROKER": self.lines[name].url,
+            }
+        )
 
     def replica(self, name: str) -> Path:
         return self.directory / name / "replica.db"

@@ -15,17 +15,22 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from contract.streams import Stream
-from link.process import lock_instance
-from storenode.outbox import Outbox
-from storenode.replica import Replica
+from storelink.contract.streams import Stream
+from storelink.host.process import lock_instance
+from storenode.outbox.store import Outbox
+from storenode.replica.writer import Replica
 from tests.integration.apiserver import MILK_LINE, PRICE, PRODUCT, ApiServer, filled, put
 from tests.integration.chain import until
 
 MILK_PRICE = {
-    "sku": "4011", "amount_minor": 199, "currency": "EUR", "kind": "regular", "scope": "all",
-    "starts_at": "2023-11-14T22:13:20Z", "ends_at": "2027-01-15T08:00:00Z",
-}  # fmt: skip
+    "sku": "4011",
+    "amount_minor": 199,
+    "currency": "EUR",
+    "kind": "regular",
+    "scope": "all",
+    "starts_at": "2023-11-14T22:13:20Z",
+    "ends_at": "2027-01-15T08:00:00Z",
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +77,14 @@ def test_a_product_is_found_by_sku_and_by_gtin_with_its_price(till: httpx.Client
     milk = dict.fromkeys(
         ("description", "brand", "department", "category", "product_type", "pack_size", "uom", "manufacturer", "status")
     ) | {
-        "scope": "all", "seq": 1, "sku": "4011", "gtin": "4006381333931", "name": "Organic Milk",
-        "attributes": {"organic": True}, "price": MILK_PRICE,
-    }  # fmt: skip
+        "scope": "all",
+        "seq": 1,
+        "sku": "4011",
+        "gtin": "4006381333931",
+        "name": "Organic Milk",
+        "attributes": {"organic": True},
+        "price": MILK_PRICE,
+    }
     answer = till.get("/products/4011")
     assert (answer.status_code, answer.json()) == (200, milk)
     bread = till.get("/products/40%2F12").json()
@@ -182,8 +192,11 @@ def test_an_entry_is_accepted_once_it_is_on_disk(server: ApiServer) -> None:
         epoch, (entry,) = outbox.standing().epoch, outbox.after(0, 10)[0]
     assert answer.status_code == 201
     assert answer.json() == {
-        "epoch": epoch, "seq": 1, "type": "sale.total", "time": answer.json()["time"],
-    }  # fmt: skip
+        "epoch": epoch,
+        "seq": 1,
+        "type": "sale.total",
+        "time": answer.json()["time"],
+    }
     assert (entry.seq, entry.type, entry.data) == (1, "sale.total", '{"minor":1299,"rate":1.10}')
 
 

@@ -94,10 +94,13 @@ def test_the_api_process_is_told_nothing_of_the_broker(chain: Chain) -> None:
     environ = Path(f"/proc/{last_pid(store)}/environ").read_text().split("\0")
     told = dict(entry.split("=", 1) for entry in environ if entry.startswith("STORENODE_"))
     assert told == {
-        "STORENODE_DB": str(chain.replica("s")), "STORENODE_STORE_ID": "s", "STORENODE_API_HOSTS": "",
-        "STORENODE_OUTBOX": str(chain.directory / "box" / "outbox.db"), "STORENODE_OUTBOX_MAX_BYTES": "268435456",
+        "STORENODE_DB": str(chain.replica("s")),
+        "STORENODE_STORE_ID": "s",
+        "STORENODE_API_HOSTS": "",
+        "STORENODE_OUTBOX": str(chain.directory / "box" / "outbox.db"),
+        "STORENODE_OUTBOX_MAX_BYTES": "268435456",
         "STORENODE_API": chain.extra["STORENODE_API"],
-    }  # fmt: skip
+    }
 
 
 def test_another_address_in_the_settings_is_taken_up_by_a_reload(chain: Chain) -> None:

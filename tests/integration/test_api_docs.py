@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from contract.contexts import Row
-from link.process import lock_instance
+from storelink.contract.contexts import Row
+from storelink.host.process import lock_instance
 from storenode.api import openapi
 from storenode.api.limits import BODY_BYTES_MAX, CONNECTIONS_MAX, IDLE_S, REQUEST_S, TARGET_BYTES_MAX
 from storenode.api.problems import CODES
-from storenode.replica import Replica
+from storenode.replica.writer import Replica
 from tests.integration.apiserver import PRICE, PRODUCT, ApiServer, beat, put
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,22 @@ TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESS = "127.0.0.1:8417"
 VARYING = {"as_of", "stale_seconds", "epoch", "time"}
 
-BANANAS: Row = (1, "4011", "4006381333931", "Organic Bananas", None, "Finca", "produce", "fruit", None, "1 kg", None,
-                None, "active", '{"organic":true}')  # fmt: skip
+BANANAS: Row = (
+    1,
+    "4011",
+    "4006381333931",
+    "Organic Bananas",
+    None,
+    "Finca",
+    "produce",
+    "fruit",
+    None,
+    "1 kg",
+    None,
+    None,
+    "active",
+    '{"organic":true}',
+)
 LINE: Row = (1, "4011", "regular", "EUR", "[[1767225600,2082758400,199],[2082758400,null,179]]")
 
 

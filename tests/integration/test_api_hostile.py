@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from storenode.api.limits import BODY_BYTES_MAX, CONNECTIONS_MAX, REQUEST_S, TARGET_BYTES_MAX
-from storenode.outbox import Outbox
-from storenode.replica import Replica
+from storenode.outbox.store import Outbox
+from storenode.replica.writer import Replica
 from tests.brokers import free_port
 from tests.integration.apiserver import ApiServer, filled
 from tests.integration.chain import until
@@ -143,9 +143,19 @@ def test_unknown_routes_and_methods_are_told_apart(till: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8417", "127.0.0.1.evil.example", "localhost.evil", "[::2]", "10.0.0.1", "",
-     "localhost@evil", "localhost:x", "127.1"],
-)  # fmt: skip
+    [
+        "evil.example",
+        "evil.example:8417",
+        "127.0.0.1.evil.example",
+        "localhost.evil",
+        "[::2]",
+        "10.0.0.1",
+        "",
+        "localhost@evil",
+        "localhost:x",
+        "127.1",
+    ],
+)
 def test_a_page_whose_name_was_pointed_here_is_refused(till: httpx.Client, host: str) -> None:
     for path in ("/prices/4011", "/nowhere", "/openapi.json"):
         refused(till.get(path, headers={"host": host}), 403, "host_refused")
@@ -180,13 +190,32 @@ def test_it_does_not_listen_where_others_reach_it_unless_told_to(replica: Replic
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b'{"type":"t"}', b'{"data":1}', b'{"type":1,"data":1}', b'{"type":"t","data":1,"x":1}',
-     b'{"type":"t","type":"u","data":1}', b'{"type":"t","data":{"a":1,"a":2}}', b'{"type":"t","data":NaN}',
-     b'{"type":"t","data":1e999}', b'{"type":"t","data":9223372036854775808}', b'{"type":"t","data":"\\ud800"}',
-     b'{"type":"t","data":"\\u0000"}', b'{"type":"t","data":"\xff"}', b"\xef\xbb\xbf" + b'{"type":"t","data":1}',
-     b'{"type":"","data":1}', b'{"type":"a b","data":1}', b'{"type":"t","data":1}x', b'{"type":"../x","data":1}',
-     b'{"type":"t","data":' + b"[" * 40 + b"]" * 40 + b"}", b'{"type":"t","data":' + b"[" * 60_000],
-)  # fmt: skip
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"type":"t"}',
+        b'{"data":1}',
+        b'{"type":1,"data":1}',
+        b'{"type":"t","data":1,"x":1}',
+        b'{"type":"t","type":"u","data":1}',
+        b'{"type":"t","data":{"a":1,"a":2}}',
+        b'{"type":"t","data":NaN}',
+        b'{"type":"t","data":1e999}',
+        b'{"type":"t","data":9223372036854775808}',
+        b'{"type":"t","data":"\\ud800"}',
+        b'{"type":"t","data":"\\u0000"}',
+        b'{"type":"t","data":"\xff"}',
+        b"\xef\xbb\xbf" + b'{"type":"t","data":1}',
+        b'{"type":"","data":1}',
+        b'{"type":"a b","data":1}',
+        b'{"type":"t","data":1}x',
+        b'{"type":"../x","data":1}',
+        b'{"type":"t","data":' + b"[" * 40 + b"]" * 40 + b"}",
+        b'{"type":"t","data":' + b"[" * 60_000,
+    ],
+)
 def test_a_body_that_is_no_entry_is_refused_and_leaves_nothing(
     till: httpx.Client, server: ApiServer, body: bytes
 ) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from link.process import lock_instance
+from storelink.host.process import lock_instance
 from tests.integration.apiserver import ApiServer, filled
 
 SEED = 20261125
@@ -39,12 +39,33 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
 def test_every_answer_is_one_that_the_document_promises(server: ApiServer, tmp_path: Path) -> None:
     program = str(Path(sys.executable).parent / "schemathesis")
     done = subprocess.run(
-        [program, "--config-file", os.devnull, "run", f"http://{server.address}/openapi.json", "--no-color",
-         "--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", "12", "--seed", str(SEED),
-         "--generation-deterministic", "--request-timeout", "20", "--continue-on-failure"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False,
+        [
+            program,
+            "--config-file",
+            os.devnull,
+            "run",
+            f"http://{server.address}/openapi.json",
+            "--no-color",
+            "--checks",
+            "all",
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            "12",
+            "--seed",
+            str(SEED),
+            "--generation-deterministic",
+            "--request-timeout",
+            "20",
+            "--continue-on-failure",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        check=False,
         env={n: v for n, v in os.environ.items() if "proxy" not in n.lower()},
-    )  # fmt: skip
+    )
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     with server.client() as client:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.messages import decode_live
-from link.mqtt import MqttLink
-from link.port import Connected, Event, Received
-from link.url import BrokerUrl
+from storelink.contract.messages import decode_live
+from storelink.transport.mqtt import MqttLink
+from storelink.transport.port import Connected, Event, Received
+from storelink.transport.url import BrokerUrl
 from tests.integration.chain import Chain, until
 
 
@@ -243,8 +243,12 @@ def test_sigterm_stops_cleanly_and_leaves_a_file_that_another_user_can_read(chai
     python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
     till = subprocess.Popen(
         [python, "-c", read, str(chain.replica("s"))],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, user=user.get("user"), group=user.get("group"),
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        user=user.get("user"),
+        group=user.get("group"),
+    )
     assert till.communicate(timeout=20) == ("10\n", "")
 
 

@@ -7,11 +7,11 @@ import signal
 import time
 from typing import Any
 
-from contract.messages import Live, encode_live
-from contract.streams import Stream, rfc3339
-from link.inbox import Inbox
-from link.mqtt import MqttLink
-from link.url import BrokerUrl
+from storelink.contract.messages import Live, encode_live
+from storelink.contract.streams import Stream, rfc3339
+from storelink.transport.event_queue import EventQueue
+from storelink.transport.mqtt import MqttLink
+from storelink.transport.url import BrokerUrl
 from tests.integration.chain import Chain, until
 
 HOUR_MS = 3_600_000
@@ -48,7 +48,7 @@ def test_a_machine_whose_clock_is_two_hours_behind_sells_at_hqs_time(chain: Chai
     chain.hq_run.stop()
     assert amount(chain) == 100
     price = chain.master()["price/all"]
-    link = MqttLink(BrokerUrl.parse(f"mqtt://127.0.0.1:{chain.port}"), "hq-of-the-test", Inbox().put)
+    link = MqttLink(BrokerUrl.parse(f"mqtt://127.0.0.1:{chain.port}"), "hq-of-the-test", EventQueue().put)
     link.start()
     until(lambda: link.connected, "the test's HQ is connected")
     seq, digest = price["head_seq"], price["digest"]

@@ -107,9 +107,9 @@ class Reader:
             case ["storenode", *rest]:
                 self._await(words, expected, lambda: self.chain.store(STORE, *rest))
             case ["sqlite3", _, sql]:
-                self._await(words, expected, lambda: "\n".join(
-                    "|".join(map(str, row)) for row in self.chain.rows(STORE, sql)
-                ))  # fmt: skip
+                self._await(
+                    words, expected, lambda: "\n".join("|".join(map(str, row)) for row in self.chain.rows(STORE, sql))
+                )
             case _:
                 raise AssertionError(f"the guide has a command that nobody runs: {words}")
 

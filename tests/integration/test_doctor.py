@@ -103,15 +103,18 @@ def certificate(directory: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     (directory / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     (directory / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
@@ -148,8 +151,9 @@ def contents(directory: Path) -> dict[str, tuple[bytes, float, int]]:
     """Every file but the index of the log, which any reader locks: bytes, time, owner."""
     return {
         str(p): (b"" if p.name.endswith("-shm") else p.read_bytes(), p.stat().st_mtime, p.stat().st_uid)
-        for p in directory.rglob("*") if p.is_file() and not p.name.endswith("-shm")
-    } | {str(p): (b"", 0.0, p.stat().st_uid) for p in directory.rglob("*-shm")}  # fmt: skip
+        for p in directory.rglob("*")
+        if p.is_file() and not p.name.endswith("-shm")
+    } | {str(p): (b"", 0.0, p.stat().st_uid) for p in directory.rglob("*-shm")}
 
 
 def test_a_store_that_is_well_and_what_a_visit_leaves_behind(chain: Chain) -> None:
@@ -203,9 +207,14 @@ def test_hq_has_a_doctor_too(chain: Chain) -> None:
     code, found = hq_doctor(chain)
     assert code == 0
     assert found == {
-        "configuration": ["ok"], "disk": ["ok"], "master": ["ok"], "daemon": ["ok"], "broker": ["ok"],
-        "credentials": ["ok"], "head": ["ok", "ok"],
-    }  # fmt: skip
+        "configuration": ["ok"],
+        "disk": ["ok"],
+        "master": ["ok"],
+        "daemon": ["ok"],
+        "broker": ["ok"],
+        "credentials": ["ok"],
+        "head": ["ok", "ok"],
+    }
     chain.hq_run.stop()
     chain.import_prices(10, "2.00")
     assert hq_doctor(chain)[1]["head"] == ["fail", "ok"], "nobody publishes what has changed"
@@ -218,7 +227,7 @@ def test_hq_has_a_doctor_too(chain: Chain) -> None:
 AS_NOBODY = """
 import json, os, pwd, sys
 from storenode import commands, doctor
-from storenode.commands.way_back import outbox_status
+from storenode.commands.outbox import outbox_status
 from storenode.config import examine
 from storenode.core import advice
 list(doctor.checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"}), outbox_status))
@@ -238,8 +247,12 @@ def test_another_user_is_told_what_it_may_not_look_at_and_the_rest(tmp_path: Pat
     (home / "replica.db").touch()
     done = subprocess.run(
         [sys.executable, "-c", AS_NOBODY, str(home / "replica.db"), f"mqtt://127.0.0.1:{free_port()}"],
-        env=os.environ | {"PYTHONPATH": os.getcwd()}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found = {name: (verdict, sentence) for name, verdict, sentence in json.loads(done.stdout)}
     assert found["directory"][1].endswith("may not be looked at by this user: Permission denied.")

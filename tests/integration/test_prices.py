@@ -182,7 +182,11 @@ def test_a_price_is_explained_by_the_batch_that_brought_it(chain: Chain) -> None
     commit = won["commit"]
     assert (won["kind"], won["seq"], won["why"]) == ("promotion", 51, "a promotion wins over a regular price")
     assert [commit[name] for name in ("how", "first_seq", "last_seq", "epoch", "digest")] == [
-        "live", 51, 51, head["epoch"], head["digest"],
-    ]  # fmt: skip
+        "live",
+        51,
+        51,
+        head["epoch"],
+        head["digest"],
+    ]
     assert commit["published_at"] <= commit["received_at"] <= commit["applied_at"] <= found["effective_at"] + "~"
     assert (lost["kind"], lost["commit"]["first_seq"] <= 7 <= lost["commit"]["last_seq"]) == ("regular", True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from contract.streams import Stream
 from hq.core.changes import Change
-from hq.master import Master
+from hq.master.store import Master
+from storelink.contract.streams import Stream
 from tests.integration.chain import Chain, until
 
 PRICE = Stream("price", "all")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.digest import EMPTY
-from contract.streams import Stream
-from storenode.replica import Replica
+from storelink.contract.digest import EMPTY
+from storelink.contract.streams import Stream
+from storenode.replica.writer import Replica
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "readers.md").read_text(encoding="utf-8")
@@ -29,9 +29,15 @@ def replica(tmp_path: Path) -> Iterator[Path]:
     writer = Replica(tmp_path / "replica.db", ("all",))
     for context, row in (("product", MILK), ("price", (1, "4011", "regular", "EUR", "[[0,null,199]]"))):
         writer.apply(
-            Stream(context, "all"), epoch="019b76da1000-5f3c9a01", position=1, digest=EMPTY, head_seq=1,
-            batches=[([row], [])], replace=False, now_ms=1_767_225_600_000,
-        )  # fmt: skip
+            Stream(context, "all"),
+            epoch="019b76da1000-5f3c9a01",
+            position=1,
+            digest=EMPTY,
+            head_seq=1,
+            batches=[([row], [])],
+            replace=False,
+            now_ms=1_767_225_600_000,
+        )
     writer.feed_search()
     yield writer.path
     writer.connection.close()
@@ -55,8 +61,10 @@ def test_each_query_finds_the_product(replica: Path) -> None:
     queries = [text for text in snippet("sql").split(";") if text.strip()]
     found = [reader.execute(query).fetchall() for query in queries]
     assert found[:3] == [
-        [("4011", "Organic Milk", 199, "EUR", "regular")], [(199, "EUR", "regular", None)], [("4011", "Organic Milk")],
-    ]  # fmt: skip
+        [("4011", "Organic Milk", 199, "EUR", "regular")],
+        [(199, "EUR", "regular", None)],
+        [("4011", "Organic Milk")],
+    ]
     assert {row[0] for row in found[3]} == {"price/all", "product/all"}
     reader.close()
 

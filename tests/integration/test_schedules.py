@@ -59,9 +59,15 @@ def promote(chain: Chain, sku: str, amount: str, starts_in_s: float, ends_in_s: 
         datetime.fromtimestamp(int(now_s + s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for s in (starts_in_s, ends_in_s)
     )
     chain.hq(
-        "publish", "price", f"sku={sku}", f"amount={amount}", "currency=EUR", "kind=promotion", f"starts_at={starts}",
+        "publish",
+        "price",
+        f"sku={sku}",
+        f"amount={amount}",
+        "currency=EUR",
+        "kind=promotion",
+        f"starts_at={starts}",
         f"ends_at={ends}",
-    )  # fmt: skip
+    )
 
 
 def test_a_promotion_of_seconds_is_told_at_its_start_and_its_end_and_a_live_change_too(chain: Chain) -> None:
@@ -218,8 +224,10 @@ def test_a_backup_under_load_is_restored_and_catches_up_and_the_outbox_goes_on(c
     store.start()
     chain.lines["s"].heal()
     chain.wait_equal("s")
-    until(lambda: [json.loads(line)["data"] for line in chain.hq("inbox", "--ndjson").stdout.splitlines()] == [5],
-          "the entry that waited came once")  # fmt: skip
+    until(
+        lambda: [json.loads(line)["data"] for line in chain.hq("inbox", "--ndjson").stdout.splitlines()] == [5],
+        "the entry that waited came once",
+    )
     assert store.stop(signal.SIGTERM) == 0
 
 

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hq.wake import WHAT
-from link.bell import Bell, bell_address
-from storenode.outbox import BELL, Outbox
+from hq.master.wakeup import WHAT
+from storelink.host.wakeup import Wakeup, wakeup_address
+from storenode.outbox.store import BELL, Outbox
 from tests.brokers import Line
 from tests.integration.chain import Chain, until
 
@@ -119,7 +119,10 @@ def test_a_broker_that_is_killed_loses_nothing_of_the_way_back(chain: Chain) -> 
 
 def test_a_stranger_who_takes_the_bell_keeps_no_daemon_from_its_work(chain: Chain) -> None:
     """Its address is one that every user of a machine can bind; the daemons took that for another daemon."""
-    strangers = [Bell(bell_address(BELL, outbox_of(chain, "s"))), Bell(bell_address(WHAT, chain.directory / "hq.db"))]
+    strangers = [
+        Wakeup(wakeup_address(BELL, outbox_of(chain, "s"))),
+        Wakeup(wakeup_address(WHAT, chain.directory / "hq.db")),
+    ]
     chain.hq_run.start()
     chain.add_store("s")
     until(lambda: outbox_of(chain, "s").exists(), "the outbox is made")

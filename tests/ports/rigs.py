@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from contract.cloudevents import Message
-from link.memory import MemoryBroker, MemoryLink
-from link.mqtt import MqttLink
-from link.port import Connected, Disconnected, Event, Link, Published, Received
-from link.url import BrokerUrl
+from storelink.contract.cloudevents import Message
+from storelink.transport.memory import MemoryBroker, MemoryLink
+from storelink.transport.mqtt import MqttLink
+from storelink.transport.port import Connected, Disconnected, Event, Link, Published, Received
+from storelink.transport.url import BrokerUrl
 from tests.brokers import Line, RealBroker
 
 SETTLE_S = 0.4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from contract.cloudevents import Message
-from contract.limits import MESSAGE_BYTES_MAX
-from link.port import Connected, NotConnected, Oversized, Subscribed
+from storelink.contract.cloudevents import Message
+from storelink.contract.limits import MESSAGE_BYTES_MAX
+from storelink.transport.port import Connected, NotConnected, Oversized, Subscribed
 from tests.ports.rigs import Client, Rig
 
 ATTRIBUTES = {"specversion": "1.0", "id": "1", "subject": "price/all", "note": "Käse, 1 €"}

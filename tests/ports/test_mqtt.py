@@ -19,12 +19,12 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-import link.mqtt
-import link.reconnect
-from contract.cloudevents import Message
-from link.mqtt import MqttLink
-from link.port import Connected, Disconnected, Event, NotConnected, Oversized
-from link.url import BrokerUrl
+import storelink.transport.mqtt
+import storelink.transport.reconnect
+from storelink.contract.cloudevents import Message
+from storelink.transport.mqtt import MqttLink
+from storelink.transport.port import Connected, Disconnected, Event, NotConnected, Oversized
+from storelink.transport.url import BrokerUrl
 from tests.brokers import Line, RealBroker, free_port, start_mosquitto
 from tests.ports.conftest import needs_mosquitto
 from tests.ports.rigs import Client, RealRig
@@ -106,7 +106,7 @@ def test_a_failed_attempt_is_told_once_and_tried_again(linked: Any, monkeypatch:
         attempts.append(next(tried))
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(link.reconnect, "BACKOFF_S_MAX", 0.01)
+    monkeypatch.setattr(storelink.transport.reconnect, "BACKOFF_S_MAX", 0.01)
     monkeypatch.setattr(paho.Client, "_create_socket", fail)
     a = linked("mqtt://broker.invalid")
     until(lambda: len(attempts) >= 20)
@@ -130,7 +130,7 @@ def test_a_failed_attempt_is_told_once_and_tried_again(linked: Any, monkeypatch:
 def test_a_broker_that_speaks_something_else_is_left_and_tried_again(
     answer: bytes, linked: Any, stub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link.mqtt, "CONNACK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(storelink.transport.mqtt, "CONNACK_TIMEOUT_S", 0.2)
     answered: list[None] = []
     a = linked(stub(answer, answered))
     until(lambda: len(answered) >= 2)
@@ -139,7 +139,7 @@ def test_a_broker_that_speaks_something_else_is_left_and_tried_again(
 
 
 def test_a_broker_that_never_answers_is_left(linked: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link.mqtt, "CONNACK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(storelink.transport.mqtt, "CONNACK_TIMEOUT_S", 0.2)
     a = linked(stub(b"", []))
     until(lambda: a.losses == ["the broker takes the connection but does not answer"])
 
@@ -290,7 +290,7 @@ def test_a_lost_line_gives_its_unacknowledged_messages_up(mosquitto: RealBroker)
 def test_an_owner_that_sends_without_end_is_stopped(
     linked: Any, mosquitto: RealBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link.mqtt, "COMMANDS_MAX", 50)
+    monkeypatch.setattr(storelink.transport.mqtt, "COMMANDS_MAX", 50)
     line = Line(mosquitto.port)
     a = linked(line.url)
     until(lambda: a.generations == [1])
@@ -335,7 +335,7 @@ def test_closing_never_waits_for_a_name_server(linked: Any, monkeypatch: pytest.
     assert asked.wait(5.0)
     began_s = time.monotonic()
     a.link.close()
-    assert time.monotonic() - began_s < link.reconnect.CLOSE_TIMEOUT_S + 0.5
+    assert time.monotonic() - began_s < storelink.transport.reconnect.CLOSE_TIMEOUT_S + 0.5
     answer.set()
 
 
@@ -349,7 +349,7 @@ def test_closing_with_a_frozen_line_keeps_its_deadline(linked: Any, mosquitto: R
         a.link.publish(Message("t/x", b"x" * 100_000))
     began_s = time.monotonic()
     a.link.close()
-    assert time.monotonic() - began_s < link.reconnect.CLOSE_TIMEOUT_S + 0.5
+    assert time.monotonic() - began_s < storelink.transport.reconnect.CLOSE_TIMEOUT_S + 0.5
     until(lambda: not any(t.name == "link-frozen" for t in threading.enumerate()), within_s=5.0)
     line.close()
 
@@ -359,11 +359,29 @@ def test_closing_with_a_frozen_line_keeps_its_deadline(linked: Any, mosquitto: R
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_is_verified(linked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-keyout",
+            tmp_path / "key",
+            "-out",
+            tmp_path / "cert",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ],
+        check=True,
+        capture_output=True,
+    )
     settings = f"certfile {tmp_path / 'cert'}\nkeyfile {tmp_path / 'key'}"
     with start_mosquitto(tmp_path, free_port(), settings=settings) as broker:
         stranger = linked(f"mqtts://localhost:{broker.port}", "stranger")

@@ -7,12 +7,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from contract.contexts import CONTEXTS, Column, Context, Row
-from contract.digest import to_hex
-from contract.messages import Head, Live, Segment, SegmentRef
-from contract.status import STATES, OutboxStatus, Status, StreamStatus
-from contract.streams import Stream
-from contract.upstream import Ack, Batch, Entry, Refusal, Rejection
+from storelink.contract.contexts import CONTEXTS, Column, Context, Row
+from storelink.contract.digest import to_hex
+from storelink.contract.messages import Head, Live, Segment, SegmentRef
+from storelink.contract.status import STATES, OutboxStatus, Status, StreamStatus
+from storelink.contract.streams import Stream
+from storelink.contract.upstream import Ack, Batch, Entry, Refusal, Rejection
 
 EPOCHS = st.builds("{:012x}-{:08x}".format, st.integers(0, 2**48 - 1), st.integers(0, 2**32 - 1))
 DIGESTS = st.integers(0, 2**128 - 1).map(to_hex)
@@ -121,9 +121,17 @@ def heads(draw: st.DrawFn) -> Head:
     seq = at + draw(st.integers(0, 20))
     rows, deleted = draw(compacted(stream, at + 1, seq))
     return Head(
-        stream, draw(EPOCHS), seq, draw(DIGESTS), draw(st.integers(0, 2**40)), draw(st.integers(0, seq)),
-        draw(TIMES_MS), tuple(refs), rows, deleted,
-    )  # fmt: skip
+        stream,
+        draw(EPOCHS),
+        seq,
+        draw(DIGESTS),
+        draw(st.integers(0, 2**40)),
+        draw(st.integers(0, seq)),
+        draw(TIMES_MS),
+        tuple(refs),
+        rows,
+        deleted,
+    )
 
 
 STORE_IDS = st.sampled_from(["store-042", "s", "0" * 32])
@@ -141,10 +149,14 @@ def batches(draw: st.DrawFn) -> Batch:
     seqs = list(enumerate(withheld, start=first))
     kinds = st.sampled_from(["sale.total", "x", "Stock_Count-2"])
     return Batch(
-        draw(STORE_IDS), draw(EPOCHS), first, first + len(withheld) - 1, draw(st.integers(0, first - 1)),
+        draw(STORE_IDS),
+        draw(EPOCHS),
+        first,
+        first + len(withheld) - 1,
+        draw(st.integers(0, first - 1)),
         tuple(Entry(seq, draw(kinds), draw(TIMES_MS), draw(DATA)) for seq, gone in seqs if not gone),
         tuple(Refusal(seq, draw(REASONS)) for seq, gone in seqs if gone),
-    )  # fmt: skip
+    )
 
 
 @st.composite
@@ -164,7 +176,11 @@ def statuses(draw: st.DrawFn) -> Status:
     one = st.builds(StreamStatus, states, st.none() | EPOCHS, st.integers(0, 2**40), DIGESTS, verdicts)
     outbox = st.builds(OutboxStatus, EPOCHS, *(st.integers(0, 2**40),) * 3)
     return Status(
-        draw(STORE_IDS), draw(states), draw(TIMES_MS), draw(st.dictionaries(STREAMS.map(str), one, max_size=3)),
-        draw(st.none() | outbox), draw(st.dictionaries(st.sampled_from(["storenode", "sqlite"]), st.just("1"))),
+        draw(STORE_IDS),
+        draw(states),
+        draw(TIMES_MS),
+        draw(st.dictionaries(STREAMS.map(str), one, max_size=3)),
+        draw(st.none() | outbox),
+        draw(st.dictionaries(st.sampled_from(["storenode", "sqlite"]), st.just("1"))),
         draw(st.none() | st.integers(-(2**45), 2**45)),
-    )  # fmt: skip
+    )

@@ -12,11 +12,11 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract import codec, messages, schedule, status, upstream
-from contract.cloudevents import Message
-from contract.entries import checked_json
-from contract.errors import ContractViolation
-from contract.streams import Stream, parse_store_topic, parse_topic
+from storelink.contract import codec, messages, schedule, status, upstream
+from storelink.contract.cloudevents import Message
+from storelink.contract.entries import checked_json
+from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import Stream, parse_store_topic, parse_topic
 from tests.property.contract_rows import acks, batches, heads, lives, segments, statuses
 
 Decoder = Callable[[str, Message], Any]

@@ -9,11 +9,11 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import schedule
-from contract.contexts import PRODUCT, Row
-from contract.digest import EMPTY, canonical, from_hex, row_hash, to_hex, total
-from contract.errors import ContractViolation
-from contract.schedule import Schedule, Step
+from storelink.contract import schedule
+from storelink.contract.contexts import PRODUCT, Row
+from storelink.contract.digest import EMPTY, canonical, from_hex, row_hash, to_hex, total
+from storelink.contract.errors import ContractViolation
+from storelink.contract.schedule import Schedule, Step
 from tests.property.contract_rows import contents, keys
 
 ROWS = st.tuples(st.integers(1, 2**63 - 1), keys(PRODUCT), contents(PRODUCT)).map(lambda r: (r[0], *r[1], *r[2]))
@@ -21,7 +21,7 @@ TIMES = st.integers(0, 60)
 
 
 def digest_by_the_book(rows: list[Row]) -> str:
-    """The digest as contract/README.md describes it, with nothing but the standard library."""
+    """The digest as storelink/contract/README.md describes it, with nothing but the standard library."""
     found = 0
     for row in rows:
         text = json.dumps(list(row), ensure_ascii=False, separators=(",", ":"))

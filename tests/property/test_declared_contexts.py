@@ -13,21 +13,21 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from contract.cloudevents import Message
-from contract.contexts import CONTEXTS, Context, Key, Row
-from contract.declared import parse
-from contract.digest import EMPTY, to_hex, total
-from contract.errors import ContractViolation
-from contract.messages import Live, decode_live, encode_live
-from contract.streams import Stream
-from hq.audit import verify
 from hq.core.changes import Change, Tip, check_as_a_store_would, sequence
-from hq.core.feed import Diff, diff
-from hq.core.table import Table, compared
+from hq.core.feed_diff import Diff, diff
+from hq.core.feed_table import Table, compared
 from hq.errors import BadFeed
-from hq.master import Master
-from storenode import readers
-from storenode.replica import Replica
+from hq.master.audit import verify
+from hq.master.store import Master
+from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import CONTEXTS, Context, Key, Row
+from storelink.contract.declared import parse
+from storelink.contract.digest import EMPTY, to_hex, total
+from storelink.contract.errors import ContractViolation
+from storelink.contract.messages import Live, decode_live, encode_live
+from storelink.contract.streams import Stream
+from storenode.replica import queries
+from storenode.replica.writer import Replica
 from tests.property.contract_rows import contents, keys
 from tests.registry import EXAMPLE, forget, forgotten_afterwards
 
@@ -36,15 +36,17 @@ NOW_S = 1_800_000_000
 
 bounds = st.lists(st.integers(-(2**63) + 1, 2**63 - 1), min_size=2, max_size=2).map(sorted)
 kinds: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.just({}), st.just({"kind": "date"}), st.just({"kind": "boolean"}), st.just({"kind": "json"}),
-    st.just({"kind": "currency"}), st.just({"kind": "amount", "currency": "EUR"}),
+    st.just({}),
+    st.just({"kind": "date"}),
+    st.just({"kind": "boolean"}),
+    st.just({"kind": "json"}),
+    st.just({"kind": "currency"}),
+    st.just({"kind": "amount", "currency": "EUR"}),
     st.builds(lambda b: {"kind": "integer", "min": b[0], "max": b[1]}, bounds),
     st.builds(lambda c: {"choices": c}, st.lists(st.sampled_from(["a", "b", "ü", "x y"]), min_size=1, unique=True)),
     st.builds(lambda n: {"max_chars": n}, st.integers(1, 4000)),
-)  # fmt: skip
-key_kinds: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
-    [{}, {"kind": "date"}, {"choices": ["a", "b"]}]
 )
+key_kinds: st.SearchStrategy[dict[str, Any]] = st.sampled_from([{}, {"kind": "date"}, {"choices": ["a", "b"]}])
 
 
 def toml(value: Any) -> str:
@@ -58,9 +60,7 @@ def toml(value: Any) -> str:
 @st.composite
 def declarations(draw: st.DrawFn) -> str:
     """The text of a file with one context."""
-    named = [
-        {"name": f"k{n}"} | kind for n, kind in enumerate(draw(st.lists(key_kinds, min_size=1, max_size=4)))
-    ]  # fmt: skip
+    named = [{"name": f"k{n}"} | kind for n, kind in enumerate(draw(st.lists(key_kinds, min_size=1, max_size=4)))]
     held = [
         {"name": f"v{n}", "required": draw(st.booleans())} | kind
         for n, kind in enumerate(draw(st.lists(kinds, min_size=1, max_size=6)))
@@ -117,10 +117,16 @@ def test_what_hq_commits_a_store_keeps_and_both_can_prove_it(data: st.DataObject
         assert {context.key_of(each): context.values_of(each) for each in rows} == model
         replica = Replica(Path(directory) / "replica.db", ("all",))
         replica.apply(
-            stream, epoch=row.epoch, position=row.head_seq, digest=row.digest, head_seq=row.head_seq,
-            batches=[(rows, [])], replace=False, now_ms=0,
-        )  # fmt: skip
-        scan = readers.scan(replica.path, stream)
+            stream,
+            epoch=row.epoch,
+            position=row.head_seq,
+            digest=row.digest,
+            head_seq=row.head_seq,
+            batches=[(rows, [])],
+            replace=False,
+            now_ms=0,
+        )
+        scan = queries.scan(replica.path, stream)
         replica.connection.close()
         assert (scan.ok, scan.rows) == (True, len(model))
 
@@ -137,11 +143,16 @@ cells = {
     "rules": st.sampled_from(["", '{"b":1,"a":2}', '{"a":2,"b":1}', "[]"]),
 }
 usual = {
-    "code": st.integers(1, 9).map(str), "title": st.sampled_from(["A", " A", "B"]), "slogan": cells["slogan"],
-    "audience": st.sampled_from(["", "members"]), "starts_on": st.sampled_from(["2026-06-01", "2026-06-02 "]),
-    "ends_on": cells["ends_on"], "minimum_minor": st.sampled_from(["", "1", "1.00", "2"]),
-    "stackable": st.sampled_from(["", "yes", "1", "0"]), "rules": st.sampled_from(["", '{"b":1,"a":2}']),
-}  # fmt: skip
+    "code": st.integers(1, 9).map(str),
+    "title": st.sampled_from(["A", " A", "B"]),
+    "slogan": cells["slogan"],
+    "audience": st.sampled_from(["", "members"]),
+    "starts_on": st.sampled_from(["2026-06-01", "2026-06-02 "]),
+    "ends_on": cells["ends_on"],
+    "minimum_minor": st.sampled_from(["", "1", "1.00", "2"]),
+    "stackable": st.sampled_from(["", "yes", "1", "0"]),
+    "rules": st.sampled_from(["", '{"b":1,"a":2}']),
+}
 
 
 @st.composite
@@ -162,8 +173,9 @@ def test_a_usual_feed_of_a_declared_context_is_compared_by_columns(promotion: Co
     found = compared(promotion, feed, {}, NOW_S)
     assert found is not None
     assert [change.values for change in found.changes] == [
-        ("A", None, None, "2026-06-01", None, 100, 1, None), ("B", None, "members", "2026-06-01", None, None, 0, None),
-    ]  # fmt: skip
+        ("A", None, None, "2026-06-01", None, 100, 1, None),
+        ("B", None, "members", "2026-06-01", None, None, 0, None),
+    ]
 
 
 def outcome(context: Context, feed: Table, current: dict[Key, Row], *, by_row: bool) -> Diff | str:

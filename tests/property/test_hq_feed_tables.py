@@ -6,14 +6,14 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from contract.contexts import PRICE, PRODUCT, Context, Key, Row
-from contract.streams import Stream
 from hq.core import edits
 from hq.core.changes import Tip, check_as_a_store_would, sequence
-from hq.core.feed import Diff, FeedRow, diff
-from hq.core.table import Table, compared
+from hq.core.feed_diff import Diff, FeedRow, diff
+from hq.core.feed_table import Table, compared
 from hq.errors import BadFeed
-from hq.feedfile import _csv_rows, csv_feed
+from hq.feeds.files import _csv_rows, csv_feed
+from storelink.contract.contexts import PRICE, PRODUCT, Context, Key, Row
+from storelink.contract.streams import Stream
 
 NOW = 1_800_000_000
 EMPTY = "0" * 32
@@ -34,12 +34,17 @@ cells = {
     "ends_at": st.sampled_from(["", "2027-03-01", "2026-01-01"]),
 }
 usual = {
-    "sku": st.integers(1, 12).map(str), "gtin": st.sampled_from(["", "4006381333931"]),
-    "name": st.sampled_from(["", "A", "B", " A", "Müsli", "two\nlines"]), "status": st.sampled_from(["", "active"]),
-    "attributes": st.sampled_from(["", '{"b":1,"a":2}', '{"a":2,"b":1}']), "kind": st.sampled_from(["", "promotion "]),
-    "currency": st.just("EUR"), "amount": st.sampled_from(["1", "1.00", " 2", "0.5"]),
-    "starts_at": st.just(""), "ends_at": st.just(""),
-}  # fmt: skip
+    "sku": st.integers(1, 12).map(str),
+    "gtin": st.sampled_from(["", "4006381333931"]),
+    "name": st.sampled_from(["", "A", "B", " A", "Müsli", "two\nlines"]),
+    "status": st.sampled_from(["", "active"]),
+    "attributes": st.sampled_from(["", '{"b":1,"a":2}', '{"a":2,"b":1}']),
+    "kind": st.sampled_from(["", "promotion "]),
+    "currency": st.just("EUR"),
+    "amount": st.sampled_from(["1", "1.00", " 2", "0.5"]),
+    "starts_at": st.just(""),
+    "ends_at": st.just(""),
+}
 
 
 @st.composite

@@ -8,11 +8,11 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.contexts import Row
-from contract.streams import Stream
-from hq import audit
 from hq.core.changes import Change
-from hq.master import Master
+from hq.master import audit
+from hq.master.store import Master
+from storelink.contract.contexts import Row
+from storelink.contract.streams import Stream
 
 STREAM = Stream("product", "all")
 
@@ -26,7 +26,7 @@ changes = st.builds(
 
 
 def digest_of(rows: list[Row]) -> str:
-    """Independent of contract.digest: the README's words."""
+    """Independent of storelink.contract.digest: the README's words."""
     acc = sum(int.from_bytes(blake2b(msgspec.json.encode(list(row)), digest_size=16).digest(), "big") for row in rows)
     return format(acc % 2**128, "032x")
 

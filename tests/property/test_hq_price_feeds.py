@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import schedule
-from contract.contexts import PRICE, Key, Row
-from hq.core.feed import FeedRow, diff
+from hq.core.feed_diff import FeedRow, diff
 from hq.errors import BadFeed
+from storelink.contract import schedule
+from storelink.contract.contexts import PRICE, Key, Row
 
 Line = tuple[str, int | None, int | None]
 

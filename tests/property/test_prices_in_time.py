@@ -11,16 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from contract.contexts import PRICE, Row
-from contract.digest import EMPTY
-from contract.streams import Stream
-from storenode import mirror, overrides, readers, schema
-from storenode.core.telling import Line, candidates
+from storelink.contract.contexts import PRICE, Row
+from storelink.contract.digest import EMPTY
+from storelink.contract.streams import Stream
+from storenode.core.precedence import Line, candidates
 from storenode.errors import NotFound
-from storenode.explanation import explain
-from storenode.outbox import Outbox
-from storenode.replica import Replica
-from storenode.schema import CATALOG, NOW_S, OWN, price_at_sql
+from storenode.outbox import override_copy, overrides
+from storenode.outbox.store import Outbox
+from storenode.replica import queries, schema
+from storenode.replica.explain import explain
+from storenode.replica.schema import CATALOG, NOW_S, OWN, price_at_sql
+from storenode.replica.writer import Replica
 
 SCOPES = ("all", "zone-west", "store-7")
 KINDS = ("regular", "promotion", "clearance")
@@ -95,14 +96,26 @@ def built(world: World, directory: Path) -> Replica:
         ]
         many = len(world.lines) or 1
         replica.apply(
-            Stream(PRICE.name, scope), epoch="e", position=many, digest=EMPTY, head_seq=many, batches=[(rows, [])],
-            replace=False, now_ms=0,
-        )  # fmt: skip
+            Stream(PRICE.name, scope),
+            epoch="e",
+            position=many,
+            digest=EMPTY,
+            head_seq=many,
+            batches=[(rows, [])],
+            replace=False,
+            now_ms=0,
+        )
     products: list[Row] = [(n, sku, None, sku, *(None,) * 10) for n, sku in enumerate(SKUS, 1)]
     replica.apply(
-        Stream("product", "all"), epoch="e", position=2, digest=EMPTY, head_seq=2, batches=[(products, [])],
-        replace=False, now_ms=0,
-    )  # fmt: skip
+        Stream("product", "all"),
+        epoch="e",
+        position=2,
+        digest=EMPTY,
+        head_seq=2,
+        batches=[(products, [])],
+        replace=False,
+        now_ms=0,
+    )
     with Outbox(directory / "outbox.db") as outbox:
         ends: dict[str, int] = {}
         for at, sku, amount, until in world.own:
@@ -114,7 +127,7 @@ def built(world: World, directory: Path) -> Replica:
             else:
                 with pytest.raises(NotFound):
                     overrides.withdraw(outbox, sku, at * 1000)
-    mirror.Mirror(directory / "outbox.db", replica, "store-7").step(0, rung=True)
+    override_copy.OverrideCopy(directory / "outbox.db", replica, "store-7").step(0, rung=True)
     return replica
 
 
@@ -146,7 +159,7 @@ def agrees(path: Path, sku: str, at: int, price: tuple[int, str, str] | None) ->
     """Hold `price --at` and `explain` against the model."""
     names = ("amount_minor", "kind", "scope")
     try:
-        found: Any = readers.price(path, sku, at)
+        found: Any = queries.price(path, sku, at)
     except NotFound:
         found = None
     assert (found and tuple(found[name] for name in names)) == price
@@ -195,6 +208,6 @@ def test_the_order_of_candidates_is_the_order_of_precedence() -> None:
 
 
 def schema_of(*steps: tuple[int, int | None, int]) -> Any:
-    from contract.schedule import Step
+    from storelink.contract.schedule import Step
 
     return tuple(Step(*step) for step in steps)

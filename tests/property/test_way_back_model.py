@@ -10,12 +10,12 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.cloudevents import Message
-from contract.upstream import Ack, Batch, Entry, Refusal, decode_ack, encode_batch
-from hq.collector import Collector
-from hq.inbox import StoreInbox
-from link.memory import MemoryBroker, MemoryLink
-from link.port import Connected, Event, Received
+from hq.collect.inbox import StoreInbox
+from hq.collect.receiver import Receiver
+from storelink.contract.cloudevents import Message
+from storelink.contract.upstream import Ack, Batch, Entry, Refusal, decode_ack, encode_batch
+from storelink.transport.memory import MemoryBroker, MemoryLink
+from storelink.transport.port import Connected, Event, Received
 
 EPOCHS = ("019b76da1000-00000001", "019b76da1000-00000002")
 STORES = ("a", "b")
@@ -59,7 +59,7 @@ def test_each_entry_is_kept_once_and_in_order_and_acknowledged_no_further(
         path = Path(directory) / "hq.inbox.db"
         inbox, link = StoreInbox(path), Recorder([])
         inbox.connection.execute("PRAGMA synchronous = OFF")
-        collector = Collector("t", inbox, link)
+        collector = Receiver("t", inbox, link)
         collector.handle(Connected(1), 0, 0)
         turn: list[tuple[Name, int, int]] = []
         for (store, epoch, first, last, ends), dead in zip(sent, dies, strict=False):
@@ -74,7 +74,7 @@ def test_each_entry_is_kept_once_and_in_order_and_acknowledged_no_further(
                 inbox.connection.close()
                 inbox = StoreInbox(path)
                 inbox.connection.execute("PRAGMA synchronous = OFF")
-                collector = Collector("t", inbox, link)
+                collector = Receiver("t", inbox, link)
                 collector.handle(Connected(1), 0, 0)
             else:
                 link.acks.clear()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.messages import Head, Live
-from storenode import follower
-from storenode.core import intake
+from storelink.contract.messages import Head, Live
+from storenode.core import verdicts
+from storenode.follow import follower
 from tests.simulation.world import World
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
@@ -53,9 +53,9 @@ def test_every_seed_keeps_the_invariant_and_converges(start: int, fast_directory
 def takes_gaps(patch: pytest.MonkeyPatch) -> None:
     """A store that takes the batch behind a lost one for the next."""
 
-    def judge(position: intake.Position, live: Live) -> intake.Verdict:
-        found = intake.judge(position, live)
-        return intake.Advance() if isinstance(found, intake.Gap) and position.epoch is not None else found
+    def judge(position: verdicts.Position, live: Live) -> verdicts.Verdict:
+        found = verdicts.judge(position, live)
+        return verdicts.Advance() if isinstance(found, verdicts.Gap) and position.epoch is not None else found
 
     patch.setattr(follower, "judge", judge)
 
@@ -63,9 +63,11 @@ def takes_gaps(patch: pytest.MonkeyPatch) -> None:
 def goes_back(patch: pytest.MonkeyPatch) -> None:
     """A store that replaces doubted rows by whatever head there is."""
 
-    def plan(position: intake.Position, head: Head, *, missing_to: int = 0, doubt: str | None = None) -> intake.Plan:
+    def plan(
+        position: verdicts.Position, head: Head, *, missing_to: int = 0, doubt: str | None = None
+    ) -> verdicts.Plan:
         lower = position if doubt is None else replace(position, seq=0)
-        return intake.plan(lower, head, missing_to=missing_to, doubt=doubt)
+        return verdicts.plan(lower, head, missing_to=missing_to, doubt=doubt)
 
     patch.setattr(follower, "plan", plan)
 

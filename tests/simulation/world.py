@@ -14,27 +14,27 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contract.contexts import Key, Row
-from contract.streams import Stream
-from hq.backup import back_up, restore
-from hq.collector import Collector
+from hq.collect.inbox import StoreInbox
+from hq.collect.receiver import Receiver
 from hq.core.changes import Change
-from hq.inbox import StoreInbox
-from hq.master import Master
-from hq.outlet import Sizes
-from hq.publication import Publication
-from hq.publisher import Publisher
-from hq.retention import Retention
-from link.memory import MemoryBroker, MemoryLink
-from link.port import Event, NotConnected
+from hq.master.backup import back_up, restore
+from hq.master.retention import Retention
+from hq.master.store import Master
+from hq.publish.publication import Publication
+from hq.publish.publisher import Publisher
+from hq.publish.stream_publisher import Sizes
+from storelink.contract.contexts import Key, Row
+from storelink.contract.streams import Stream
+from storelink.transport.memory import MemoryBroker, MemoryLink
+from storelink.transport.port import Event, NotConnected
 from storenode.config import Settings
-from storenode.orders import Orders
-from storenode.outbox import Outbox
-from storenode.proof import prove
-from storenode.replica import Replica
-from storenode.sender import Sender
-from storenode.spool import MemorySpool
-from storenode.worker import Worker
+from storenode.follow.router import Router
+from storenode.follow.spool import MemorySpool
+from storenode.jobs.commands import WriterCommands
+from storenode.outbox.sender import Sender
+from storenode.outbox.store import Outbox
+from storenode.replica.verify import prove
+from storenode.replica.writer import Replica
 
 PRODUCT, PRICE = Stream("product", "all"), Stream("price", "all")
 STREAMS = (PRODUCT, PRICE)
@@ -99,13 +99,19 @@ class Hq(Node):
         self.master = Master(directory / "hq.db", lambda: 0)
         self.publication = Publication(directory / "hq.published.db")
         self.publisher = Publisher(
-            "t", self.master, self.publication, self.link,
-            head_interval_ms=300, heartbeat_ms=2_000, segment_grace_ms=5_000, sizes=SMALL,
-        )  # fmt: skip
+            "t",
+            self.master,
+            self.publication,
+            self.link,
+            head_interval_ms=300,
+            heartbeat_ms=2_000,
+            segment_grace_ms=5_000,
+            sizes=SMALL,
+        )
         self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
         self.inbox = StoreInbox(directory / "hq.inbox.db")
         self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
-        self.collector = Collector("t", self.inbox, self.link)
+        self.collector = Receiver("t", self.inbox, self.link)
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
@@ -144,8 +150,8 @@ class Store(Node):
         if not self.path.exists():
             self.path.write_bytes(_new_replica())
         self.replica = Replica(self.path, ("all",))
-        self.worker = Worker("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
-        self.orders = Orders(Settings(db=self.path), self.replica, self.worker, lambda: None)
+        self.worker = Router("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
+        self.orders = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)

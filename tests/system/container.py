@@ -66,15 +66,24 @@ class Container:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def run(
-        self, *arguments: str, user: str | None = None, check: bool = True, text: str | None = None,
+        self,
+        *arguments: str,
+        user: str | None = None,
+        check: bool = True,
+        text: str | None = None,
         timeout_s: float = 120.0,
-    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as `user`."""
         command = [*arguments] if user is None else ["runuser", "-u", user, "--", *arguments]
         done = subprocess.run(
             [self._nsenter, "--target", str(self._first_process()), *NAMESPACES, "--", *command],
-            env=ENVIRON, input=text or "", capture_output=True, text=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
+            env=ENVIRON,
+            input=text or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
         assert not check or done.returncode == 0, f"{command}: {done.returncode}: {done.stdout}{done.stderr}"
         return done
 

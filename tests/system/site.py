@@ -116,11 +116,16 @@ class Site:
     @contextlib.contextmanager
     def black_hole(self) -> Iterator[None]:
         """The line to the broker swallows everything, without a word to either end."""
-        self.container.run("nft", "-f", "-", text=(
-            "table inet hole {\n"
-            "  chain out { type filter hook output priority 0; tcp dport 1883 drop; tcp sport 1883 drop; }\n"
-            "}\n"
-        ))  # fmt: skip
+        self.container.run(
+            "nft",
+            "-f",
+            "-",
+            text=(
+                "table inet hole {\n"
+                "  chain out { type filter hook output priority 0; tcp dport 1883 drop; tcp sport 1883 drop; }\n"
+                "}\n"
+            ),
+        )
         try:
             yield
         finally:

@@ -120,8 +120,11 @@ def test_members_of_hqs_group_publish_and_lock_nobody_out(site: Site) -> None:
 def test_the_sandbox_lets_the_programs_work_and_nothing_else(site: Site) -> None:
     text = (tree.REPOSITORY / "deploy/storenode.service").read_text(encoding="utf-8")
     service = text.partition("[Service]")[2].partition("[Install]")[0]
-    options = [f"--property={line}" for line in re.findall(r"^(\w+=.*)$", service, re.MULTILINE)
-               if not line.startswith(NOT_THE_SANDBOX)]  # fmt: skip
+    options = [
+        f"--property={line}"
+        for line in re.findall(r"^(\w+=.*)$", service, re.MULTILINE)
+        if not line.startswith(NOT_THE_SANDBOX)
+    ]
     site.path("/srv/probe.py").write_text(PROBE)
     said = site.run("systemd-run", "--quiet", "--wait", "--pipe", *options, PYTHON, "/srv/probe.py")
     assert said.split() == ["worked", "refused", "refused", "refused", "refused", "refused", "refused"]

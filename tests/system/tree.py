@@ -17,13 +17,29 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 SUITE = "bookworm"
 PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "mosquitto", "nftables", "ca-certificates",
-)  # fmt: skip
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "python3",
+    "python3-venv",
+    "mosquitto",
+    "nftables",
+    "ca-certificates",
+)
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter")
 RELEASE = (
-    "pyproject.toml", "README.md", "LICENSE", "contract", "link", "hq", "storenode", "deploy", "requirements", "docs",
-)  # fmt: skip
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "contract",
+    "link",
+    "hq",
+    "storenode",
+    "deploy",
+    "requirements",
+    "docs",
+)
 """What an unpacked release holds."""
 
 MAKING_TIMEOUT_S = 420.0
@@ -107,8 +123,9 @@ def _mirror() -> list[str]:
 
 def _run(command: list[str], what: str) -> None:
     try:
-        subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
-                       timeout=MAKING_TIMEOUT_S)  # fmt: skip
+        subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True, timeout=MAKING_TIMEOUT_S
+        )
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "output", None) or ""
         said = said.decode(errors="replace") if isinstance(said, bytes) else said

@@ -1,0 +1,46 @@
+"""What to take of an outbox batch, given what HQ has of that outbox: a table, without IO.
+
+| batch, seen from *s*, through which all is here | verdict |
+|-------------------------------------------------|---------|
+| `acked` above s: HQ has forgotten entries       | as below, seen from `acked` |
+| ends at or before s                             | Repeat  |
+| begins behind s + 1                             | Gap     |
+| otherwise                                       | Take    |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storelink.contract.upstream import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Store what lies behind `after`; `lost`: entries up to `after` that HQ had acknowledged and has no more."""
+
+    after: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """All of it is here already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What lies before it is missing: it cannot be taken, and not be acknowledged."""
+
+
+Verdict = Take | Repeat | Gap
+
+
+def judge(through: int, batch: Batch) -> Verdict:
+    """Judge one batch of an outbox of which HQ has all up to `through`."""
+    after = max(through, batch.acked)
+    if batch.last <= after:
+        return Repeat()
+    if batch.first > after + 1:
+        return Gap()
+    return Take(after, after - through)

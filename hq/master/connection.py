@@ -1,0 +1,112 @@
+"""Opening the master's SQLite file, and SQLite's errors in HQ's words."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hq.errors import HqError, MasterBusy, MasterDamaged, MasterUnwritable
+from hq.master import schema
+
+BUSY_TIMEOUT_MS = 60_000
+
+LOG_BYTES_KEPT = 4_194_304
+"""What is left of the write-ahead log's file when it begins anew; less than what a checkpoint is due at."""
+
+
+UNWRITABLE_HINT = "check free space, owner and mode of file and directory"
+
+ROWS_PER_STATEMENT = 32
+"""A quarter faster than a statement each."""
+
+
+def make_for_group(path: Path) -> None:
+    """
+    Make the file, if it is not there, with what the umask leaves to the group.
+
+    SQLite alone gives a group no writing; with it, members of HQ's group can commit, and what their commands
+    leave behind (-wal and -shm take the file's mode) does not lock `hq run` out. One that is there is not opened:
+    closing it again would drop the locks of this process. What keeps it from being made, SQLite will report.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o660))
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open `path` (`rw`: must exist; `rwc`: is made) with the settings that every writer of a master has."""
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a commit that was reported survives a power cut
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # one process checkpoints: `hq run`
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
+    connection.execute("PRAGMA cache_size = -65536")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def insert(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]], then: str = ""
+) -> None:
+    """Insert rows, ROWS_PER_STATEMENT at once; `then`: an ON CONFLICT clause."""
+    one = f"({', '.join('?' * len(columns))})"
+    head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+    waiting, rest = iter(rows), list[tuple[Any, ...]]()
+
+    def groups() -> Iterator[tuple[Any, ...]]:
+        while len(group := list(islice(waiting, ROWS_PER_STATEMENT))) == ROWS_PER_STATEMENT:
+            yield tuple(chain.from_iterable(group))
+        rest.extend(group)
+
+    connection.executemany(head + ", ".join([one] * ROWS_PER_STATEMENT) + then, groups())
+    connection.executemany(head + one + then, rest)
+
+
+def not_a_master(path: Path) -> MasterDamaged:
+    return MasterDamaged(f"{path} is not a master of hq", hint="check db / HQ_DB; hq init makes a new master")
+
+
+def is_master(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is a master. Raises MasterDamaged for one of a later version."""
+    ident, version = (connection.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+    if ident == schema.APPLICATION_ID and not 1 <= version <= schema.VERSION:
+        raise MasterDamaged(
+            f"{path} has format {version}, this hq knows {schema.VERSION}", hint="use the hq that wrote it"
+        )
+    return bool(ident == schema.APPLICATION_ID)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise HqErrors for SQLite's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _in_our_words(path, error) from error
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """As `translated`, for what also renames and removes files: the disk's own refusals are HqErrors as well."""
+    try:
+        with translated(path):
+            yield
+    except OSError as error:
+        raise MasterUnwritable(f"cannot use {path}: {error.strerror or error}", hint=UNWRITABLE_HINT) from error
+
+
+def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return MasterBusy(f"{path} is held by another command: {text}", hint="wait for it, then type this again")
+    if "not a database" in text:
+        return not_a_master(path)
+    if "malformed" in text or "no such table" in text or "no such column" in text:
+        return MasterDamaged(f"{path} is damaged: {text}", hint="restore the master from a backup")
+    return MasterUnwritable(f"cannot use {path}: {text}", hint=UNWRITABLE_HINT)

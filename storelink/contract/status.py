@@ -1,0 +1,128 @@
+"""What a store says of itself, retained on its status topic. Normative text: storelink/contract/README.md, section 10."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+
+from storelink.contract.cloudevents import Message
+from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import SEQ_MAX, STATUS_STREAMS_MAX
+from storelink.contract.messages import Hash, Seq, Text
+from storelink.contract.streams import Stream
+from storelink.contract.upstream import StoreBody, check_epoch, store_body, store_message
+
+OFFLINE = "offline"
+STATES = ("live", "catching_up", OFFLINE, "bootstrapping", "rebuilding", "diverged")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """Where a store stands in one stream; epoch None: never bootstrapped. `rebuild_reason`: why it last was rebuilt."""
+
+    state: str
+    epoch: str | None
+    position: int
+    digest: str
+    verified_ok: bool | None = None
+    quarantined: int = 0
+    rebuilt_at_ms: int | None = None
+    rebuild_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """An outbox as its store sees it; `refused`: entries set aside."""
+
+    epoch: str
+    pending: int
+    acked_seq: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a store stands; as a last will only `state` offline, and nothing else.
+
+    `skew_ms`: how far the store's clock is ahead of HQ's; None where that was not measured.
+    """
+
+    store: str
+    state: str
+    at_ms: int
+    streams: Mapping[str, StreamStatus] = field(default_factory=dict)
+    outbox: OutboxStatus | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    skew_ms: int | None = None
+
+
+class _StreamBody(msgspec.Struct, kw_only=True):
+    state: Text
+    epoch: Text | None
+    position: Seq
+    digest: Hash
+    verified_ok: bool | None
+    quarantined: Seq = 0
+    rebuilt_at_ms: Seq | None = None
+    rebuild_reason: Text | None = None
+
+
+class _OutboxBody(msgspec.Struct, kw_only=True):
+    epoch: Text
+    pending: Seq
+    acked_seq: Seq
+    refused: Seq
+
+
+class _StatusBody(StoreBody, kw_only=True):
+    state: Text
+    at_ms: Seq
+    streams: Annotated[dict[Text, _StreamBody], msgspec.Meta(max_length=STATUS_STREAMS_MAX)] = msgspec.field(
+        default_factory=dict
+    )
+    outbox: _OutboxBody | None = None
+    versions: Annotated[dict[Text, Text], msgspec.Meta(max_length=8)] = msgspec.field(default_factory=dict)
+    skew_ms: Annotated[int, msgspec.Meta(ge=-SEQ_MAX, le=SEQ_MAX)] | None = None
+
+
+def encode_status(root: str, status: Status) -> Message:
+    body: dict[str, Any] = {"state": status.state, "at_ms": status.at_ms}
+    if status.streams or status.outbox or status.versions:
+        streams = {name: _told(stream) for name, stream in status.streams.items()}
+        body |= {"streams": streams, "outbox": status.outbox, "versions": status.versions}
+    if status.skew_ms is not None:
+        body["skew_ms"] = status.skew_ms
+    ident = f"status/{status.at_ms}/{status.state}"
+    return store_message(root, "status", status.store, body, ident, status.at_ms, retain=True)
+
+
+def _told(stream: StreamStatus) -> dict[str, Any]:
+    """What all versions of the protocol know, and what this one adds where there is something to say."""
+    told = asdict(stream)
+    added = ("quarantined", "rebuilt_at_ms", "rebuild_reason")
+    return {name: value for name, value in told.items() if name not in added or value}
+
+
+def decode_status(root: str, message: Message) -> Status:
+    """Read one status; untrusted. Raises ContractViolation."""
+    body = store_body(_STATUS, root, message, "status")
+    states = [body.state, *(s.state for s in body.streams.values())]
+    if any(state not in STATES for state in states):
+        raise ContractViolation("wrong_type", f"a state that is none of {', '.join(STATES)}", field="state")
+    streams = {}
+    for name, s in body.streams.items():
+        Stream.named(name)  # HQ may lack a store's declaration
+        if s.epoch is not None:
+            check_epoch(s.epoch)
+        streams[name] = StreamStatus(*(getattr(s, field) for field in s.__struct_fields__))
+    outbox = None
+    if body.outbox is not None:
+        check_epoch(body.outbox.epoch)
+        outbox = OutboxStatus(*(getattr(body.outbox, name) for name in body.outbox.__struct_fields__))
+    return Status(body.store, body.state, body.at_ms, streams, outbox, body.versions, body.skew_ms)
+
+
+_STATUS = msgspec.json.Decoder(_StatusBody)

@@ -1,0 +1,156 @@
+"""`storenode jobs`, `storenode backup`, `storenode restore`: what the store does by the clock, and its backups."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storelink.contract.streams import rfc3339
+from storenode.commands.shared import SettingsOf, json_option, reported
+from storenode.config import Settings
+from storenode.core import advice, job_times
+from storenode.errors import BadArgument, StorenodeError
+from storenode.jobs import history
+
+MEANINGS = {
+    job_times.ACTIVATE: "looks which prices changed",
+    job_times.HOOK: "tells them to on_price_change",
+    job_times.VERIFY: "proves the replica",
+    job_times.BACKUP: "backs the replica up",
+    job_times.PRUNE: "removes what is over",
+    job_times.CHECKPOINT: "moves the log into the file",
+}
+
+
+@click.command()
+@json_option
+@click.pass_obj
+@reported
+def jobs(settings: SettingsOf, as_json: bool) -> None:
+    """Show what this store does by the clock: what is due, and what happened last; works with the daemon dead.
+
+    Exit code: 0 also when a job's last run failed; `--json` says so in `ok`.
+    """
+    found = settings()
+    document = _document(found, time.time_ns() // 1_000_000)
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    if not document["running"]:
+        click.echo("the daemon does not run: what becomes due is done once when it starts")
+    for name, job in document["jobs"].items():
+        click.echo(f"{name:<11}{MEANINGS.get(name, ''):<32}{_last(job):<50}  {_next(job)}")
+
+
+@click.command()
+@click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@click.pass_obj
+@reported
+def backup(settings: SettingsOf, directory: Path | None, as_json: bool) -> None:
+    """Make a proven backup of the replica in DIRECTORY (or `backup_dir`), while the daemon runs; old ones go.
+
+    `backup_keep` of this store's backups are kept there.
+    """
+    from storenode.jobs import backup as backups
+
+    found = settings()
+    place = directory or found.backup_dir
+    if place is None:
+        raise BadArgument("name a directory", hint="storenode backup DIR, or set backup_dir")
+    began_ms = time.time_ns() // 1_000_000
+    made = backups.make(found.db, place, found.store_id, found.backup_keep, datetime.now(UTC))
+    if place == found.backup_dir:
+        _note(found, began_ms, f"{made.path.name}, {made.size_bytes} bytes")
+    if as_json:
+        document = {
+            "file": str(made.path),
+            "bytes": made.size_bytes,
+            "streams": made.positions,
+            "dropped": list(made.dropped),
+        }
+        click.echo(json.dumps(document))
+        return
+    click.echo(f"{made.path}  {advice.size(made.size_bytes)}  {_positions(made.positions)}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@json_option
+@click.pass_obj
+@reported
+def restore(settings: SettingsOf, file: Path, as_json: bool) -> None:
+    """Put a backup in the replica's place, with the daemon stopped; it catches up from there when it starts.
+
+    FILE is proven before anything is touched; the replica that is there is set aside; what waits for HQ waits on.
+    """
+    from storenode.jobs.restore import restore as restored
+
+    found = settings()
+    done = restored(file, found.db, found.outbox_path, datetime.now(UTC))
+    if as_json:
+        aside = None if done.aside is None else str(done.aside)
+        click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))
+        return
+    click.echo(f"restored: {_positions(done.positions)}")
+    if done.aside is not None:
+        click.echo(f"the former replica is {done.aside}")
+    if done.overrides:
+        click.echo(f"{advice.count(done.overrides, 'price', 'prices')} of this store's own set again")
+    click.echo("now: systemctl start storenode")
+
+
+def _note(settings: Settings, began_ms: int, detail: str) -> None:
+    """A backup by hand counts as the night's; that it cannot be written down does not unmake it."""
+    try:
+        took_ms = max(time.time_ns() // 1_000_000 - began_ms, 0)
+        history.JobHistory(settings.outbox_path).note(job_times.BACKUP, began_ms, took_ms, detail, ok=True)
+    except StorenodeError as error:
+        click.echo(f"not written down: {error}", err=True)
+
+
+def _document(settings: Settings, now_ms: int) -> dict[str, Any]:
+    from storenode.replica.queries import daemon_alive
+
+    runs, rhythms = history.read(settings.outbox_path), settings.rhythms
+    names = [name for name in MEANINGS if name in rhythms or (name == job_times.HOOK and settings.on_price_change)]
+    return {
+        "running": daemon_alive(settings.db),
+        "jobs": {name: _job(runs.get(name), rhythms.get(name), now_ms) for name in names},
+    }
+
+
+def _job(run: history.Run | None, rhythm: job_times.Rhythm | None, now_ms: int) -> dict[str, Any]:
+    next_ms = None if rhythm is None else rhythm.next_ms(now_ms)
+    if run is not None and run.next_at_ms is not None and next_ms is not None and run.next_at_ms > now_ms:
+        next_ms = min(next_ms, run.next_at_ms)
+    last_ms = None if run is None else run.last_at_ms
+    return {
+        "next_at": None if next_ms is None else rfc3339(next_ms),
+        "owed": run is not None and rhythm is not None and rhythm.is_owed(run.reference_ms, now_ms),
+        "last_at": None if last_ms is None else rfc3339(last_ms),
+        "took_ms": None if run is None else run.took_ms,
+        "ok": None if run is None else run.ok,
+        "detail": None if run is None else run.detail,
+    }
+
+
+def _last(job: dict[str, Any]) -> str:
+    if job["last_at"] is None:
+        return "never yet"
+    return f"{job['last_at']}  {'' if job['ok'] else 'FAILED: '}{job['detail']} ({job['took_ms']} ms)"
+
+
+def _next(job: dict[str, Any]) -> str:
+    if job["owed"]:
+        return "due now"
+    return f"next {job['next_at']}" if job["next_at"] else ""
+
+
+def _positions(positions: dict[str, int]) -> str:
+    return ", ".join(f"{name} at {position}" for name, position in positions.items())

@@ -1,0 +1,68 @@
+"""What all commands share: errors as two lines, verdicts as exit codes, facts as JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from storelink.contract.contexts import CONTEXTS, Context
+from storelink.contract.errors import ContractViolation
+from storelink.transport.errors import LinkError
+from storenode.config import Examined, Settings, examine
+from storenode.core import health
+from storenode.errors import StorenodeError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SettingsOf = Callable[[], Settings]
+
+
+class CannotJudge(click.UsageError):
+    exit_code = health.UNKNOWN
+
+
+class Judging(click.Command):
+    """A command whose exit code is a verdict on the replica: wrong usage must not look like one."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise CannotJudge(error.format_message(), error.ctx) from error
+
+
+def examined(context: click.Context) -> Examined:
+    """The settings of the running command as far as they can be read, and every mistake."""
+    options = dict(context.find_root().params)
+    return examine(os.environ, options.pop("config"), options)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
+
+
+def declared_context(name: str) -> Context:
+    """The context that a command names; after its settings, which may declare some."""
+    if name not in CONTEXTS:
+        raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(CONTEXTS)}", param_hint="CONTEXT")
+    return CONTEXTS[name]
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn our errors into one clear line and a hint."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (StorenodeError, LinkError, ContractViolation) as error:
+            click.echo(f"error: {error}", err=True)
+            if getattr(error, "hint", ""):
+                click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)
+            judging = isinstance(click.get_current_context().command, Judging)
+            raise SystemExit(health.UNKNOWN if judging else 1) from error
+
+    return wrapped

@@ -1,0 +1,129 @@
+"""What to do with a message from HQ, given where the replica stands: a table, without IO.
+
+| batch, seen from position p         | verdict |
+|--------------------------------------|---------|
+| of an older epoch                    | Repeat  |
+| of a newer epoch                     | Fork    |
+| ends at p with another digest        | Fork    |
+| ends at or before p                  | Repeat  |
+| begins behind p + 1                  | Gap     |
+| begins at p + 1 on another digest    | Fork    |
+| otherwise                            | Advance |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storelink.contract.messages import Head, Live, SegmentRef
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a replica (or the end of its unfinished change set) stands; epoch None: never bootstrapped."""
+
+    epoch: str | None
+    seq: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Apply what lies behind the position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Nothing new. `current`: it proves that the position is HQ's newest."""
+
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Changes up to `missing_to` are missing."""
+
+    missing_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The histories differ; only a rebuild helps."""
+
+    reason: str
+
+
+Verdict = Advance | Repeat | Gap | Fork
+
+AHEAD = "ahead"
+"""The doubt about a replica that claims more than HQ has."""
+
+
+def judge(position: Position, live: Live) -> Verdict:
+    """Judge one live batch."""
+    if position.epoch is None:
+        return Gap(live.last)
+    if live.epoch != position.epoch:
+        return Fork("epoch") if live.epoch > position.epoch else Repeat(current=False)
+    if live.last <= position.seq:
+        if live.last == position.seq and live.digest != position.digest:
+            return Fork("digest")
+        return Repeat(current=live.last == position.seq)
+    if live.first > position.seq + 1:
+        return Gap(live.first - 1)
+    if live.first == position.seq + 1 and live.prev_digest != position.digest:
+        return Fork("prev_digest")
+    return Advance()
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Fetch `needed`, then apply them and the head's tail; `replace`: why instead of the rows there are, if so."""
+
+    head: Head
+    needed: tuple[SegmentRef, ...]
+    replace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpToDate:
+    """The head holds nothing that the replica lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A head of an earlier epoch, or older than a known gap or than doubted rows: wait for the next.
+
+    Readers never go back in time.
+    """
+
+
+Plan = CatchUp | UpToDate | Stale
+
+
+def plan(position: Position, head: Head, *, missing_to: int = 0, doubt: str | None = None) -> Plan:
+    """
+    Decide what a head asks of a replica at `position`.
+
+    Args:
+        missing_to: changes up to here are known to exist; an older head does not end the gap.
+        doubt: why the rows there are not to be built on, if they are not. AHEAD: nor is the position.
+    """
+    if position.epoch is None or doubt == AHEAD:
+        return _from(head, 0, doubt or "bootstrap")
+    needed_to = missing_to if doubt is None else max(missing_to, position.seq)
+    if (head.epoch, head.seq) < (position.epoch, needed_to):
+        return Stale()
+    if doubt is not None or head.epoch != position.epoch:
+        return _from(head, 0, doubt or "epoch")
+    if head.seq < position.seq or (head.seq == position.seq and head.digest == position.digest):
+        return UpToDate()
+    if head.seq == position.seq:
+        return _from(head, 0, "digest")
+    if position.seq < head.floor and position.seq > 0:
+        return _from(head, 0, "floor")
+    return _from(head, position.seq, None)
+
+
+def _from(head: Head, seq: int, replace: str | None) -> CatchUp:
+    return CatchUp(head, tuple(s for s in head.segments if s.last > seq), replace)

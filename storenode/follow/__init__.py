@@ -1,0 +1,4 @@
+"""Following HQ: each stream's way from messages to committed rows.
+
+May import storenode.replica.writer, storenode.core, storenode.errors and storelink.
+"""

@@ -1,0 +1,171 @@
+"""The store's worker: hands each link event to the follower it belongs to, and keeps the public state written down.
+
+Owned by the writer thread. It has no clock and no thread: `handle` and `step` get the time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from storelink.contract.cloudevents import Message
+from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import SCOPE_ALL, Stream, parse_topic
+from storelink.host.process import give_back_memory
+from storelink.transport.port import Connected, Disconnected, Event, Link, Received
+from storenode.core.rate_limit import Pace
+from storenode.core.states import Phase
+from storenode.follow.follower import Follower
+from storenode.follow.spool import Spool
+from storenode.replica.connection import translated
+from storenode.replica.contexts import note_problems
+from storenode.replica.writer import Replica
+
+log = structlog.get_logger()
+
+NOTE_EVERY_MS = 1_000
+"""How often `as_of` is written while nothing else changes."""
+
+
+class Router:
+    """Follows a store's streams over one link. `heard` is told when HQ made a message, and if that was just now."""
+
+    def __init__(
+        self,
+        root: str,
+        replica: Replica,
+        spools: Callable[[Stream], Spool],
+        link: Link,
+        streams: tuple[Stream, ...],
+        *,
+        max_kbps: int = 0,
+        heard: Callable[[int, bool], None] = lambda _at_ms, _live: None,
+    ) -> None:
+        self._root = root
+        self._replica = replica
+        self.counters: Counter[str] = Counter()
+        self.connected = False
+        pace = Pace(max_kbps)  # the line is one, whatever the streams
+        self.followers: Mapping[Stream, Follower] = {
+            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace, heard)
+            for stream in streams
+        }
+        self._tidied = 0
+        self._halted: dict[Stream, str] = {}
+        self._search_unproven = False
+        self._noted: dict[Stream, tuple[str, int, int]] = {}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every stream is live and the search index has every row."""
+        live = all(follower.phase is Phase.LIVE for follower in self.followers.values())
+        return live and self._replica.is_search_ready()
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each stream, but for those of a narrower scope that HQ never announced."""
+        return {
+            str(stream): follower.state
+            for stream, follower in self.followers.items()
+            if stream.scope == SCOPE_ALL or follower.position.epoch is not None
+        }
+
+    def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
+        """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""
+        match event:
+            case Connected():
+                self.connected = True
+                for follower in self.followers.values():
+                    follower.connected(now_ms)
+            case Disconnected(reason):
+                self.connected = False
+                log.warning("line.lost", reason=reason)
+                for follower in self.followers.values():
+                    follower.disconnected()
+            case Received(message):
+                self._receive(message, now_ms, wall_ms)
+            case _:
+                pass
+
+    def flush(self, wall_ms: int) -> None:
+        """Commit what is complete; called when no more events wait."""
+        for follower in self.followers.values():
+            follower.flush(wall_ms)
+
+    def prove_search(self) -> None:
+        """Have the search index proven in the next pause in which it has every row."""
+        self._search_unproven = True
+
+    def use_pause(self) -> bool:
+        """Bring the search index on while no event waits, and give back memory; True while there is more to index."""
+        if not self._replica.is_search_ready():
+            rows = self._replica.feed_search()
+            if not self._replica.is_search_ready():
+                return True
+            log.info("search.fed", rows=rows)
+        if self._search_unproven:
+            self._search_unproven = False
+            if not self._replica.check_search():
+                log.error("search.drifted")
+                return True
+        if self._tidied != self.counters["catch_ups"]:
+            self._tidied = self.counters["catch_ups"]
+            self._replica.drop_caches()
+            give_back_memory()
+        return False
+
+    def step(self, now_ms: int) -> None:
+        """Do what time asks for, and write down what readers may see."""
+        for stream, follower in self.followers.items():
+            follower.step(now_ms)
+            as_of_ms = follower.as_of_ms or 0
+            state, noted_head, noted_as_of = self._noted.get(stream, ("", 0, -NOTE_EVERY_MS))
+            changed = (state, noted_head) != (follower.state, follower.head_seq)
+            if changed or as_of_ms - noted_as_of >= NOTE_EVERY_MS:
+                self._replica.note(stream, state=follower.state, head_seq=follower.head_seq, as_of_ms=follower.as_of_ms)
+                self._noted[stream] = (follower.state, follower.head_seq, as_of_ms)
+            if stream in self._halted and follower.phase in (Phase.FETCHING, Phase.LIVE):
+                del self._halted[stream]
+                self._note_halted(stream.context)
+                log.info("stream.resumed", stream=str(stream))
+
+    def _halt(self, stream: Stream, reason: str) -> None:
+        """Stop one stream whose columns at HQ are not those declared here; the others go on."""
+        self.followers[stream].halt()
+        if self._halted.get(stream) != reason:
+            self._halted[stream] = reason
+            self._note_halted(stream.context)
+            log.error("stream.halted", stream=str(stream), reason=reason)
+
+    def _note_halted(self, context: str) -> None:
+        found = next((reason for stream, reason in self._halted.items() if stream.context == context), None)
+        with translated(self._replica.path):
+            note_problems(self._replica.connection, {context: found})
+
+    def _receive(self, message: Message, now_ms: int, wall_ms: int) -> None:
+        self.counters["messages"] += 1
+        self.counters["bytes"] += len(message.payload)
+        try:
+            kind, stream, _ = parse_topic(self._root, message.topic)
+            follower = self.followers.get(stream)
+            if follower is None:
+                raise ContractViolation("wrong_stream", f"{stream} is not followed here")
+            if not message.payload:
+                return  # a cleared retained message
+            match kind:
+                case "live":
+                    follower.on_live(message, now_ms, wall_ms)
+                case "head":
+                    follower.on_head(message, now_ms, wall_ms)
+                case _:
+                    follower.on_segment(message, now_ms, wall_ms)
+        except ContractViolation as violation:
+            self.counters[f"rejected_{violation.reason}"] += 1
+            if violation.reason == "columns":
+                self._halt(stream, violation.detail)
+                return
+            log.warning(
+                "message.rejected", topic=message.topic[:120], reason=violation.reason, detail=violation.detail[:200]
+            )

@@ -1,0 +1,158 @@
+"""A backup of the replica: one proven file, made while the daemon writes and tills read.
+
+It is a copy of one snapshot, so readers and writer go on; it counts only once its own rows have been hashed and found
+equal to what HQ announced, SQLite finds it sound, and it is on the disk under its name. `outbox.db` is not in it: what
+a copy of an outbox holds is over as soon as the outbox sends on, and a copy that came back would name other entries by
+the same seqs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from storelink.host.sqlite import give_to_owner, is_damage, sync
+from storenode.errors import BackupFailed, BackupUnsound, StorenodeError
+from storenode.replica import queries, schema
+
+log = structlog.get_logger()
+
+PAGES_PER_STEP = 1_024
+FREE_BYTES_KEPT = 100_000_000
+"""What a backup leaves free on its disk: below that updates would stop."""
+
+FILE_MODE = 0o640
+PART_SUFFIX = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that counts. `positions`: of each stream, where it stands."""
+
+    path: Path
+    size_bytes: int
+    positions: dict[str, int]
+    dropped: tuple[str, ...] = ()
+
+
+def make(
+    replica: Path, directory: Path, store_id: str, keep: int, now: datetime, *, go_on: Callable[[], bool] = lambda: True
+) -> Backup:
+    """
+    Copy the replica into `directory`, prove the copy, and drop all but the newest `keep`.
+
+    Args:
+        now: UTC; gives the name, `replica-STORE-20261125T031500Z.db`.
+        go_on: asked between steps; False ends it without a trace.
+
+    Raises:
+        BackupFailed: nothing was made; the earlier ones are as they were.
+        ReplicaMissing, ReplicaDamaged, ReplicaUnwritable: as named.
+    """
+    name = _free_name(directory, store_id, now)
+    part = directory / f".{name}.{os.getpid()}{PART_SUFFIX}"
+    try:
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            give_to_owner(directory, directory.parent)
+        _leave_room(replica, directory)
+        part.unlink(missing_ok=True)
+        _copy(replica, part, go_on)
+        positions = check(part)
+        part.chmod(FILE_MODE)
+        give_to_owner(part, directory)
+        sync(part)
+        part.rename(directory / name)
+        sync(directory)
+    except (BackupUnsound, OSError) as error:
+        hint = getattr(error, "hint", "") or "check the directory, its space and mode"
+        raise BackupFailed(f"no backup in {directory}: {error}", hint=hint) from error
+    finally:
+        for left in (part, Path(f"{part}-journal")):
+            with suppress(OSError):  # it must not hide what went wrong; pruning takes it later
+                left.unlink(missing_ok=True)
+    made = directory / name
+    return Backup(made, made.stat().st_size, positions, tuple(_rotate(directory, store_id, keep)))
+
+
+def _free_name(directory: Path, store_id: str, now: datetime) -> str:
+    """A name that no earlier backup has: of two made within a second, the later one is named by the next."""
+    while (directory / (name := f"replica-{store_id}-{now:%Y%m%dT%H%M%SZ}.db")).exists():
+        now += timedelta(seconds=1)
+    return name
+
+
+def check(path: Path) -> dict[str, int]:
+    """
+    Prove a backup: the positions of its streams.
+
+    Raises:
+        BackupUnsound: not a replica, of a later version, damaged, never complete, or with other rows than HQ's.
+    """
+    try:
+        with queries.reading(path) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if not 1 <= version <= schema.VERSION:
+                raise BackupUnsound(f"{path} is of version {version}; this storenode knows {schema.VERSION}")
+            (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise BackupUnsound(f"{path} is damaged: {found}")
+        scans = [queries.scan(path, stream) for stream in queries.streams(path)]
+    except BackupUnsound:
+        raise
+    except StorenodeError as error:
+        raise BackupUnsound(f"{path} cannot be read as a backup: {error}") from error
+    if not any(scan.epoch for scan in scans):
+        raise BackupUnsound(f"{path} has never been complete", hint="is it live? storenode status")
+    for scan in scans:
+        if not scan.ok:
+            raise BackupUnsound(f"the rows of {scan.stream} are not HQ's", hint="storenode verify")
+    return {str(scan.stream): scan.position for scan in scans if scan.epoch}
+
+
+def _copy(replica: Path, part: Path, go_on: Callable[[], bool]) -> None:
+    """Copy one snapshot: without one, SQLite would begin anew with every commit of the daemon."""
+
+    def between(_status: int, _left: int, _pages: int) -> None:
+        if not go_on():
+            raise BackupFailed("it was told to stop")
+
+    # `reading` holds the snapshot; the log is not cut back meanwhile, everything else goes on.
+    with queries.reading(replica) as source:
+        source.execute("SELECT count(*) FROM streams").fetchone()
+        try:
+            with closing(sqlite3.connect(part, isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
+                source.backup(copy, pages=PAGES_PER_STEP, progress=between)
+                copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without companions
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                raise  # the replica's
+            raise BackupFailed(f"{part.parent}: {error}", hint="free space on its disk, or check its mode") from error
+
+
+def _leave_room(replica: Path, directory: Path) -> None:
+    wal = replica.with_name(replica.name + "-wal")
+    needed = FREE_BYTES_KEPT + sum(p.stat().st_size for p in (replica, wal) if p.exists())
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise BackupFailed(
+            f"{directory} has {free} bytes free, a backup needs {needed}", hint="free space, or keep fewer: backup_keep"
+        )
+
+
+def _rotate(directory: Path, store_id: str, keep: int) -> list[str]:
+    pattern = re.compile(rf"replica-{re.escape(store_id)}-\d{{8}}T\d{{6}}Z\.db")
+    there = sorted(p for p in directory.iterdir() if pattern.fullmatch(p.name))
+    for old in there[: max(len(there) - keep, 0)]:
+        old.unlink(missing_ok=True)
+    return [old.name for old in there[: max(len(there) - keep, 0)]]

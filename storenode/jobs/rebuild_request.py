@@ -1,0 +1,55 @@
+"""A wish for a rebuild, left in a file beside the replica: also for a daemon that does not run yet.
+
+Only who may write the replica's directory may ask. The daemon looks every second and removes the file once the
+wish is written down in the replica, so that a crash in between only asks twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import Stream
+from storenode.errors import ReplicaUnwritable
+
+READ_BYTES_MAX = 65_536
+
+
+def ask(db: Path, streams: Iterable[Stream]) -> None:
+    """Ask the daemon of this replica to fetch streams anew. Raises ReplicaUnwritable."""
+    path = rebuild_path(db)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        wanted = sorted({*map(str, streams), *map(str, asked(db))})
+        part.write_text("".join(f"{name}\n" for name in wanted), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ReplicaUnwritable(
+            f"cannot ask for a rebuild: {error.strerror} ({path})", hint="type it as root or as the daemon's user"
+        ) from error
+
+
+def asked(db: Path) -> list[Stream]:
+    """The streams that were asked for; a line that is none is passed over."""
+    try:
+        with rebuild_path(db).open(encoding="utf-8", errors="replace") as file:
+            lines = file.read(READ_BYTES_MAX).split()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(Stream.parse(line))
+        except ContractViolation:
+            continue
+    return found
+
+
+def forget(db: Path) -> None:
+    """The wish is written down elsewhere."""
+    rebuild_path(db).unlink(missing_ok=True)
+
+
+def rebuild_path(db: Path) -> Path:
+    return db.with_name(f"{db.name}.rebuild")

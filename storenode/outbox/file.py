@@ -1,0 +1,158 @@
+"""The outbox's file: how it is made and opened, what it is made of, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from storelink.contract.streams import new_epoch
+from storelink.host.sqlite import give_to_owner, is_damage, sync
+from storenode.errors import OutboxBusy, OutboxDamaged, OutboxFull, OutboxUnwritable, StorenodeError
+
+APPLICATION_ID = 0x53744F62
+"""Marks an SQLite file as an outbox ("StOb")."""
+
+VERSION = 2
+FILE_MODE, DIRECTORY_MODE = 0o660, 0o2770
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, at_ms INTEGER NOT NULL, data TEXT NOT NULL, withheld TEXT
+);
+CREATE INDEX withheld ON entries (seq) WHERE withheld IS NOT NULL;
+CREATE TABLE refused (
+    epoch TEXT NOT NULL, seq INTEGER NOT NULL, type TEXT NOT NULL, at_ms INTEGER NOT NULL, data TEXT NOT NULL,
+    reason TEXT NOT NULL, PRIMARY KEY (epoch, seq)
+);
+CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, acked_seq INTEGER NOT NULL);
+"""
+
+_FURTHER_TABLES = f"""
+CREATE TABLE IF NOT EXISTS availability (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, state TEXT NOT NULL, from_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS overrides (
+    sku TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, starts_at INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, set_at_ms INTEGER NOT NULL,
+    seq INTEGER NOT NULL, changed_seq INTEGER NOT NULL, PRIMARY KEY (sku, seq)
+);
+CREATE INDEX IF NOT EXISTS overrides_changed ON overrides (changed_seq);
+CREATE TABLE IF NOT EXISTS jobs (
+    name TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, last_at_ms INTEGER, took_ms INTEGER, ok INTEGER, detail TEXT,
+    next_at_ms INTEGER
+);
+PRAGMA user_version = {VERSION};
+"""
+"""What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an outbox stands. Pending are the entries behind `acked_seq`; `refused` counts those set aside."""
+
+    epoch: str
+    acked_seq: int
+    last_seq: int
+    oldest_at_ms: int | None
+    refused: int
+
+    @property
+    def pending(self) -> int:
+        return self.last_seq - self.acked_seq
+
+
+def standing_of(db: sqlite3.Connection) -> Standing:
+    """Read in one statement, so of one moment."""
+    return Standing(
+        *db.execute(
+            "SELECT epoch, acked_seq,"
+            " max(acked_seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0)),"
+            " (SELECT at_ms FROM entries ORDER BY seq LIMIT 1), (SELECT count(*) FROM refused)"
+            " + (SELECT count(*) FROM entries WHERE withheld IS NOT NULL) FROM outbox"
+        ).fetchone()
+    )
+
+
+def check_outbox(db: sqlite3.Connection, path: Path) -> None:
+    """Raise OutboxDamaged unless the file is an outbox that this version can read."""
+    ident, version = _ident(db)
+    if ident != APPLICATION_ID or not 1 <= version <= VERSION:
+        raise OutboxDamaged(f"{path} is not an outbox of this version", hint="check outbox / STORENODE_OUTBOX")
+
+
+def _ident(db: sqlite3.Connection) -> tuple[int, int]:
+    ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+    return ident, version
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _in_our_words(path, error) from error
+    except OSError as error:
+        problem = f"{path}: {error.strerror or error}"
+        raise OutboxUnwritable(problem, hint="check the directory's owner and mode") from error
+
+
+def _in_our_words(path: Path, error: sqlite3.DatabaseError) -> StorenodeError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return OutboxFull(f"no space for {path}", hint="free space on its disk, then type this again")
+    if is_damage(error):
+        return OutboxDamaged(f"{path} is not a sound outbox: {error}", hint="keep a copy, then move it away")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return OutboxBusy(f"{path} is held by another program", hint="type this again")
+    return OutboxUnwritable(f"{path}: {error}", hint="check free space, owner and mode of file and directory")
+
+
+def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    """Open it with the settings that every writer of an outbox has."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=busy_timeout_s)
+    db.execute("PRAGMA synchronous=FULL")  # what was accepted survives a power cut
+    db.execute("PRAGMA wal_autocheckpoint=0")
+    if _ident(db) == (APPLICATION_ID, 1):
+        db.executescript(f"BEGIN IMMEDIATE; {_FURTHER_TABLES} COMMIT;")
+    return db
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory of the outbox at `path`, if it is not there."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(DIRECTORY_MODE)
+
+
+def make(path: Path) -> None:
+    """Make the file whole beside its place, then link it in: two makers never meet in it.
+
+    WAL comes last, when nothing is left to be written: what a closing connection moves from the log into the file
+    may fail without a word, and the file would be linked in without it.
+    """
+    make_directory(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with closing(sqlite3.connect(part, isolation_level=None)) as db:
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(f"BEGIN; {_SCHEMA} {_FURTHER_TABLES} COMMIT;")
+            epoch = new_epoch(time.time_ns() // 1_000_000, secrets.randbits(32))
+            db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
+            db.execute("PRAGMA journal_mode=WAL")
+        part.chmod(FILE_MODE)
+        give_to_owner(part, path.parent)  # root's first `storenode emit` must not lock the daemon out
+        with suppress(FileExistsError):
+            path.hardlink_to(part)
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            Path(f"{part}{suffix}").unlink(missing_ok=True)
+    sync(path.parent)

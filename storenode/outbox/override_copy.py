@@ -1,0 +1,169 @@
+"""The mirror: copies the store's own prices from the outbox's file into the replica, where readers' views find them.
+
+An override is a line of the table `prices` like any other, of the kind `override`, in a scope that no stream can
+have and that wins over all. So the views need no second place to look, and a lookup no second index. The table
+`overrides` says why. Both are written in one transaction, by the daemon's writer; or, with the daemon dead, by
+a command that holds the daemon's lock meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import astuple
+from itertools import groupby
+from pathlib import Path
+
+import structlog
+
+from storelink.contract import schedule
+from storelink.contract.limits import STEPS_MAX
+from storelink.contract.schedule import Step
+from storenode.outbox.overrides import COLUMNS, Override, read
+from storenode.replica import schema
+from storenode.replica.connection import translated
+from storenode.replica.writer import Replica
+
+log = structlog.get_logger()
+
+LOOK_EVERY_MS = 5_000
+"""How late an override is noticed whose bell was not heard, and how soon an unreadable outbox is tried again."""
+
+TIMEOUT_S = 1.0
+ALONE_TIMEOUT_S = 10.0
+
+
+class OverrideCopy:
+    """Keeps a replica's copy equal to the outbox's file; owned by the writer thread, whose connection it uses.
+
+    An outbox that cannot be read changes nothing: what was copied goes on until it ends.
+    """
+
+    def __init__(self, outbox: Path, replica: Replica, store_id: str) -> None:
+        self._path, self._replica, self._store_id = outbox, replica, store_id
+        self._outbox: sqlite3.Connection | None = None
+        self._copied: int | None = None
+        self._look_ms = 0
+
+    def step(self, now_ms: int, *, rung: bool) -> None:
+        """Look whether there is something to copy; `rung`: somebody has written to the outbox."""
+        if not rung and now_ms < self._look_ms:
+            return
+        self._look_ms = now_ms + LOOK_EVERY_MS
+        try:
+            rows = self._news()
+        except sqlite3.Error:
+            self._forget()  # the sender says what is wrong with the file
+            return
+        if rows is None:
+            return
+        with translated(self._replica.path):
+            changed = copy(self._replica.connection, rows, self._store_id)
+        if changed:
+            log.info("overrides.copied", overrides=len(rows))
+
+    def _news(self) -> list[Override] | None:
+        """What the outbox has, when that may differ from what was copied."""
+        if self._outbox is None:
+            if not self._path.exists():
+                return None
+            self._outbox = _opened(self._path, "ro")
+        (newest,) = self._outbox.execute("SELECT coalesce(max(changed_seq), 0) FROM overrides").fetchone()
+        if newest == self._copied:
+            return None
+        self._copied = newest
+        return read(self._outbox)
+
+    def _forget(self) -> None:
+        if self._outbox is not None:
+            with suppress(sqlite3.Error):
+                self._outbox.close()
+        self._outbox, self._copied = None, None
+
+
+def copy(replica: sqlite3.Connection, rows: Sequence[Override], store_id: str) -> bool:
+    """Make the replica's copy equal to `rows`, in one transaction; False if it was."""
+    scope = schema.OWN + store_id
+    there = replica.execute("SELECT scope FROM scopes WHERE rank = ?", (schema.OWN_RANK,)).fetchall()
+    before, after = _by_sku(read(replica)), _by_sku(rows)
+    moved = bool(before or after) and there != [(scope,)]
+    skus = sorted(s for s in before.keys() | after.keys() if moved or before.get(s) != after.get(s))
+    if not moved and not skus:
+        return False
+    replica.execute("BEGIN IMMEDIATE")
+    try:
+        replica.execute("DELETE FROM scopes WHERE rank = ?", (schema.OWN_RANK,))
+        replica.execute("INSERT INTO scopes(scope, rank) VALUES(?, ?)", (scope, schema.OWN_RANK))
+        for sku in skus:
+            _rewrite(replica, sku, after.get(sku, []), scope)
+        replica.execute("COMMIT")
+    except BaseException:
+        if replica.in_transaction:
+            replica.execute("ROLLBACK")
+        raise
+    return True
+
+
+def copy_alone(db: Path, outbox: Path, store_id: str) -> bool:
+    """Copy while no daemon runs; the caller holds its lock. False if this user may not, or there is no replica yet.
+
+    A process of its own does it and leaves without closing: a last close would remove -wal and -shm, without which
+    a till that may not write the directory cannot open the file.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - this very program
+            [sys.executable, "-m", "storenode.outbox.override_copy", str(db), str(outbox), store_id],
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=ALONE_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _rewrite(replica: sqlite3.Connection, sku: str, rows: Sequence[Override], scope: str) -> None:
+    replica.execute("DELETE FROM overrides WHERE sku = ?", (sku,))
+    replica.execute("DELETE FROM prices WHERE sku = ? AND kind = ?", (sku, schema.OVERRIDE))
+    marks = ", ".join("?" * len(COLUMNS.split(",")))
+    replica.executemany(f"INSERT INTO overrides({COLUMNS}) VALUES({marks})", [astuple(row) for row in rows])
+    held = sorted((r for r in rows if r.starts_at < r.ends_at), key=lambda r: r.starts_at)
+    if held:
+        # A price line has one currency; what was sold in another before is not told.
+        steps = [Step(r.starts_at, r.ends_at, r.amount_minor) for r in held if r.currency == held[-1].currency]
+        replica.execute(
+            "INSERT INTO prices(scope, sku, kind, currency, schedule, seq) VALUES(?, ?, ?, ?, ?, ?)",
+            (scope, sku, schema.OVERRIDE, held[-1].currency, schedule.dump(tuple(steps[-STEPS_MAX:])), held[-1].seq),
+        )
+
+
+def _by_sku(rows: Iterable[Override]) -> dict[str, list[Override]]:
+    return {sku: list(each) for sku, each in groupby(rows, key=lambda row: row.sku)}
+
+
+def _opened(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=TIMEOUT_S)
+
+
+def _main(db: str, outbox: str, store_id: str) -> int:
+    """Copy once, and leave the connection open."""
+    replica = _opened(Path(db), "rw")
+    ident, version = (replica.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+    if (ident, version) != (schema.APPLICATION_ID, schema.VERSION):
+        return 3  # the daemon brings it to this version, and copies then
+    replica.execute("PRAGMA wal_autocheckpoint=0")
+    copy(replica, read(_opened(Path(outbox), "ro")), store_id)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = _main(*sys.argv[1:])
+    except sqlite3.Error:
+        code = 1
+    os._exit(code)

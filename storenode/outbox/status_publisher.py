@@ -1,0 +1,84 @@
+"""The announcer: tells HQ how this store stands, in one retained message, with a last will for when it cannot.
+
+Owned by the writer thread; it has no clock. A status is sent on connect, when a state changes, and every minute.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import CONTEXTS
+from storelink.contract.digest import EMPTY
+from storelink.contract.status import OFFLINE, OutboxStatus, Status, StreamStatus, encode_status
+from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected
+from storenode.core import health
+
+EVERY_MS = 60_000
+
+
+def last_will(root: str, store: str, wall_ms: int) -> Message:
+    """What the broker says for a store that is gone without a word."""
+    return encode_status(root, Status(store, OFFLINE, wall_ms))
+
+
+class StatusPublisher:
+    """Says how one replica stands over one link; reads it through the writer's connection."""
+
+    def __init__(self, root: str, store: str, replica: sqlite3.Connection, link: Link) -> None:
+        self._root, self._store, self._replica, self._link = root, store, replica, link
+        self._connected = False
+        self._due_ms = 0
+        self._said: tuple[str, ...] = ()
+        self._versions = _versions()
+
+    def handle(self, event: Event, now_ms: int) -> None:
+        """Take one link event."""
+        match event:
+            case Connected():
+                self._connected, self._due_ms = True, now_ms
+            case Disconnected():
+                self._connected = False
+            case _:
+                pass
+
+    def step(
+        self,
+        states: tuple[str, ...],
+        outbox: OutboxStatus | None,
+        now_ms: int,
+        wall_ms: int,
+        skew_ms: int | None = None,
+    ) -> None:
+        """Say it if it is due; `states`: the streams' states, to notice a change by."""
+        if self._connected and (now_ms >= self._due_ms or states != self._said):
+            self._link.publish(encode_status(self._root, self._status(outbox, wall_ms, skew_ms)))
+            self._said, self._due_ms = states, now_ms + EVERY_MS
+
+    def leave(self, wall_ms: int) -> None:
+        """Say that a clean stop comes: the broker sends no will then."""
+        with suppress(NotConnected):
+            self._link.publish(last_will(self._root, self._store, wall_ms))
+
+    def _status(self, outbox: OutboxStatus | None, wall_ms: int, skew_ms: int | None) -> Status:
+        streams = {}
+        for name, state, epoch, position, digest, ok, *rest in self._replica.execute(
+            "SELECT stream, state, epoch, position, digest, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason"
+            " FROM streams ORDER BY stream"
+        ):
+            if name.partition("/")[0] in CONTEXTS:
+                verified = None if ok is None else bool(ok)
+                streams[name] = StreamStatus(state, epoch, position, digest or EMPTY, verified, *rest)
+        state = health.overall(
+            {n: {"state": s.state, "epoch": s.epoch, "verified_ok": s.verified_ok} for n, s in streams.items()}
+        )
+        return Status(self._store, state, wall_ms, streams, outbox, self._versions, skew_ms)
+
+
+def _versions() -> dict[str, str]:
+    found = {"sqlite": sqlite3.sqlite_version}
+    with suppress(PackageNotFoundError):
+        found["storenode"] = version("storenode")
+    return found

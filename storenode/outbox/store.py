@@ -1,0 +1,198 @@
+"""The outbox: what store software tells HQ, durable before it is accepted, kept until HQ has it on disk.
+
+`outbox.db` is precious where the replica is not: every commit is `synchronous=FULL`. Any process may append,
+with no network and no daemon; the daemon alone removes. Seqs have no gaps: entries leave in order only.
+Nobody checkpoints by himself; whoever does holds off writers meanwhile (sqlite.org/wal.html#walresetbug). The
+file is made group-writable, and SQLite gives its -wal and -shm the same mode, so that tills of the daemon's group
+may append.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from storelink.contract.entries import checked_json, checked_type
+from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import BATCH_BYTES_TARGET
+from storelink.contract.streams import new_epoch
+from storelink.contract.upstream import Entry, Refusal
+from storelink.host.sqlite import transaction
+from storelink.host.wakeup import ring, wakeup_address
+from storenode.config import OUTBOX_MAX_BYTES
+from storenode.errors import BadArgument, OutboxFull
+from storenode.outbox.file import Standing, check_outbox, connect, make, standing_of, translated
+from storenode.outbox.overrides import restate
+
+BUSY_TIMEOUT_S = 10.0
+CHECKPOINT_ABOVE_BYTES = 4_194_304
+ENTRY_OVERHEAD_BYTES = 40
+
+Also = Callable[[sqlite3.Connection, int], None]
+
+
+def _nothing(_db: sqlite3.Connection, _seq: int) -> None:
+    """Nothing else is written with an entry."""
+
+
+BELL = "outbox"
+"""What an append rings."""
+
+
+class Outbox:
+    """One connection to an outbox, which is made if it is not there; owned by one thread."""
+
+    def __init__(
+        self, path: Path | str, max_bytes: int = OUTBOX_MAX_BYTES, *, busy_timeout_s: float = BUSY_TIMEOUT_S
+    ) -> None:
+        self.path = Path(path)
+        self._max_bytes = max_bytes
+        with translated(self.path):
+            if not self.path.exists():
+                make(self.path)
+            self._db = connect(self.path, busy_timeout_s)
+            try:
+                check_outbox(self._db, self.path)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def append(self, kind: str, value: Any, at_ms: int | None = None) -> int:
+        """Append one entry: any JSON value. See `append_json`."""
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadArgument(f"the data of an entry must be JSON: {error}") from error
+        return self.append_json(kind, text, at_ms)
+
+    def append_json(self, kind: str, text: str, at_ms: int | None = None, *, also: Also = _nothing) -> int:
+        """
+        Append one entry and return its seq, once it is on disk.
+
+        Args:
+            kind: the entry's type, as in `sale.total`.
+            text: one JSON value; numbers stay spelled as they are.
+            at_ms: since 1970; now if left out.
+            also: what is written in the same transaction, given the connection and the seq; what it raises undoes both.
+
+        Raises:
+            BadArgument: not a type, or not strict JSON, or too large.
+            OutboxFull: the cap is reached or the disk is full; nothing is lost, and nothing was appended.
+            OutboxBusy, OutboxUnwritable, OutboxDamaged: as named; nothing was appended. But when it was a sync that
+                the disk refused, and the process dies before it can write again, the entry may be found appended.
+        """
+        try:
+            row = (checked_type(kind), time.time_ns() // 1_000_000 if at_ms is None else at_ms, checked_json(text))
+        except ContractViolation as violation:
+            raise BadArgument(f"{violation.field or 'data'}: {violation.detail}") from violation
+        with self._writing():
+            used = self._used_bytes()
+            if used + len(row[2].encode()) > self._max_bytes:
+                raise OutboxFull(
+                    f"{self.path} holds {used} bytes of at most {self._max_bytes}",
+                    hint="is the line to HQ up? storenode status; or raise outbox_max_bytes",
+                )
+            seq = self._db.execute("INSERT INTO entries(type, at_ms, data) VALUES(?, ?, ?)", row).lastrowid
+            assert seq is not None
+            also(self._db, seq)
+        ring(wakeup_address(BELL, self.path))
+        self.checkpoint()
+        return seq
+
+    def standing(self) -> Standing:
+        with translated(self.path):
+            return standing_of(self._db)
+
+    def changed(self) -> int:
+        """A number that differs when another process has committed since it was last asked."""
+        with translated(self.path):
+            found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        return found
+
+    def after(self, seq: int, entries_max: int) -> tuple[list[Entry], list[Refusal]]:
+        """The entries behind `seq`, as many as one batch may hold, and those among them that are withheld."""
+        entries: list[Entry] = []
+        withheld: list[Refusal] = []
+        size_bytes = 0
+        with translated(self.path):
+            rows = self._db.execute(
+                "SELECT seq, type, at_ms, data, withheld FROM entries WHERE seq > ? ORDER BY seq LIMIT ?",
+                (seq, entries_max),
+            )
+            for number, kind, at_ms, text, reason in rows:
+                size_bytes += ENTRY_OVERHEAD_BYTES + (len(text.encode()) + len(kind) if reason is None else 0)
+                if size_bytes > BATCH_BYTES_TARGET and (entries or withheld):
+                    break
+                if reason is None:
+                    entries.append(Entry(number, kind, at_ms, text))
+                else:
+                    withheld.append(Refusal(number, reason))
+        return entries, withheld
+
+    def withhold(self, seq: int, reason: str) -> None:
+        """Say of an entry that it cannot travel; HQ is told so in its place."""
+        with self._writing():
+            self._db.execute("UPDATE entries SET withheld = coalesce(withheld, ?) WHERE seq = ?", (reason, seq))
+
+    def remove_acked(self, seq: int, refused: Sequence[Refusal]) -> None:
+        """HQ has all up to `seq` on its disk, but for what it refused, which is set aside here."""
+        with self._writing():
+            db = self._db
+            for refusal in refused:
+                db.execute("UPDATE entries SET withheld = ? WHERE seq = ?", (refusal.reason, refusal.seq))
+            db.execute(
+                "INSERT OR REPLACE INTO refused SELECT (SELECT epoch FROM outbox), seq, type, at_ms, data, withheld"
+                " FROM entries WHERE seq <= ? AND withheld IS NOT NULL",
+                (seq,),
+            )
+            db.execute("DELETE FROM entries WHERE seq <= ?", (seq,))
+            db.execute("UPDATE outbox SET acked_seq = max(acked_seq, ?)", (seq,))
+
+    def renew(self, now_ms: int) -> str:
+        """Begin a new epoch: HQ knows this one from a later copy of this file. What is pending is kept."""
+        epoch = new_epoch(now_ms, secrets.randbits(32))
+        with self._writing():
+            self._db.execute("UPDATE outbox SET epoch = ?", (epoch,))
+            restate(self._db, now_ms)
+        return epoch
+
+    def forget_refused(self) -> int:
+        """Drop the entries that were set aside; returns how many."""
+        with self._writing():
+            return self._db.execute("DELETE FROM refused").rowcount
+
+    def checkpoint(self, above_bytes: int = CHECKPOINT_ABOVE_BYTES) -> None:
+        """Move a log that has grown into the file, while holding off writers; not at all while one is at work."""
+        with suppress(OSError):
+            if self.path.with_name(self.path.name + "-wal").stat().st_size <= above_bytes:
+                return
+            with suppress(sqlite3.Error), closing(connect(self.path, 0.0)) as guard:
+                guard.execute("BEGIN IMMEDIATE")
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                guard.execute("ROLLBACK")
+
+    def _used_bytes(self) -> int:
+        pages, free, size = (
+            int(self._db.execute(f"PRAGMA {p}").fetchone()[0]) for p in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with translated(self.path), transaction(self._db):
+            yield

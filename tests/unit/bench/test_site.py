@@ -1,0 +1,97 @@
+"""The bench must not take a store for live that is not, nor leave a process behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.process import BenchFailed, Process, environment
+from bench.site import is_live, search_ready
+from storelink.contract.streams import Stream
+from storenode.replica.writer import Replica
+
+PRICES, PRODUCTS = Stream("price", "all"), Stream("product", "all")
+PID = 4711
+
+
+def _replica(path: Path) -> Replica:
+    return Replica(path / "replica.db", ("price/all",))
+
+
+def _arrive(replica: Replica, position: int, stream: Stream = PRICES) -> None:
+    now_ms = 4_000_000_000_000  # never stale
+    replica.apply(
+        stream,
+        epoch="0" * 12 + "-" + "1" * 8,
+        position=position,
+        digest="0" * 32,
+        head_seq=position,
+        batches=[],
+        replace=False,
+        now_ms=now_ms,
+    )
+
+
+def _beat(replica: Replica, pid: int, *, connected: bool) -> None:
+    replica.heartbeat(store_id="s", pid=pid, connected=connected, started_at_ms=0, counters={}, now_ms=0)
+
+
+def test_a_store_counts_as_live_only_at_hqs_head_by_its_own_connected_daemon(tmp_path: Path) -> None:
+    replica = _replica(tmp_path)
+    db = replica.connection
+    found = []
+    _arrive(replica, 7)
+    for pid, connected, head_seq in ((1, True, 7), (PID, False, 7), (PID, True, 8), (PID, True, 7)):
+        _beat(replica, pid, connected=connected)
+        found.append(is_live(db, {"price/all": head_seq, "product/all": 9}, PID))
+    assert found == [False, False, False, True]
+
+
+def test_a_store_that_was_never_bootstrapped_is_not_live_at_an_empty_head(tmp_path: Path) -> None:
+    replica = _replica(tmp_path)
+    _beat(replica, PID, connected=True)
+    assert not is_live(replica.connection, {"price/all": 0}, PID)
+
+
+def test_search_is_ready_when_the_index_has_every_row(tmp_path: Path) -> None:
+    replica = Replica(tmp_path / "replica.db", ("all",))
+    found = [search_ready(replica.connection)]
+    replica.feed_search()
+    found.append(search_ready(replica.connection))
+    _arrive(replica, 7, PRODUCTS)
+    found.append(search_ready(replica.connection))
+    assert found == [False, True, False]
+
+
+def test_a_measured_process_that_ends_by_itself_is_told_with_what_it_wrote(tmp_path: Path) -> None:
+    process = Process([sys.executable, "-c", "import sys; sys.exit('no broker')"], {}, tmp_path / "log")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(BenchFailed, match="exit code 1:\nno broker"):
+        process.check()
+
+
+def test_a_measured_process_is_charged_with_its_own_memory_and_time_only(tmp_path: Path) -> None:
+    ballast = bytearray(os.urandom(1)) * (256 * 1024 * 1024)
+    process = Process([sys.executable, "-c", "while True: pass"], {}, tmp_path / "log")
+    try:
+        while process.usage().cpu_s < 0.1:
+            process.check()
+        used = process.usage()
+    finally:
+        process.kill()
+    assert used.rss_bytes <= used.peak_bytes < 64 * 1024 * 1024 < len(ballast)
+
+
+def test_nobodys_own_settings_reach_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HQ_ROOT", "elsewhere")
+    monkeypatch.setenv("STORENODE_SCOPES", "zone-west")
+    assert {n for n in environment({"HQ_DB": "x"}) if n.startswith(("HQ_", "STORENODE_"))} == {"HQ_DB"}
+
+
+def test_a_figure_without_a_target_is_never_missed() -> None:
+    figures = (report.told("t", 9, "s"), report.at_most("m", 61, "MiB", 60), report.at_most("m", 60, "MiB", 60))
+    assert [f.met for f in figures] == [True, False, True]

@@ -1,0 +1,224 @@
+"""The search index: behind the rows for a while, never wrong once it says that it is ready."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storelink.contract.contexts import PRODUCT, Row
+from storelink.contract.digest import EMPTY
+from storelink.contract.streams import Stream
+from storenode.replica import search_index
+from storenode.replica.writer import Replica
+
+ALL, WEST = Stream("product", "all"), Stream("product", "zone-west")
+EPOCH = "000000000001-00000000"
+Found = set[tuple[str, str]]
+
+
+def product(seq: int, sku: str, name: str, **others: str) -> Row:
+    values = {"name": name} | others
+    return (seq, sku, *(values.get(column) for column in PRODUCT.value_names))
+
+
+def advance(
+    replica: Replica,
+    position: int,
+    rows: Sequence[Row],
+    deleted: Sequence[Row] = (),
+    *,
+    stream: Stream = ALL,
+    replace: bool = False,
+) -> None:
+    replica.apply(
+        stream,
+        epoch=EPOCH,
+        position=position,
+        digest=EMPTY,
+        head_seq=position,
+        batches=[(rows, deleted)],
+        replace=replace,
+        now_ms=0,
+    )
+
+
+def feed_all(replica: Replica) -> int:
+    steps = 0
+    while not replica.is_search_ready():
+        replica.feed_search()
+        steps += 1
+    return steps
+
+
+def found(replica: Replica, text: str) -> Found:
+    return set(
+        replica.connection.execute("SELECT scope, sku FROM product_search WHERE product_search MATCH ?", (text,))
+    )
+
+
+def check_index(replica: Replica) -> None:
+    """SQLite's own proof: only with rank = 1 does it compare the index with the rows."""
+    replica.connection.execute("INSERT INTO product_search(product_search, rank) VALUES('integrity-check', 1)")
+
+
+def models(replica: Replica) -> dict[str, tuple[int, str]]:
+    rows = replica.connection.execute("SELECT stream, position, state FROM read_models WHERE name = 'product_search'")
+    return {stream: (position, state) for stream, position, state in rows}
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[Replica]:
+    replica = Replica(tmp_path / "replica.db", ("all", "zone-west"))
+    yield replica
+    replica.connection.close()
+
+
+@pytest.fixture
+def _fed(replica: Replica) -> None:
+    advance(replica, 2, [product(1, "1", "Crème fraîche", brand="Isigny"), product(2, "2", "Whole milk")])
+    feed_all(replica)
+
+
+@pytest.mark.usefixtures("_fed")
+def test_words_prefixes_brands_and_folded_accents_are_found(replica: Replica) -> None:
+    assert found(replica, "creme") == {("all", "1")}
+    assert found(replica, "isig*") == {("all", "1")}
+    assert found(replica, "milk whole") == {("all", "2")}
+    assert found(replica, "bread") == set()
+
+
+@pytest.mark.usefixtures("_fed")
+def test_the_index_has_a_position_of_its_own(replica: Replica) -> None:
+    assert models(replica) == {"product/all": (2, "ready"), "product/zone-west": (0, "ready")}
+    advance(replica, 3, [product(3, "2", "Oat drink")])
+    assert models(replica)["product/all"] == (2, "behind")
+    assert found(replica, "milk") == {("all", "2")}, "a search behind the rows finds what the product was called"
+    feed_all(replica)
+    assert models(replica)["product/all"] == (3, "ready")
+    assert (found(replica, "milk"), found(replica, "oat")) == (set(), {("all", "2")})
+    check_index(replica)
+
+
+@pytest.mark.usefixtures("_fed")
+def test_a_row_that_takes_a_deleted_ones_place_is_indexed_as_itself(replica: Replica) -> None:
+    """SQLite gives the highest row number again: the index must forget the old text under it, not the new one."""
+    advance(replica, 3, [], [(3, "2")])
+    advance(replica, 4, [product(4, "9", "Butter")])
+    feed_all(replica)
+    assert (found(replica, "milk"), found(replica, "butter")) == (set(), {("all", "9")})
+    check_index(replica)
+
+
+@pytest.mark.usefixtures("_fed")
+def test_a_product_renamed_twice_between_two_feeds_is_forgotten_under_its_first_name(replica: Replica) -> None:
+    advance(replica, 3, [product(3, "2", "Oat drink")])
+    advance(replica, 4, [product(4, "2", "Soy drink")])
+    feed_all(replica)
+    assert (found(replica, "milk"), found(replica, "oat"), found(replica, "soy")) == (set(), set(), {("all", "2")})
+    check_index(replica)
+
+
+@pytest.mark.usefixtures("_fed")
+def test_too_many_changes_are_rebuilt_and_others_are_fed_in_steps(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "FEED_ROWS", 10)
+    monkeypatch.setattr(search_index, "PENDING_ROWS_MIN", 100)
+    advance(replica, 52, [product(seq, f"a{seq}", "Apple") for seq in range(3, 53)])
+    assert models(replica)["product/all"] == (2, "behind")
+    assert feed_all(replica) == 5
+    advance(replica, 253, [product(seq, f"b{seq}", "Pear") for seq in range(53, 254)])
+    assert models(replica)["product/all"] == (52, "stale")
+    assert feed_all(replica) == 1
+    assert (len(found(replica, "apple")), len(found(replica, "pear"))) == (50, 201)
+    check_index(replica)
+
+
+def test_products_of_a_scope_no_longer_followed_are_found_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "replica.db"
+    before = Replica(path, ("all", "zone-west"))
+    advance(before, 1, [product(1, "1", "Milk")])
+    advance(before, 1, [product(1, "1", "Local milk")], stream=WEST)
+    feed_all(before)
+    before.connection.close()
+    after = Replica(path, ("all",))
+    feed_all(after)
+    assert found(after, "milk") == {("all", "1")}
+    assert models(after) == {"product/all": (1, "ready")}
+    check_index(after)
+    after.connection.close()
+
+
+def test_a_replica_made_before_there_was_an_index_gets_one(tmp_path: Path) -> None:
+    path = tmp_path / "replica.db"
+    old = Replica(path, ("all",))
+    advance(old, 1, [product(1, "1", "Milk")])
+    for table in ("product_search", "search_pending", "read_models"):
+        old.connection.execute(f"DROP TABLE {table}")
+    old.connection.execute("DROP INDEX products_gtin")
+    old.connection.execute("PRAGMA user_version = 1")
+    old.connection.close()
+    new = Replica(path, ("all",))
+    feed_all(new)
+    assert found(new, "milk") == {("all", "1")}
+    assert new.state(ALL).position == 1
+    new.connection.close()
+
+
+def test_readers_of_another_process_can_search(tmp_path: Path) -> None:
+    writer = Replica(tmp_path / "replica.db", ("all",))
+    advance(writer, 1, [product(1, "1", "Milk")])
+    feed_all(writer)
+    reader = sqlite3.connect(f"{(tmp_path / 'replica.db').as_uri()}?mode=ro", uri=True)
+    rows = reader.execute("SELECT sku, name FROM product_search WHERE product_search MATCH 'milk' ORDER BY rank")
+    assert rows.fetchall() == [("1", "Milk")]
+    reader.close()
+    writer.connection.close()
+
+
+WORDS = ("milk", "bread", "apple", "tea")
+change = st.tuples(st.sampled_from("abcdef"), st.none() | st.sampled_from(WORDS))
+History = list[tuple[Stream, list[tuple[str, str | None]], int, bool]]
+step = st.tuples(
+    st.sampled_from((ALL, WEST)), st.lists(change, min_size=1, max_size=6), st.integers(0, 3), st.booleans()
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(step, max_size=12))
+def test_once_ready_the_index_finds_exactly_the_rows(history: History) -> None:
+    """Against a dict: writes, deletes, rebuilds, and feeds that stop half-way, in any order."""
+    with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_index, "FEED_ROWS", 2)
+        patch.setattr(search_index, "PENDING_ROWS_MIN", 20)
+        replica = Replica(Path(directory) / "replica.db", ("all", "zone-west"))
+        model: dict[tuple[str, str], str] = {}
+        seqs = {ALL: 0, WEST: 0}
+        for stream, changes, feeds, replace in history:
+            rows: list[Row] = []
+            deleted: list[Row] = []
+            if replace:
+                model = {key: word for key, word in model.items() if key[0] != stream.scope}
+            for sku, word in changes:
+                seqs[stream] += 1
+                if word is None:
+                    deleted.append((seqs[stream], sku))
+                    model.pop((stream.scope, sku), None)
+                else:
+                    rows.append(product(seqs[stream], sku, word))
+                    model[stream.scope, sku] = word
+            advance(replica, seqs[stream], rows, deleted, stream=stream, replace=replace)
+            for _ in range(feeds):
+                if not replica.is_search_ready():
+                    replica.feed_search()
+        feed_all(replica)
+        for word in WORDS:
+            assert found(replica, word) == {key for key, held in model.items() if held == word}
+        check_index(replica)
+        replica.connection.close()
