@@ -6,7 +6,6 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 	&& echo $(name))))
 BIN := .venv/bin
 STAMP := .venv/.installed
-PACKAGES := contract link hq storenode
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check torture torture-long system bench bench-quick lock broker faults containers clean

@@ -1,1 +1,4 @@
-"""The commands of `hq`: each reads its words, asks the core, tells the master, prints the outcome."""
+"""The commands of `hq`: each reads its words, asks the other rooms, prints the outcome.
+
+May import every room of hq and storelink.
+"""

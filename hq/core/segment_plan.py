@@ -13,7 +13,8 @@ old segment is never rewritten with the few new rows behind it, and a store that
 A segment is immutable under its name, its range. So one that is rewritten alone comes out as two halves, and what
 would need a name that is taken has to wait; both are the caller's business (hq.publish.stream_publisher).
 
-Bounds, when nothing is left to do (F: rows of a full segment; tests/unit/hq/core/test_segment_plan.py tries to break them):
+Bounds, when nothing is left to do (F: rows of a full segment; tests/unit/hq/core/test_segment_plan.py tries to
+break them):
 
 - retained rows stay below 1.5 times the live rows, so retained bytes stay below twice what the live rows need
   unless the rows that moved on were a third larger than those that stayed;

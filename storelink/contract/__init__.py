@@ -1,1 +1,4 @@
-"""What HQ and a store say to each other. Pure: no IO, no clock, no threads."""
+"""What HQ and a store say to each other. Pure: no IO, no clock, no threads.
+
+Imports nothing of ours.
+"""

@@ -1,7 +1,7 @@
 """The bounded contexts: each declared once; tables, codec, rules and digests follow from it.
 
-Two are built in. A chain declares further ones in a file (`storelink.contract.declared`); whoever composes a process puts
-them into `CONTEXTS`, once, before anything else asks. A wire row is one flat tuple `(seq, *keys, *values)`: text,
+Two are built in. A chain declares further ones in a file (`storelink.contract.declared`); whoever composes a process
+puts them into `CONTEXTS`, once, before anything else asks. A wire row is one flat tuple `(seq, *keys, *values)`: text,
 63-bit integers or None, nothing else, so that it can go to SQLite as it is.
 """
 

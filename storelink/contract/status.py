@@ -1,4 +1,7 @@
-"""What a store says of itself, retained on its status topic. Normative text: storelink/contract/README.md, section 10."""
+"""What a store says of itself, retained on its status topic.
+
+Normative text: storelink/contract/README.md, section 10.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Pure decisions of a store: no IO, no clock, no threads."""
+"""A store's decisions. Pure: no IO, no clock, no threads.
+
+May import storenode.errors and storelink.contract.
+"""

@@ -1,8 +1,8 @@
 """The store's own prices: set at the store, kept in the outbox's file, told to HQ in the same transaction.
 
 The overrides of one sku never overlap: a new one ends what was there, at the second in which it begins. So they
-are a price schedule, which is how readers get them (storenode/outbox/override_copy.py). `ends_at` is when one ends or ended;
-where it was replaced or withdrawn that is before `until`, the end that was asked for.
+are a price schedule, which is how readers get them (storenode/outbox/override_copy.py). `ends_at` is when one ends or
+ended; where it was replaced or withdrawn that is before `until`, the end that was asked for.
 """
 
 from __future__ import annotations

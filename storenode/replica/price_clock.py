@@ -1,8 +1,9 @@
 """The time that prices go by, in SQL: the table `clock`, which the daemon writes, and what every reader makes of it.
 
-The rules are those of `storenode.core.clock_rules`, as far as they need no daemon: a correction holds for the clock that it
-was made for (not for one that was set back since), also while the daemon is away; a clock further past `known_ms` than
-the hold does not count; and it is never earlier than `known_ms`. Before HQ is heard for the first time it is the clock.
+The rules are those of `storenode.core.clock_rules`, as far as they need no daemon: a correction holds for the clock
+that it was made for (not for one that was set back since), also while the daemon is away; a clock further past
+`known_ms` than the hold does not count; and it is never earlier than `known_ms`. Before HQ is heard for the first
+time it is the clock.
 """
 
 from __future__ import annotations

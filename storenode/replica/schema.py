@@ -105,7 +105,7 @@ def _create_further_tables(db: Database) -> None:
         not_null={"stream", "key", "seq", "row", "reason", "at_ms"},
         if_not_exists=True,
     )
-    # This store's overrides, copied from its outbox; what the views read of them is in `prices`: storenode/outbox/override_copy.py.
+    # This store's overrides, copied from its outbox; what the views read of them is in `prices`.
     db.table("overrides").create(
         {
             "sku": str,

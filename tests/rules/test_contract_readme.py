@@ -16,7 +16,7 @@ from storelink.contract.contexts import CONTEXTS
 from storelink.contract.messages import Head, Live, Segment
 
 ROOT = Path(__file__).parents[2]
-PATH = ROOT / "contract" / "README.md"
+PATH = ROOT / "storelink" / "contract" / "README.md"
 TEXT = PATH.read_text(encoding="utf-8")
 SHOWN = re.findall(r"```mqtt\n(.*?)```", TEXT, re.DOTALL)
 EXAMPLES = [example for example in SHOWN if "/store/" not in example.partition("\n")[0]]
@@ -126,6 +126,6 @@ def test_the_limits_are_the_codes() -> None:
 def test_every_reason_to_refuse_is_listed() -> None:
     listed = re.findall(r"^\| `([a-z_]+)` \| ", TEXT, re.MULTILINE)
     raised = set()
-    for path in (ROOT / "contract").glob("*.py"):
+    for path in (ROOT / "storelink" / "contract").glob("*.py"):
         raised |= set(re.findall(r'ContractViolation\(\s*"([a-z_]+)"', path.read_text(encoding="utf-8")))
     assert listed == sorted(raised)

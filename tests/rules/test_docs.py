@@ -34,7 +34,10 @@ def logged(path: Path) -> Iterator[str]:
 
 def test_the_guide_lists_every_log_event_and_no_other() -> None:
     found = {
-        name for package in ("link", "hq", "storenode") for p in (ROOT / package).rglob("*.py") for name in logged(p)
+        name
+        for package in ("storelink", "hq", "storenode")
+        for p in (ROOT / package).rglob("*.py")
+        for name in logged(p)
     }
     table = GUIDE.partition("## Log events")[2].partition("\n## ")[0]
     listed = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table.replace("`storenode status --json`", "")))
