@@ -19,6 +19,8 @@ HqError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HqError(Exception):
     """The one base of HQ's errors.
@@ -68,7 +70,17 @@ class BadFeed(HqError):
 
 
 class GuardTripped(HqError):
-    pass
+    """An import would do more than its guards allow.
+
+    Attributes:
+        guard: which one, by the name that `--json` gives it.
+        lines: what would go, as lines of text.
+    """
+
+    def __init__(self, guard: str, message: str, *, hint: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.guard = guard
+        self.lines = lines
 
 
 class NotPublished(HqError):

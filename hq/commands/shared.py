@@ -13,7 +13,7 @@ import click
 
 from hq import config
 from hq.config import Settings
-from hq.errors import HqError
+from hq.errors import GuardTripped, HqError
 from hq.master.context_migration import left_out
 from hq.master.store import Master
 from storelink.contract.contexts import CONTEXTS
@@ -38,6 +38,8 @@ class HqGroup(click.Group):
             return super().invoke(ctx)
         except ContractViolation as error:
             _complain(f"{error.field}: {error.detail}" if error.field else error.detail, "")
+        except GuardTripped as error:
+            _complain("\n".join([str(error), *error.lines]), error.hint)
         except (HqError, LinkError) as error:
             _complain(str(error), error.hint)
         raise click.exceptions.Exit(1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hq.core import edits
 from hq.core.changes import Change
 from hq.core.feed_table import FeedRow, Table, compared
+from hq.core.part import WHOLE, Part
 from hq.core.pricing import Wanted, arrange, overlap
 from hq.errors import BadFeed, BadField
 from storelink.contract.contexts import Context, Key, Row
@@ -27,9 +28,21 @@ class Diff:
     deleted: int = 0
     expired: int = 0
 
+    @property
+    def named(self) -> int:
+        """How many different entities the feed has."""
+        return self.new + self.changed + self.unchanged
+
 
 def diff(
-    context: Context, name: str, rows: Iterable[FeedRow], current: Mapping[Key, Row], now: int, *, full: bool
+    context: Context,
+    name: str,
+    rows: Iterable[FeedRow],
+    current: Mapping[Key, Row],
+    now: int,
+    *,
+    full: bool,
+    part: Part = WHOLE,
 ) -> Diff:
     """
     Compare a feed with the live rows of its stream.
@@ -37,30 +50,31 @@ def diff(
     Args:
         name: the feed's, for errors.
         current: every live wire row by key.
-        full: what the feed lacks is deleted.
+        full: what the feed lacks of `part` is deleted.
+        part: what the feed speaks for; a row outside it is a bad row.
 
     Raises:
         BadFeed: the first bad row; nothing of the feed may be used.
     """
     found = compared(context, rows, current, now) if isinstance(rows, Table) else None
-    if found is None:
-        result, named = _by_row(context, name, rows, current, now)
+    if found is None or not part.holds_all(found.keys):
+        result, named = _by_row(context, name, rows, current, now, part)
     else:
         total, made = len(found.keys), len(found.changes)
         result = Diff(found.changes, total, found.new, made - found.new, total - made)
         named = found.keys
     if full:
-        gone = sorted(current.keys() - set(named))
+        gone = sorted(part.of(current.keys() - set(named)))
         result.changes += [Change(key, None) for key in gone]
         result.deleted = len(gone)
     return result
 
 
 def _by_row(
-    context: Context, name: str, rows: Iterable[FeedRow], current: Mapping[Key, Row], now: int
+    context: Context, name: str, rows: Iterable[FeedRow], current: Mapping[Key, Row], now: int, part: Part
 ) -> tuple[Diff, Collection[Key]]:
     """Look at each row by itself; for any feed."""
-    reading = _Reading(context, name, now)
+    reading = _Reading(context, name, now, part)
     result = reading.result
     grouped = reading.by_key(rows)
     for key, group in grouped.items():
@@ -81,8 +95,9 @@ def _by_row(
 class _Reading:
     """One pass over a feed; what is wrong with a row is said with the row's place."""
 
-    def __init__(self, context: Context, name: str, now: int) -> None:
+    def __init__(self, context: Context, name: str, now: int, part: Part) -> None:
         self.result = Diff()
+        self._part = part
         self._context = context
         self._name = name
         self._now = now
@@ -97,12 +112,21 @@ class _Reading:
                 key = edits.key_of(self._context, row.fields)
             except BadField as error:
                 raise self._placed(row, error) from None
+            self._check_inside(row, key)
             group = grouped.setdefault(key, [])
             if group and not self._priced:
                 problem = f"{key[0]!r} stands in line {group[0].line} already"
                 raise BadFeed(self._name, row.line, self._context.key_names[0], problem)
             group.append(row)
         return grouped
+
+    def _check_inside(self, row: FeedRow, key: Key) -> None:
+        column = self._part.misfit(key) if self._part else None
+        if column is not None:
+            value = key[self._context.key_names.index(column)]
+            hint = f"leave the row out, or add --where {column}={value}"
+            problem = f"{value[:40]!r} lies outside of what the feed speaks for: {self._part}"
+            raise BadFeed(self._name, row.line, column, problem, hint=hint)
 
     def merged(self, group: Sequence[FeedRow], old: Row | None) -> Row | None:
         """The entity's values after all its rows; `old` if they name only prices that are over."""

@@ -235,3 +235,140 @@ def test_every_command_and_option_has_help() -> None:
                 name,
                 option.name,
             )
+
+
+def priced(*lines: tuple[str, str, str]) -> str:
+    """A price feed of (sku, kind, amount)."""
+    return "\n".join(["sku,kind,amount,currency", *(f"{sku},{kind},{amount},EUR" for sku, kind, amount in lines)])
+
+
+REGULAR = [(str(i), "regular", "2.00") for i in range(100)]
+PROMOTIONS = [(str(i), "promotion", "1.50") for i in range(30)]
+
+
+@pytest.fixture
+def shop(desk: Desk) -> Desk:
+    """A desk with 100 regular prices and 30 promotions."""
+    assert desk.json(f"import price {desk.feed(priced(*REGULAR, *PROMOTIONS))}")["events"] == 130
+    return desk
+
+
+def head_and_rows(desk: Desk) -> tuple[int, int]:
+    facts = desk.json("status")["streams"]["price/all"]
+    return facts["head_seq"], facts["rows"]
+
+
+NDJSON = '{"sku":"1","amount":"2.00","currency":"EUR"}\n{"sku":"2","amount":"2.10","currency":"EUR"}\n'
+"""The same as the next one, read row by row."""
+TWO = "sku,amount,currency\n1,2.00,EUR\n2,2.10,EUR\n"
+
+
+@pytest.mark.parametrize(("content", "name"), [(TWO, "two.csv"), (NDJSON, "two.ndjson")])
+def test_two_rows_that_say_they_are_all_are_refused_with_what_would_go(shop: Desk, content: str, name: str) -> None:
+    """Such a feed once deleted 49,688 prices."""
+    feed = shop.feed(content, name)
+    text = shop.refused(f"import price {feed} --full")
+    assert text.splitlines()[:4] == [
+        f"error: {name} would delete 128 of the 130 rows of price/all, more than 10 %",
+        "deleted:",
+        "  0/promotion  1.50 EUR",
+        "  0/regular  2.00 EUR",
+    ]
+    assert text.splitlines()[-2] == "  … and 108 more"
+    for word in ("--dry-run", "--force", "--where kind=regular", "nothing was imported"):
+        assert word in text.splitlines()[-1]
+    assert head_and_rows(shop) == (130, 130)
+    assert shop.json(f"import price {feed} --full --force")["deleted"] == 128
+    assert head_and_rows(shop) == (130 + 129, 2)
+
+
+def test_a_refusal_tells_programs_what_would_go(shop: Desk) -> None:
+    result = shop.run(f"import price {shop.feed(TWO)} --full --json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["refused"].keys() == {"guard", "problem", "hint"}
+    assert (document["refused"]["guard"], document["held"], document["deleted"]) == ("share", 130, 128)
+    assert (document["dry_run"], document["first_seq"], document["head_seq"]) == (False, None, None)
+    assert {kind: len(few) for kind, few in document["samples"].items()} == {"new": 0, "changed": 1, "deleted": 20}
+    assert document["samples"]["deleted"][0]["key"] == ["0", "promotion"]
+    assert result.stderr.startswith(f"error: {document['refused']['problem']}\nhint: ")
+
+
+def test_a_dry_run_shows_what_a_guard_would_stop(shop: Desk) -> None:
+    """It was itself stopped, and its hint was: see what with --dry-run."""
+    feed = shop.feed(TWO + "new,3.00,EUR\n")
+    result = shop.run(f"import price {feed} --full --dry-run --max-changes 5")
+    assert (result.exit_code, result.stderr) == (0, "")
+    text = result.stdout.splitlines()
+    assert max(map(len, text)) <= 80
+    assert [line for line in text if line.endswith(":")] == ["new:", "changed:", "deleted:"]
+    for line in ("  new/regular  3.00 EUR", "  2/regular  2.00 EUR -> 2.10 EUR", "  … and 108 more"):
+        assert line in text
+    assert "would be refused: f.csv would make 130 events; --max-changes is 5" in " ".join(result.stdout.split())
+    document = shop.json(f"import price {feed} --full --dry-run")
+    assert (document["new"], document["changed"], document["deleted"]) == (1, 1, 128)
+    assert document["refused"]["guard"] == "share"
+    assert document["samples"]["changed"][0]["key"] == ["2", "regular"]
+    assert shop.json(f"import price {feed} --dry-run")["refused"] is None
+    assert head_and_rows(shop) == (130, 130)
+
+
+def test_a_feed_of_regular_prices_does_not_delete_the_promotions(shop: Desk) -> None:
+    """It once deleted them all; 30 of 1,000 are no great share, either."""
+    regular = [(str(i), "regular", "2.00") for i in range(970)]
+    shop.run(f"import price {shop.feed(priced(*regular))}")
+    before = head_and_rows(shop)
+    text = shop.refused(f"import price {shop.feed(priced(*regular))} --full")
+    assert "would delete 30 of the 1,000 rows of price/all, among them all with kind=promotion" in text
+    assert "--where kind=regular" in text
+    changed = [("0", "regular", "2.50"), *regular[2:]]
+    facts = shop.json(f"import price {shop.feed(priced(*changed))} --full --where kind=regular")
+    assert (facts["deleted"], facts["changed"], facts["unchanged"]) == (1, 1, 968)
+    assert head_and_rows(shop) == (before[0] + 2, 999)
+
+
+def test_the_guard_of_a_part_looks_at_the_part(shop: Desk) -> None:
+    """15 of 130 rows are not half, of 30 promotions they are more."""
+    feed = shop.feed(priced(*PROMOTIONS[:14]))
+    text = shop.refused(f"import price {feed} --full --where kind=promotion")
+    assert "would delete 16 of the 30 rows of price/all with kind=promotion: it has 14, fewer than half" in text
+    assert head_and_rows(shop) == (130, 130)
+    assert shop.json(f"import price {feed} --full --where kind=promotion --force")["deleted"] == 16
+    assert shop.json(f"import price {shop.feed(priced(*PROMOTIONS[:9]))} --full --where kind=promotion")["deleted"] == 5
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.ndjson"])
+def test_a_row_that_the_feed_does_not_speak_for_is_refused_with_its_line(shop: Desk, name: str) -> None:
+    content = priced(*REGULAR[:3], ("x", "promotion", "1"), ("y", "clearance", "1"))
+    if name == "f.ndjson":
+        names, *rows = (line.split(",") for line in content.splitlines())
+        content = "\n" + "\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows)
+    for full in ("", " --full"):
+        text = shop.refused(f"import price {shop.feed(content, name)} --where kind=regular{full}")
+        assert text == (
+            f"error: {name}, line 5, field kind: 'promotion' lies outside of what the feed speaks for: kind=regular\n"
+            "hint: leave the row out, or add --where kind=promotion\n"
+        )
+    assert head_and_rows(shop) == (130, 130)
+
+
+def test_an_empty_part_is_refused_and_one_that_is_empty_already_is_not(shop: Desk) -> None:
+    empty = shop.feed("sku,kind,amount,currency\n")
+    text = shop.refused(f"import price {empty} --full --where sku=3 --where kind=promotion")
+    assert "has no rows; --full would delete all of price/all with sku=3 kind=promotion: 1 row\n" in text
+    assert shop.json(f"import price {empty} --full --where kind=clearance")["events"] == 0
+    assert shop.json(f"import price {empty} --full --where kind=promotion --where sku=3 --force")["deleted"] == 1
+    assert head_and_rows(shop) == (131, 129)
+
+
+def test_force_lifts_no_guard_that_the_command_names(shop: Desk) -> None:
+    feed = shop.feed(TWO)
+    assert "--max-deletes is 9" in shop.refused(f"import price {feed} --full --force --max-deletes 9")
+    assert "more than 10 %" in shop.refused(f"import price {feed} --full --max-deletes 999")
+
+
+def test_a_feed_that_is_not_full_deletes_nothing(shop: Desk) -> None:
+    for where in ("", " --where kind=regular"):
+        facts = shop.json(f"import price {shop.feed(TWO)}{where} --force --allow-empty")
+        assert facts["deleted"] == 0
+    assert head_and_rows(shop) == (131, 130)

@@ -131,6 +131,21 @@ def test_feeds_are_compared_by_what_is_kept(desk: Desk) -> None:
     assert desk.run("verify").exit_code == 0
 
 
+def test_a_feed_of_a_declared_context_speaks_for_the_part_that_it_names(desk: Desk) -> None:
+    """Of Germany's rates, say; `country` is DE where the feed does not name it."""
+    both = "".join(f"t{i},{country},{i}\n" for i in range(25) for country in ("DE", "FR"))
+    desk.json(f"import tax {desk.feed('tax_class,country,rate_bp' + chr(10) + both)}")
+    german = desk.feed("tax_class,rate_bp\n" + "".join(f"t{i},{i}\n" for i in range(24)))
+    assert "would delete 26 of the 50 rows of tax/all" in desk.refused(f"import tax {german} --full")
+    assert desk.json(f"import tax {german} --full --where country=DE")["deleted"] == 1
+    assert desk.asked("SELECT country, count(*) FROM master_tax WHERE NOT deleted GROUP BY 1") == [
+        ("DE", 24),
+        ("FR", 25),
+    ]
+    text = desk.refused(f"import tax {german} --full --where rate_bp=1900")
+    assert text == "error: --where: 'rate_bp' is no key column of tax\nhint: key columns: tax_class, country\n"
+
+
 def test_a_context_declared_later_gets_its_table_in_the_master_that_is_there(tmp_path: Path) -> None:
     with forgotten_afterwards():
         desk = Desk(tmp_path)

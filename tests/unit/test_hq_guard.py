@@ -1,0 +1,119 @@
+"""What a feed may delete without being told twice, as a table; and the part of a stream that a feed speaks for."""
+
+import pytest
+
+from hq.core.changes import Change
+from hq.core.guard import Guard, Impact, dropped_choice, judge, only_choice
+from hq.core.part import WHOLE, Part, parse_part
+from hq.errors import BadField
+from storelink.contract.contexts import PRICE, PRODUCT, Key
+
+
+@pytest.mark.parametrize(
+    ("held", "named", "deleted", "expected"),
+    [
+        (49_690, 2, 49_688, "share"),  # the night on which a feed of two rows deleted a catalog
+        (49_690, 49_690, 0, None),
+        (0, 0, 0, None),
+        (0, 5, 0, None),
+        (1, 0, 1, "empty"),
+        (49_690, 0, 49_690, "empty"),
+        (0, 0, 0, None),  # an empty feed for an empty stream
+        (1000, 979, 21, None),  # more than a few, but of many
+        (1000, 900, 100, None),  # just 10 %
+        (1000, 899, 101, "share"),
+        (200, 180, 20, None),
+        (200, 179, 21, "share"),
+        (30, 10, 20, "half"),  # few, but most of them
+        (23, 11, 12, "half"),
+        (22, 11, 11, None),  # just half
+        (21, 10, 11, "half"),
+        (10, 1, 9, None),  # nobody is asked about a catalog of ten rows
+        (20, 10, 10, None),
+        (1000, 1000, 1000, "share"),  # other rows altogether
+        (15, 30, 15, None),
+    ],
+)
+def test_a_feed_is_stopped_by_what_it_deletes_of_what_is_there(
+    held: int, named: int, deleted: int, expected: Guard | None
+) -> None:
+    assert judge(Impact(held, named, deleted)) == expected
+
+
+def test_a_choice_that_dies_out_stops_a_feed_whatever_its_share() -> None:
+    assert judge(Impact(10_000, 9_979, 21, "kind=promotion")) == "choice"
+    assert judge(Impact(10_000, 9_979, 21)) is None
+
+
+def keys(kind: str, count: int) -> list[Key]:
+    return [(str(i), kind) for i in range(count)]
+
+
+def gone(of: list[Key]) -> list[Change]:
+    return [Change(key, None) for key in of]
+
+
+NEW_PROMOTION = Change(("new", "promotion"), ("EUR", "[[0,null,1]]"))
+
+
+@pytest.mark.parametrize(
+    ("held", "changes", "expected"),
+    [
+        (keys("regular", 999) + keys("promotion", 21), gone(keys("promotion", 21)), "kind=promotion"),
+        (keys("regular", 999) + keys("promotion", 20), gone(keys("promotion", 20)), ""),
+        (keys("regular", 999) + keys("promotion", 22), gone(keys("promotion", 21)), ""),
+        (keys("regular", 999) + keys("promotion", 21), [*gone(keys("promotion", 21)), NEW_PROMOTION], ""),
+        (keys("regular", 999), [], ""),
+    ],
+)
+def test_a_choice_dies_out_when_all_go_and_none_comes(held: list[Key], changes: list[Change], expected: str) -> None:
+    assert dropped_choice(PRICE, held, changes) == expected
+
+
+def test_a_key_without_choices_does_not_die_out() -> None:
+    held: list[Key] = [(str(i),) for i in range(99)]
+    assert dropped_choice(PRODUCT, held, gone(held)) == ""
+
+
+def test_the_hint_names_the_choice_that_the_feed_has() -> None:
+    held = keys("regular", 5) + keys("promotion", 3)
+    assert only_choice(PRICE, held, gone(keys("promotion", 3))) == "kind=regular"
+    assert only_choice(PRICE, held, gone(keys("regular", 5))) == "kind=promotion"
+    assert only_choice(PRICE, held, [*gone(keys("promotion", 3)), NEW_PROMOTION]) == ""
+    assert only_choice(PRICE, keys("regular", 5), gone(keys("regular", 2))) == "", "it would delete them all the same"
+
+
+def test_pairs_of_one_column_widen_and_those_of_another_narrow() -> None:
+    part = parse_part(["kind=promotion", "sku= 1", "kind=clearance"], PRICE)
+    assert part == Part(("sku", "kind"), {0: frozenset({"1"}), 1: frozenset({"promotion", "clearance"})})
+    assert str(part) == "kind=clearance or promotion sku=1"
+    found: dict[Key, str | None] = {
+        ("1", "promotion"): None,
+        ("1", "clearance"): None,
+        ("1", "regular"): "kind",
+        ("2", "promotion"): "sku",
+    }
+    assert {key: part.misfit(key) for key in found} == found
+    assert part.of(list(found)) == [("1", "promotion"), ("1", "clearance")]
+    assert not part.holds_all(list(found))
+    assert part.holds_all(part.of(list(found)))
+    assert not WHOLE
+    assert (WHOLE.of(list(found)), WHOLE.holds_all(list(found))) == (list(found), True)
+
+
+@pytest.mark.parametrize(
+    ("pair", "says"),
+    [
+        ("kind", "'kind' is not COLUMN=VALUE"),
+        ("amount=1", "'amount' is no key column of price"),
+        ("currency=EUR", "'currency' is no key column of price"),
+        ("kynd=regular", "'kynd' is no key column of price"),
+        ("kind=", "kind has no value"),
+        ("kind=weekly", "kind 'weekly' must be one of regular, promotion, clearance"),
+    ],
+)
+def test_what_names_no_part_is_refused_with_the_key_columns(pair: str, says: str) -> None:
+    with pytest.raises(BadField) as caught:
+        parse_part([pair], PRICE)
+    assert str(caught.value) == f"--where: {says}"
+    assert caught.value.hint == "key columns: sku, kind"
