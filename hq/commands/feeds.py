@@ -52,10 +52,11 @@ def import_feed(
     """
     began = time.monotonic()
     gc.disable()  # a short process that makes many rows and no cycles: a quarter faster
-    settings, stream = read_settings(), stream_of(context, scope)
-    declared = stream.declared
+    settings = read_settings()
+    stream = stream_of(context, scope, settings)
+    declared = stream.context
     columns = parse_mapping(mapping, declared)
-    with Master(settings.db) as master:
+    with Master(settings.db, settings.registry) as master:
         master.streams()
         _progress(f"reading {file.name}")
         rows = read_feed(file, declared, columns)
@@ -87,7 +88,7 @@ def _compare_and_commit(
     with master.reading() if dry_run else master.writing():
         _progress(f"comparing {len(rows)} rows")
         live = master.live_rows(stream)
-        found = diff(stream.declared, name, rows, live, at_ms // 1000, full=full)
+        found = diff(stream.context, name, rows, live, at_ms // 1000, full=full)
         _guard(name, found, *guards)
         _progress(f"committing {len(found.changes)} events")
         return found, None if dry_run else master.commit(stream, found.changes, at_ms, live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 
 _TIME = re.compile(
@@ -37,3 +38,8 @@ def epoch_seconds(text: str) -> int:
     if at < 0:
         raise ValueError(f"{text!r} is before 1970")
     return at
+
+
+def rfc3339(ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC, to the second below."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000))

@@ -60,6 +60,7 @@ class Api:
                 ("GET", "/openapi.json", self._openapi),
             )
         ]
+        self._fresh = partial(questions.freshness, path=settings.db, contexts=settings.registry)
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
         self.app.router.redirect_slashes = False
 
@@ -89,7 +90,7 @@ class Api:
 
     async def _freshness(self, request: Request) -> Response:
         parameters(request)
-        return document(self._pool.look_up(partial(questions.freshness, path=self._settings.db)))
+        return document(self._pool.look_up(self._fresh))
 
     async def _status(self, request: Request) -> Response:
         parameters(request)
@@ -97,7 +98,7 @@ class Api:
 
     async def _health(self, request: Request) -> Response:
         demanded = whole(parameters(request, "fresh").get("fresh", "0"), "fresh", 0, 1)
-        state = self._pool.look_up(partial(questions.freshness, path=self._settings.db))["state"]
+        state = self._pool.look_up(self._fresh)["state"]
         verdict = health.exit_code(state)
         if verdict == health.UNUSABLE or (demanded and verdict != health.LIVE):
             code = "not_usable" if verdict == health.UNUSABLE else "not_fresh"
@@ -135,7 +136,7 @@ class Api:
     def _standing(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
         """The status document; with `rows`, which a scrape every few seconds need not pay for, or without."""
         try:
-            found = queries.status(self._settings.db, db, counted=counted)
+            found = queries.status(self._settings.db, self._settings.registry, db, counted=counted)
         except FileNotFoundError as error:  # set aside this very moment
             raise ReplicaMissing(str(error), hint="storenode status") from error
         found["outbox"] = outbox_status(self._settings.outbox_path)

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from storelink.contract.contexts import CONTEXTS, Context
+from storelink.contract.contexts import Context
 from storelink.contract.errors import ContractViolation
 from storelink.transport.errors import LinkError
 from storenode.config import Examined, Settings, examine
@@ -44,11 +44,12 @@ def examined(context: click.Context) -> Examined:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
 
 
-def declared_context(name: str) -> Context:
-    """The context that a command names; after its settings, which may declare some."""
-    if name not in CONTEXTS:
-        raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(CONTEXTS)}", param_hint="CONTEXT")
-    return CONTEXTS[name]
+def declared_context(name: str, settings: Settings) -> Context:
+    """The context that a command names."""
+    contexts = settings.registry
+    if name not in contexts:
+        raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(contexts)}", param_hint="CONTEXT")
+    return contexts[name]
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:

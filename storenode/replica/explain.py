@@ -9,7 +9,7 @@ from typing import Any
 
 from storelink.contract.contexts import PRICE
 from storelink.contract.schedule import load
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.core.precedence import OVERRIDE, RULE, Candidate, Line, candidates, reigns_since
 from storenode.errors import NotFound
 from storenode.outbox.overrides import Override, read_if_there
