@@ -15,9 +15,16 @@ import click
 from storelink.contract.contexts import PRODUCT
 from storelink.contract.money import money_text
 from storenode.commands import api, availability, doctor, explain, jobs, outbox, overrides, verify
-from storenode.commands.shared import CannotJudge, Judging, SettingsOf, declared_context, json_option, reported
+from storenode.commands.shared import (
+    CannotJudge,
+    Judging,
+    SettingsOf,
+    declared_context,
+    json_option,
+    reported,
+    seconds_of,
+)
 from storenode.config import Settings, load
-from storenode.core.moments import seconds_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import KEY_CHARS_MAX
+from storelink.contract.times import BadTime, epoch_seconds
 from storenode.api import openapi, problems, prometheus_text, questions
 from storenode.api.answers import document, json_body, parameters, validated, whole
 from storenode.api.connection_pool import Pool
@@ -28,7 +29,6 @@ from storenode.api.problems import Refused
 from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
 from storenode.core import health
-from storenode.core.moments import seconds_of
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
 from storenode.replica import queries
 
@@ -172,8 +172,7 @@ def _sku(request: Request) -> str:
 
 def _at_s(text: str) -> int:
     try:
-        return seconds_of(text)
-    except BadArgument as error:
-        if " " in text:
-            raise BadArgument(str(error), hint="a + in a URL is a blank: write %2B01:00, or Z") from None
-        raise
+        return epoch_seconds(text, any_instant=True)
+    except BadTime as error:
+        hint = "a + in a URL is a blank: write %2B01:00, or Z" if " " in text else error.hint
+        raise BadArgument(error.detail, hint=hint) from None

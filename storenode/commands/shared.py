@@ -11,10 +11,11 @@ import click
 
 from storelink.contract.contexts import Context
 from storelink.contract.errors import ContractViolation
+from storelink.contract.times import BadTime, epoch_seconds
 from storelink.transport.errors import LinkError
 from storenode.config import Examined, Settings, examine
 from storenode.core import health
-from storenode.errors import StorenodeError
+from storenode.errors import BadArgument, StorenodeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +51,14 @@ def declared_context(name: str, settings: Settings) -> Context:
     if name not in contexts:
         raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(contexts)}", param_hint="CONTEXT")
     return contexts[name]
+
+
+def seconds_of(text: str) -> int:
+    """Read a time that a command asks about. Raises BadArgument."""
+    try:
+        return epoch_seconds(text, any_instant=True)
+    except BadTime as error:
+        raise BadArgument(error.detail, hint=error.hint) from None
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:

@@ -289,8 +289,10 @@ def test_price_prints_the_documented_keys(live: Replica) -> None:
     [
         (["price", "nope"], "error: no price for nope now in this replica"),
         (["price", "4011", "--at", "2020-01-01"], "error: no price for 4011 at 2020-01-01T00:00:00Z in this replica"),
+        (["price", "4011", "--at", "2026-01-01T08"], "error: '2026-01-01T08' lacks Z or an offset"),
+        (["price", "4011", "--at", "20260101T0800"], "error: '20260101T0800' lacks Z or an offset"),
         (["price", "4011", "--at", "noon"], "error: 'noon' is not a time"),
-        (["price", "4011", "--at", "2026-01-01T08:00"], "error: '2026-01-01T08:00' does not say in which time zone"),
+        (["price", "4011", "--at", "2026-01-01T08:00"], "error: '2026-01-01T08:00' lacks Z or an offset"),
         (["get", "product", "nope"], "error: no product nope in this replica"),
         (["get", "product", "1", "--scope", "zone-west"], "error: no product 1 in scope zone-west of this replica"),
     ],
