@@ -18,9 +18,8 @@ from pathlib import Path
 from bench.feeds import Grocery
 from bench.report import Figure, middle
 from bench.rows import EPOCH, PRICES, PRODUCTS, ROOT, price_rows, product_rows, segments
-from storelink.contract.cloudevents import Message
-from storelink.contract.contexts import Row
-from storelink.contract.messages import decode_segment
+from storelink.contract.contexts import BUILT_IN, Row
+from storelink.contract.messages import Message, decode_segment
 from storenode.replica import schema
 from storenode.replica.writer import Replica
 
@@ -79,7 +78,7 @@ def _raw(rows: Sequence[Row]) -> float:
     """Seconds of raw upserts, sorted as they come, into a replica's own tables."""
     with _Replica() as replica:
         bound = [("all", *row) for row in rows]
-        sql = schema.upsert_sql(PRODUCTS.declared)
+        sql = schema.upsert_sql(PRODUCTS.context)
         began = time.perf_counter()
         for start in range(0, len(bound), RAW_ROWS_PER_TRANSACTION):
             replica.connection.execute("BEGIN")
@@ -98,7 +97,7 @@ def _applied(sealed: Sequence[Message], count: int) -> float:
 def _apply(replica: Replica, sealed: Sequence[Message], position: int) -> None:
     def batches() -> Iterator[tuple[Sequence[Row], Sequence[Row]]]:
         for message in sealed:
-            segment = decode_segment(ROOT, message)
+            segment = decode_segment(ROOT, message, BUILT_IN)
             yield segment.rows, segment.deleted
 
     replica.apply(
@@ -198,7 +197,7 @@ class _Replica:
 
     def __enter__(self) -> Replica:
         self._directory = Path(tempfile.mkdtemp(prefix="storenode-bench-"))
-        self._replica = Replica(self._directory / "replica.db", ("all",))
+        self._replica = Replica(self._directory / "replica.db", ("all",), BUILT_IN)
         return self._replica
 
     def __exit__(self, *_: object) -> None:

@@ -15,10 +15,11 @@ from bench.report import Figure, middle, told
 from bench.rows import ROOT
 from bench.site import WAIT_S, Heads, Site, Store
 from hq.master.store import Master
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Segment, encode_segment
 from storelink.contract.streams import Stream
 
-PRICES = Stream("price", "all")
+PRICES = Stream.parse("price/all", BUILT_IN)
 ROWS_PER_SEGMENT = 15_000
 CHANGES_EACH = 1_000
 SEED = 7
@@ -107,7 +108,7 @@ def _leave(site: Site, grocery: Grocery, touched: Prices, changes: int) -> _Away
 
 
 def _minimal_bytes(site: Site, position: int, head_seq: int) -> int:
-    with Master(site.master_path) as master:
+    with Master(site.master_path, BUILT_IN) as master:
         stream = master.stream(PRICES)
         assert stream is not None
         rows, _ = master.rows_between(PRICES, position + 1, head_seq)

@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.feeds import CURRENCY
 from hq.core.changes import Change
 from hq.master.store import Master
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 
 SEED = 3
@@ -23,8 +24,8 @@ def main(master_path: Path, skus: Path, changes: int, changes_each: int) -> None
     """Commit `changes` price changes in sets of `changes_each`."""
     rng = random.Random(SEED)
     amounts: dict[str, int] = json.loads(skus.read_text(encoding="ascii"))
-    names, stream = list(amounts), Stream("price", "all")
-    with Master(master_path) as master:
+    names, stream = list(amounts), Stream.parse("price/all", BUILT_IN)
+    with Master(master_path, BUILT_IN) as master:
         for _ in range(0, changes, changes_each):
             now_ms = time.time_ns() // 1_000_000
             made = []

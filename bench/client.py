@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench import packets
-from storelink.contract.cloudevents import Message
 from storelink.contract.limits import MESSAGE_BYTES_MAX
+from storelink.contract.messages import Message
 from storelink.transport.port import TOPICS_PER_PACKET
 
 BUFFER_BYTES = MESSAGE_BYTES_MAX + 32_768

@@ -15,15 +15,16 @@ from pathlib import Path
 from bench.feeds import CURRENCY
 from hq.core.changes import Change
 from hq.master.store import Master
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 
-STREAM = Stream("price", "all")
+STREAM = Stream.parse("price/all", BUILT_IN)
 
 
 def main(master_path: Path, skus: Path, sets_per_s: float, seconds: float, changes_each: int) -> None:
     names: list[str] = json.loads(skus.read_text(encoding="ascii"))
     told = []
-    with Master(master_path) as master:
+    with Master(master_path, BUILT_IN) as master:
         before = master.stream(STREAM)
         assert before is not None
         # Above what any earlier run wrote: each of its sets raised the seq by one or more.

@@ -18,9 +18,10 @@ from bench.report import Figure, at_most, middle, told
 from bench.site import Site
 from hq.core.changes import Change
 from hq.master.store import Master
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 
-PRICES = Stream("price", "all")
+PRICES = Stream.parse("price/all", BUILT_IN)
 SET, SETS, SETS_PER_S = 50, 200, 100
 WAIT_S = 150.0
 SYS_INTERVAL_S = 1
@@ -85,7 +86,7 @@ def measure_hq_cost(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
 
 def _cpu_of_changes(site: Site, hq: Process, skus: list[str], turn: int) -> float:
     before = hq.usage().cpu_s
-    with Master(site.master_path) as master:
+    with Master(site.master_path, BUILT_IN) as master:
         began_s = time.monotonic()
         for index in range(SETS):
             time.sleep(max(0.0, began_s + index / SETS_PER_S - time.monotonic()))

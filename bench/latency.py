@@ -23,10 +23,11 @@ from bench.report import Figure, middle, told
 from bench.site import Site, Store, wait_for
 from hq.master.connection import connect
 from hq.master.schema import EVENT_COLUMNS, statements
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.messages import Message
 from storelink.contract.streams import Stream
 
-PRICES = Stream("price", "all")
+PRICES = Stream.parse("price/all", BUILT_IN)
 STEADY_PER_S = 50
 SET = 100
 LOOK_S = 0.0001
@@ -211,7 +212,7 @@ def _raw_rate(site: Site) -> float:
         with contextlib.closing(_reader(site.master_path)) as master:
             master.backup(db)
         (head,) = db.execute("SELECT head_seq FROM streams WHERE stream = 'price/all'").fetchone()
-        sql = statements(PRICES.declared)
+        sql = statements(PRICES.context)
         rows = _renumbered(db, head, sql.columns, "master_price")
         events = _renumbered(db, head, EVENT_COLUMNS, "events WHERE stream = 'price/all'")
         began = time.perf_counter()

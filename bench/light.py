@@ -21,9 +21,9 @@ import click
 
 from bench import packets
 from bench.client import Client, Loop
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import EMPTY
-from storelink.contract.messages import decode_head, decode_live
+from storelink.contract.messages import Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storenode.core.rate_limit import Pace
 from storenode.core.verdicts import CatchUp, Position, plan
@@ -31,8 +31,8 @@ from storenode.follow.fetch import Fetch
 
 CATCH_UP_TIMEOUT_S = 120.0
 HEARD_TIMEOUT_S = 30.0
-PRICES = Stream("price", "all")
-STREAMS = (Stream("product", "all"), PRICES)
+PRICES = Stream.parse("price/all", BUILT_IN)
+STREAMS = (Stream.parse("product/all", BUILT_IN), PRICES)
 
 
 class DigestSpool:
@@ -100,7 +100,7 @@ class LightStore:
     def heard_to(self, stream: Stream) -> int:
         """The last seq of the newest live message of a stream; 0 before one came."""
         newest = self._newest.get(live_topic(self._root, stream))
-        return 0 if newest is None else decode_live(self._root, newest).last
+        return 0 if newest is None else decode_live(self._root, newest, BUILT_IN).last
 
     def _receive(self, message: packets.Publish) -> None:
         if message.topic in self._lives:
@@ -124,7 +124,7 @@ class LightStore:
             self._tally.arrived += all(f.done for f in self._following.values())
 
     def _take_head(self, following: _Following, message: Message) -> None:
-        decision = plan(Position(None, 0, EMPTY), decode_head(self._root, message))
+        decision = plan(Position(None, 0, EMPTY), decode_head(self._root, message, BUILT_IN))
         if following.done or not isinstance(decision, CatchUp):
             return
         following.planned = True
@@ -132,7 +132,7 @@ class LightStore:
 
     def _stream_of(self, topic: str) -> Stream:
         context, scope = topic.removeprefix(f"{self._root}/segment/").split("/")[:2]
-        return Stream(context, scope)
+        return Stream(BUILT_IN[context], scope)
 
 
 def _now_ms() -> int:

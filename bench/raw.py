@@ -17,7 +17,7 @@ from bench.report import middle
 from hq.master import schema as hq_schema
 from hq.master.connection import connect
 from hq.master.store import Master
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
 
@@ -42,7 +42,7 @@ class Limit:
 
 def rows_of(master_path: Path, streams: Sequence[str]) -> dict[Stream, list[Row]]:
     """The live rows that HQ publishes, in its order."""
-    with Master(master_path) as master:
+    with Master(master_path, BUILT_IN) as master:
         found = {row.stream: row.head_seq for row in master.streams() if str(row.stream) in streams}
         return {stream: master.rows_between(stream, 1, head_seq)[0] for stream, head_seq in found.items()}
 
@@ -50,13 +50,13 @@ def rows_of(master_path: Path, streams: Sequence[str]) -> dict[Stream, list[Row]
 def bootstrap(rows: dict[Stream, list[Row]]) -> Limit:
     """Raw inserts into a replica's own tables, 10,000 rows a transaction, an FTS5 rebuild, an interpreter's start."""
     with tempfile.TemporaryDirectory(prefix="storenode-bench-") as directory:
-        replica = Replica(Path(directory) / "replica.db", ("all",))
+        replica = Replica(Path(directory) / "replica.db", ("all",), BUILT_IN)
         with closing(replica.connection) as db:
             bound = {stream: [(*row, stream.scope) for row in part] for stream, part in rows.items()}
             began = time.perf_counter()
             for stream, part in bound.items():
-                names = (*stream.declared.columns, "scope")
-                _insert(db, stream.declared.table, names, part, ROWS_PER_TRANSACTION)
+                names = (*stream.context.columns, "scope")
+                _insert(db, stream.context.table, names, part, ROWS_PER_TRANSACTION)
             inserted = time.perf_counter()
             db.execute("INSERT INTO product_search(product_search) VALUES ('rebuild')")
             rebuilt = time.perf_counter()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.feeds import grocery
 from bench.rows import EPOCH, PRICES, PRODUCTS, price_rows, product_rows
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.daemon import WAL_BYTES_TARGET
@@ -23,7 +23,7 @@ ROWS_EACH = 3_000
 
 
 def main(path: Path, count: int) -> None:
-    replica, feed = Replica(path, ("all",)), grocery()
+    replica, feed = Replica(path, ("all",), BUILT_IN), grocery()
     catalogue = {PRODUCTS: product_rows(feed, count), PRICES: price_rows(feed, count)}
     turn = 0
     while True:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.feeds import Grocery
-from storelink.contract.cloudevents import Message
-from storelink.contract.contexts import PRODUCT, Row
-from storelink.contract.messages import Segment, encode_segment
+from storelink.contract.contexts import BUILT_IN, PRODUCT, Row
+from storelink.contract.messages import Message, Segment, encode_segment
 from storelink.contract.streams import Stream
 
-PRODUCTS, PRICES = Stream("product", "all"), Stream("price", "all")
+PRODUCTS, PRICES = Stream.parse("product/all", BUILT_IN), Stream.parse("price/all", BUILT_IN)
 EPOCH = "0" * 12 + "-" + "1" * 8
 ROOT = "bench"
 

@@ -18,6 +18,7 @@ from bench.feeds import Grocery, write_prices, write_products
 from bench.process import BenchFailed, Process, Usage, command, environment
 from hq.master.store import Master
 from hq.publish.publication import read_published
+from storelink.contract.contexts import BUILT_IN
 
 WAIT_S = 900.0
 POLL_S = 0.003
@@ -99,7 +100,7 @@ class Site:
             raise
 
     def heads(self) -> Heads:
-        with Master(self.master_path) as master:
+        with Master(self.master_path, BUILT_IN) as master:
             return {str(row.stream): row.head_seq for row in master.streams()}
 
     def wait_published(self) -> Heads:

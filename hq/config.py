@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hq.errors import BadSettings
-from storelink.contract.contexts import CONTEXTS
-from storelink.contract.declared import parse
+from storelink.contract.contexts import BUILT_IN, Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.money import EXPONENTS
 from storelink.contract.streams import checked_root
+from storelink.host.settings import Declarations
 from storelink.transport.errors import LinkError
 from storelink.transport.url import BrokerUrl
 
@@ -33,14 +33,19 @@ class Settings:
     segment_grace_s: int = 600
     tombstone_days: float = 90.0
     inbox_days: float = 0.0
-    contexts: Path | None = None
+    contexts: Declarations | None = None
+
+    @property
+    def registry(self) -> Contexts:
+        """All contexts: the built-in ones and those that the chain declares."""
+        return BUILT_IN if self.contexts is None else BUILT_IN.with_declared(self.contexts.contexts)
 
 
 def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
     """
-    Read the settings; the contexts that they declare are known to the process from then on.
+    Read the settings.
 
     Args:
         environ: the process's environment; `HQ_CONFIG` names the file unless `config` does.
@@ -88,21 +93,14 @@ def _text(value: Any) -> str:
     return value
 
 
-def _contexts(value: Any) -> Path:
-    """Read the declarations and put them into the registry."""
-    path = Path(_text(value))
-    try:
-        found = parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except ContractViolation as error:
-        raise ValueError(f"{path}: {error.detail}") from error
-    for context in found:
+def _contexts(value: Any) -> Declarations:
+    """Read the declarations; the currencies that they name must be known, for amounts are typed as decimal numbers."""
+    found = Declarations.read(Path(_text(value)))
+    for context in found.contexts:
         for column in context.values:
             if column.currency and column.currency not in EXPONENTS:
-                raise ValueError(f"{path}: {context.name}, column {column.name}: no currency {column.currency}")
-    CONTEXTS.declare(found)
-    return path
+                raise ValueError(f"{found.path}: {context.name}, column {column.name}: no currency {column.currency}")
+    return found
 
 
 def _number(low: float, high: float, kind: type[int | float]) -> Callable[[Any], float]:

@@ -50,14 +50,14 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._inbox = EventQueue()
         self._stopping = False
-        self._master = Master(settings.db)
+        self._master = Master(settings.db, settings.registry)
         self._lock = hold(settings.db)
         self._bell = bell_of(settings.db)
         self._master.limit_memory(CACHE_BYTES)
-        if left_out(self._master.query):  # else nothing waits here for an import that has the write lock
+        if left_out(self._master.query, settings.registry):  # else nothing waits here for an import with the write lock
             with self._master.writing():
                 pass  # a declared context that gained columns gives them to its rows now
-        self._checkpointer = Checkpointer(settings.db)
+        self._checkpointer = Checkpointer(settings.db, settings.registry)
         for path in (publication_path(settings.db), inbox_path(settings.db)):
             make_for_group(path)
         self._publication = Publication(publication_path(settings.db))
@@ -104,7 +104,7 @@ class Daemon:
 
     def _say_left_out(self) -> None:
         """Log each context that is declared here otherwise than in the master: it is not published."""
-        found = left_out(self._master.query)
+        found = left_out(self._master.query, self._master.contexts)
         for name, reason in found.items():
             if self._left_out.get(name) != reason:
                 log.error("context.left_out", context=name, reason=reason)

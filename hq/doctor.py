@@ -15,9 +15,9 @@ from typing import Any
 from hq.config import Settings
 from hq.master import context_migration, lock
 from hq.master.schema import APPLICATION_ID
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import decode_head
+from storelink.contract.messages import Message, decode_head
 from storelink.contract.streams import Stream, head_topic
 from storelink.transport.probe import Unreached, Visit, reach, resolve
 
@@ -49,7 +49,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     heads: Heads = {}
     try:
         yield from _place(settings.db)
-        yield from _master(settings.db, heads, running=running)
+        yield from _master(settings.db, settings.registry, heads, running=running)
     except (OSError, sqlite3.Error) as error:
         yield Check("master", FAIL, f"The master cannot be looked at: {error}.", "check db, its owner and mode")
     if running:
@@ -69,7 +69,7 @@ def _place(path: Path) -> Iterator[Check]:
     yield Check("disk", verdict, f"{free_bytes // 1_000_000} MB are free where the master is.", todo)
 
 
-def _master(path: Path, heads: Heads, *, running: bool) -> Iterator[Check]:
+def _master(path: Path, contexts: Contexts, heads: Heads, *, running: bool) -> Iterator[Check]:
     """Is it one, is it sound; puts what it holds into `heads`."""
     if not path.exists():
         yield Check("master", FAIL, f"There is no master at {path}.", "hq init; or check db / HQ_DB")
@@ -81,11 +81,11 @@ def _master(path: Path, heads: Heads, *, running: bool) -> Iterator[Check]:
         if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             yield Check("master", FAIL, f"{path} is not a master of hq.", "check db / HQ_DB; hq init makes a new one")
             return
-        yield from _streams(db, heads)
+        yield from _streams(db, heads, contexts)
         yield _sound(db)
 
 
-def _streams(db: sqlite3.Connection, heads: Heads) -> Iterator[Check]:
+def _streams(db: sqlite3.Connection, heads: Heads, contexts: Contexts) -> Iterator[Check]:
     """Read the streams that are published into `heads`; say which contexts are not."""
 
     def query(sql: str) -> list[tuple[Any, ...]]:
@@ -94,11 +94,11 @@ def _streams(db: sqlite3.Connection, heads: Heads) -> Iterator[Check]:
     if db.execute("PRAGMA user_version").fetchone()[0] == 1:  # nothing but built-in contexts, and no list of others
         found = query("SELECT stream, epoch, head_seq FROM streams ORDER BY stream")
     else:
-        found = context_migration.streams(query)
-        for name, reason in context_migration.left_out(query).items():
+        found = context_migration.streams(query, contexts)
+        for name, reason in context_migration.left_out(query, contexts).items():
             yield Check("contexts", WARN, f"{name}: {reason}.", context_migration.HINT)
     for name, epoch, seq, *_ in found:
-        heads[Stream.parse(name)] = (epoch, seq)
+        heads[Stream.parse(name, contexts)] = (epoch, seq)
 
 
 def _opened(path: Path, *, running: bool) -> sqlite3.Connection | None:
@@ -137,18 +137,18 @@ def _broker(settings: Settings, heads: Heads, *, running: bool) -> Iterator[Chec
         with Visit(url, "hq-doctor") as visit:
             visit.connect()
             yield Check(step, OK, f"The broker {url} lets us in.")
-            yield from _kept(settings.root, visit, heads, running=running)
+            yield from _kept(settings.root, settings.registry, visit, heads, running=running)
     except Unreached as error:
         yield Check(step, FAIL, str(error), error.todo)
 
 
-def _kept(root: str, visit: Visit, heads: Heads, *, running: bool) -> Iterator[Check]:
+def _kept(root: str, contexts: Contexts, visit: Visit, heads: Heads, *, running: bool) -> Iterator[Check]:
     """Whether the broker keeps each stream's newest head."""
     found: Heads = {}
 
     def heard(message: Message) -> bool:
         try:
-            head = decode_head(root, message)
+            head = decode_head(root, message, contexts)
             found[head.stream] = (head.epoch, head.seq)
         except ContractViolation:
             pass

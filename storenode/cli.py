@@ -15,9 +15,16 @@ import click
 from storelink.contract.contexts import PRODUCT
 from storelink.contract.money import money_text
 from storenode.commands import api, availability, doctor, explain, jobs, outbox, overrides, verify
-from storenode.commands.shared import CannotJudge, Judging, SettingsOf, declared_context, json_option, reported
-from storenode.config import load
-from storenode.core.moments import seconds_of
+from storenode.commands.shared import (
+    CannotJudge,
+    Judging,
+    SettingsOf,
+    declared_context,
+    json_option,
+    reported,
+    seconds_of,
+)
+from storenode.config import Settings, load
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,12 +83,12 @@ def get(settings: SettingsOf, context: str, key: tuple[str, ...], scope: str | N
     """Print one row: `get product 4011`, `get price 4011 regular`."""
     from storenode.replica import queries
 
-    path = settings().db  # settings may declare contexts
-    declared = declared_context(context)
+    found = settings()
+    declared = declared_context(context, found)
     whole = key + tuple(str(c.default) for c in declared.keys[len(key) :] if c.default)
     if len(whole) != len(declared.keys):
         raise click.UsageError(f"a {context} is named by {' '.join(declared.key_names).upper()}")
-    row = queries.get(path, declared, whole, scope)
+    row = queries.get(found.db, declared, whole, scope)
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return
@@ -124,11 +131,10 @@ def search(settings: SettingsOf, context: str | None, text: tuple[str, ...], lim
     """
     from storenode.replica import queries
 
-    path = settings().db
     if context is not None and context != PRODUCT.name:
-        _search_declared(path, context, " ".join(text), limit, as_json=as_json)
+        _search_declared(settings(), context, " ".join(text), limit, as_json=as_json)
         return
-    found = queries.search(path, " ".join(text), limit)
+    found = queries.search(settings().db, " ".join(text), limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
@@ -140,11 +146,11 @@ def search(settings: SettingsOf, context: str | None, text: tuple[str, ...], lim
         click.echo("nothing found", err=True)
 
 
-def _search_declared(path: Path, name: str, text: str, limit: int, *, as_json: bool) -> None:
+def _search_declared(settings: Settings, name: str, text: str, limit: int, *, as_json: bool) -> None:
     from storenode.replica import context_queries
 
-    context = declared_context(name)
-    found = context_queries.search(path, context, text, limit)
+    context = declared_context(name, settings)
+    found = context_queries.search(settings.db, context, text, limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return

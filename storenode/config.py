@@ -8,21 +8,20 @@ import re
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from storelink.contract.contexts import CONTEXTS, Context
-from storelink.contract.declared import parse
+from storelink.contract.contexts import BUILT_IN, Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
+from storelink.host.settings import Declarations
 from storelink.transport.errors import LinkError
 from storelink.transport.url import BrokerUrl
 from storenode import setting_forms
 from storenode.core import api_address
 from storenode.core.job_times import Rhythm, rhythms
-from storenode.core.scopes import followed_streams, scope_ranks
+from storenode.core.scopes import checked_scopes, followed_streams, scope_ranks
 from storenode.errors import BadSettings
 
 ENVIRONMENT_PREFIX = "STORENODE_"
@@ -34,13 +33,6 @@ def _host_name() -> str:
     """This machine's name, bent into what a store id may be."""
     name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-")[:32].strip("-")
     return name or "store"
-
-
-class Declarations(NamedTuple):
-    """The file of what the chain declares itself, and what it says: settings differ where that does."""
-
-    path: Path
-    contexts: tuple[Context, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +76,14 @@ class Settings:
         name = "outbox.db" if self.db.stem == "replica" else f"{self.db.stem}.outbox.db"
         return self.db.with_name(name)
 
+    @property
+    def registry(self) -> Contexts:
+        """All contexts: the built-in ones and those that the chain declares."""
+        return BUILT_IN if self.contexts is None else BUILT_IN.with_declared(self.contexts.contexts)
+
     def streams(self) -> tuple[Stream, ...]:
         """The streams that this store follows."""
-        return followed_streams(self.scopes)
+        return followed_streams(self.scopes, self.registry)
 
     @property
     def tells_prices(self) -> bool:
@@ -119,7 +116,7 @@ def load(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Settings:
     """
-    Read the settings; the contexts that they declare are known to the process from then on.
+    Read the settings.
 
     Args:
         environ: the process's environment; `STORENODE_CONFIG` names the file unless `config` does.
@@ -150,12 +147,19 @@ def examine(
     given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
     found: dict[str, Any] = {}
     broken = set()
-    for name, (source, value) in sorted(given.items(), key=lambda item: item[0] != "contexts"):  # scopes may name them
+    for name, (source, value) in given.items():
         try:
             found[name] = _PARSERS[name](value)
         except (ContractViolation, ValueError, LinkError) as error:
             mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
             broken.add(name)
+    if "scopes" in found:
+        try:
+            checked_scopes(found["scopes"], Settings(contexts=found.get("contexts")).registry)
+        except ContractViolation as error:
+            mistakes.append(f"{given['scopes'][0]}: {error.detail}")
+            broken.add("scopes")
+            del found["scopes"]
     if refused := found.get("api") and api_address.refusal(found["api"], found.get("api_hosts", ())):
         mistakes.append(f"{given['api'][0]}: {refused}")
         broken.add("api")
@@ -195,20 +199,6 @@ def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name in _PARSERS}
 
 
-def _contexts(value: Any) -> Declarations:
-    """Read the declarations and put them into the registry."""
-    path = Path(setting_forms.text(value))
-    try:
-        found = Declarations(path, parse(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except ContractViolation as error:
-        raise ValueError(f"{path}: {error.detail}") from error
-    with suppress(ContractViolation):  # read again, and changed: the daemon becomes another process, which knows them
-        CONTEXTS.declare(found.contexts)
-    return found
-
-
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "db": lambda value: Path(setting_forms.text(value)),
     "store_id": lambda value: checked_name(setting_forms.text(value), "store id"),
@@ -220,7 +210,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "outbox_max_bytes": setting_forms.outbox_bytes,
     "api": setting_forms.api,
     "api_hosts": setting_forms.hosts,
-    "contexts": _contexts,
+    "contexts": lambda value: Declarations.read(Path(setting_forms.text(value))),
     "clock_hold_days": setting_forms.days,
     "on_price_change": lambda value: setting_forms.hook(setting_forms.text(value)),
     "price_look_s": lambda value: setting_forms.whole(value, 1, 3_600),

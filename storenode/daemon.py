@@ -69,7 +69,7 @@ class Daemon:
         self._replica = _opened(settings)
         for name, reason in self._replica.left_out.items():
             log.warning("context.left_out", context=name, reason=reason)
-        streams = tuple(s for s in settings.streams() if s.context not in self._replica.left_out)
+        streams = tuple(s for s in settings.streams() if s.context.name not in self._replica.left_out)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
         self._clock = StoreClock(self._replica, settings.clock_hold_days)
@@ -92,7 +92,9 @@ class Daemon:
         )
         self._ledger = AvailabilityLog(settings.outbox_path, last_seen_ms(self._replica))
         self._mirror = OverrideCopy(settings.outbox_path, self._replica, settings.store_id)
-        self._announcer = StatusPublisher(settings.root, settings.store_id, self._replica.connection, self._link)
+        self._announcer = StatusPublisher(
+            settings.root, settings.store_id, self._replica.connection, settings.registry, self._link
+        )
         self._api = ApiProcess(settings)
         self._has_jobs = False
         self._jobs_by_ms = time.monotonic_ns() // 1_000_000 + JOBS_WAIT_MS
@@ -133,7 +135,7 @@ class Daemon:
         self._replica.connection.close()
 
     def _spool_of(self, stream: Stream) -> FileSpool:
-        return FileSpool(_spools(self._settings.db) / stream.context / stream.scope)
+        return FileSpool(_spools(self._settings.db) / stream.context.name / stream.scope)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -220,11 +222,11 @@ def _spools(db: Path) -> Path:
 def _opened(settings: Settings) -> Replica:
     """The replica; a damaged one of ours is set aside for a new one."""
     try:
-        return Replica(settings.db, settings.scopes)
+        return Replica(settings.db, settings.scopes, settings.registry)
     except ReplicaDamaged as error:
         served = _spools(settings.db).exists()
         set_aside(settings.db, datetime.now(UTC), error, served_here=served)
-    return Replica(settings.db, settings.scopes)
+    return Replica(settings.db, settings.scopes, settings.registry)
 
 
 def _begin_anew() -> None:

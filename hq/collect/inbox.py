@@ -16,9 +16,8 @@ from typing import Any
 import msgspec
 
 from hq.errors import InboxDamaged, InboxUnwritable
-from storelink.contract.entries import OVERRIDE_SET, OVERRIDE_WITHDRAWN
 from storelink.contract.status import OFFLINE, Status
-from storelink.contract.upstream import Batch, Entry, Refusal
+from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch, Refusal
 from storelink.host.sqlite import is_damage, transaction
 
 APPLICATION_ID = 0x53744249
@@ -107,7 +106,7 @@ class StoreInbox:
                 "SELECT store, epoch FROM (SELECT store, epoch, max(seen_at_ms) FROM outboxes GROUP BY store)"
             ).fetchall()
 
-    def put(self, batch: Batch, after: int, now_ms: int) -> None:
+    def put(self, batch: OutboxBatch, after: int, now_ms: int) -> None:
         """Keep what of a batch lies behind `after`; within `transaction`."""
         db, name = self.connection, (batch.store, batch.outbox)
         entries: list[Entry] = [e for e in batch.entries if e.seq > after]

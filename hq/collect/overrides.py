@@ -13,9 +13,9 @@ from typing import Annotated
 import msgspec
 
 from hq.collect.inbox import ABOUT_OVERRIDES
-from storelink.contract.entries import OVERRIDE_SET
 from storelink.contract.limits import KEY_CHARS_MAX, SEQ_MAX
 from storelink.contract.times import epoch_seconds
+from storelink.contract.upstream import OVERRIDE_SET
 
 
 class _About(msgspec.Struct):

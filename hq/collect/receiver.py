@@ -15,12 +15,12 @@ import structlog
 from hq.collect.inbox import StoreInbox
 from hq.core.outbox_intake import Gap, Repeat, Take, judge
 from hq.errors import HqError
-from storelink.contract.cloudevents import Message
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import ACK_REFUSED_MAX
+from storelink.contract.messages import Message
 from storelink.contract.status import Status, decode_status
 from storelink.contract.streams import parse_store_topic, store_topic
-from storelink.contract.upstream import Ack, Batch, Rejection, batch_named, decode_batch, encode_ack
+from storelink.contract.upstream import Ack, OutboxBatch, Rejection, batch_named, decode_batch, encode_ack
 from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected, Received
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ class Receiver:
         self._root, self._inbox, self._link = root, inbox, link
         self._prefix = f"{root}/store/"
         self._connected = False
-        self._batches: list[Batch] = []
+        self._batches: list[OutboxBatch] = []
         self._statuses: dict[str, tuple[Status, int]] = {}
         self._rejected: dict[Outbox, Rejection] = {}
         self._bytes = 0
@@ -125,7 +125,7 @@ class Receiver:
 
     def _commit(
         self,
-        batches: list[Batch],
+        batches: list[OutboxBatch],
         statuses: Mapping[str, tuple[Status, int]],
         rejected: Mapping[Outbox, Rejection],
         wall_ms: int,
@@ -146,7 +146,7 @@ class Receiver:
         names = dict.fromkeys((*acked, *rejected))
         return [self._ack(name, acked.get(name), rejected.get(name), resend=name in gaps) for name in names]
 
-    def _take(self, batch: Batch, wall_ms: int) -> bool:
+    def _take(self, batch: OutboxBatch, wall_ms: int) -> bool:
         """Take one batch in as far as it is new. False if it came before its time."""
         match judge(self._inbox.through(batch.store, batch.outbox), batch):
             case Gap():

@@ -21,7 +21,8 @@ def backup(file: Path, as_json: bool) -> None:
 
     What stores sent (hq.inbox.db) is not in it.
     """
-    size_bytes = copies.back_up(read_settings().db, file)
+    settings = read_settings()
+    size_bytes = copies.back_up(settings.db, file, settings.registry)
     if as_json:
         print_json({"file": str(file), "bytes": size_bytes})
     else:
@@ -38,8 +39,8 @@ def restore(file: Path, as_json: bool) -> None:
     Every stream begins a new epoch, so each store rebuilds, by itself and while it sells on.
     """
     settings = read_settings()
-    aside = copies.restore(settings.db, file, now_ms())
-    with Master(settings.db) as master:
+    aside = copies.restore(settings.db, file, now_ms(), settings.registry)
+    with Master(settings.db, settings.registry) as master:
         streams = {str(row.stream): {"epoch": row.epoch, "head_seq": row.head_seq} for row in master.streams()}
     if as_json:
         print_json({"streams": streams, "aside": None if aside is None else str(aside)})

@@ -76,12 +76,13 @@ def import_feed(
     """
     began = time.monotonic()
     gc.disable()  # a short process that makes many rows and no cycles: a quarter faster
-    settings, stream = read_settings(), stream_of(context, scope)
-    columns, part = parse_mapping(mapping, stream.declared), parse_part(where, stream.declared)
-    with Master(settings.db) as master:
+    settings = read_settings()
+    stream = stream_of(context, scope, settings)
+    columns, part = parse_mapping(mapping, stream.context), parse_part(where, stream.context)
+    with Master(settings.db, settings.registry) as master:
         master.streams()
         _progress(f"reading {file.name}")
-        rows = read_feed(file, stream.declared, columns)
+        rows = read_feed(file, stream.context, columns)
         asked = _Asked(
             stream,
             file.name,
@@ -143,11 +144,11 @@ def _compare_and_commit(master: Master, asked: _Asked, rows: Feed) -> _Outcome:
     with master.reading() if asked.dry_run else master.writing():
         _progress(f"comparing {len(rows)} rows")
         live = master.live_rows(stream)
-        found = diff(stream.declared, asked.name, rows, live, at_ms // 1000, full=asked.full, part=asked.part)
+        found = diff(stream.context, asked.name, rows, live, at_ms // 1000, full=asked.full, part=asked.part)
         held = len(asked.part.of(live.keys()))
         refused = _refused(asked, found, live, held)
         if refused is not None or asked.dry_run:
-            shown = samples(stream.declared, found.changes, live)
+            shown = samples(stream.context, found.changes, live)
             return _Outcome(at_ms // 1000, found, held, refused=refused, samples=shown)
         _progress(f"committing {len(found.changes)} events")
         return _Outcome(at_ms // 1000, found, held, master.commit(stream, found.changes, at_ms, live))
@@ -164,7 +165,7 @@ def _refused(asked: _Asked, found: Diff, live: Mapping[Key, Row], held: int) -> 
         return Refused("max_changes", problem, "; ".join([*hints, "a higher --max-changes if it is meant"]))
     if asked.meant or not found.deleted:
         return None
-    context = asked.stream.declared
+    context = asked.stream.context
     impact = Impact(held, found.named, found.deleted, dropped_choice(context, live, found.changes))
     guard = judge(impact)
     if guard is None:
@@ -194,7 +195,7 @@ def _facts(asked: _Asked, outcome: _Outcome) -> dict[str, Any]:
     if outcome.samples is not None:
         document["held"] = outcome.held
         document["refused"] = refused._asdict() if refused else None
-        document["samples"] = facts(asked.stream.declared, outcome.samples)
+        document["samples"] = facts(asked.stream.context, outcome.samples)
     return document
 
 
@@ -211,7 +212,7 @@ def _listed(asked: _Asked, outcome: _Outcome, kinds: Sequence[Kind]) -> list[str
     found = outcome.found
     counts: dict[Kind, int] = {"new": found.new, "changed": found.changed, "deleted": found.deleted}
     shown = {kind: outcome.samples[kind] for kind in kinds} if outcome.samples else {}
-    return list(lines(asked.stream.declared, shown, counts, outcome.at_s))
+    return list(lines(asked.stream.context, shown, counts, outcome.at_s))
 
 
 def _sentence(facts: dict[str, Any]) -> str:

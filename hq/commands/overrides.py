@@ -9,7 +9,7 @@ from hq.collect.inbox import inbox_path, reading
 from hq.commands.shared import configured, json_option, now_ms, print_json
 from hq.commands.shared import settings as read_settings
 from storelink.contract.money import money_text
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 
 
 @click.command()

@@ -33,7 +33,7 @@ STDIN = "<stdin>"
 def init(as_json: bool) -> None:
     """Make the master, with an empty stream for every context."""
     settings = read_settings()
-    with Master(settings.db) as master:
+    with Master(settings.db, settings.registry) as master:
         made = master.create(now_ms())
         with master.writing():
             pass  # a master that was there takes in what was declared since
@@ -74,14 +74,15 @@ def publish(
     """
     if stdin == bool(fields):
         raise click.UsageError("name fields as FIELD=VALUE, or use --stdin")
-    settings, stream = read_settings(), stream_of(context, scope)
-    declared = stream.declared
+    settings = read_settings()
+    stream = stream_of(context, scope, settings)
+    declared = stream.context
     if stdin:
         content = sys.stdin.buffer.read(FEED_BYTES_MAX)
         rows = list(ndjson_rows(content, STDIN, declared, {}))
     else:
         rows = [FeedRow(0, _typed(declared, fields))]
-    with Master(settings.db) as master:
+    with Master(settings.db, settings.registry) as master:
         done = _commit(master, stream, rows, delete=delete)
     published = _await_published(settings, done, timeout_s) if wait else None
     _report(done, published, as_json=as_json)
@@ -103,7 +104,7 @@ def _typed(context: Context, words: Iterable[str]) -> dict[str, str | None]:
 def _commit(master: Master, stream: Stream, rows: Iterable[FeedRow], *, delete: bool) -> Committed:
     """Edit what is there now and commit, in one transaction: two desks never overwrite each other's fields."""
     at_ms = now_ms()
-    context = stream.declared
+    context = stream.context
     with master.writing():
         after: dict[Key, Row | None] = {}
         for row in rows:
@@ -131,7 +132,7 @@ def _check_only_key(context: Context, row: FeedRow) -> None:
 
 def _await_published(settings: Settings, done: Committed, timeout_s: float) -> bool:
     """Return True once broker has it. Raises NotPublished after `timeout_s`; the commit stands either way."""
-    with Master(settings.db) as master:
+    with Master(settings.db, settings.registry) as master:
         row = master.stream(done.stream)
     until = time.monotonic() + timeout_s
     while True:

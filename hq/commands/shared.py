@@ -16,7 +16,6 @@ from hq.config import Settings
 from hq.errors import GuardTripped, HqError
 from hq.master.context_migration import left_out
 from hq.master.store import Master
-from storelink.contract.contexts import CONTEXTS
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import Stream, checked_name
 from storelink.transport.errors import LinkError
@@ -64,16 +63,17 @@ def settings() -> Settings:
     return config.load(os.environ, Path(path) if path else None, options)
 
 
-def stream_of(context: str, scope: str) -> Stream:
-    """The stream of a command; after `settings`, which may declare contexts."""
-    if context not in CONTEXTS:
-        raise click.BadParameter(f"{context[:80]!r} is not one of {', '.join(sorted(CONTEXTS))}", param_hint="CONTEXT")
-    return Stream(context, checked_name(scope, "scope"))
+def stream_of(context: str, scope: str, settings: Settings) -> Stream:
+    """The stream that a command names."""
+    contexts = settings.registry
+    if context not in contexts:
+        raise click.BadParameter(f"{context[:80]!r} is not one of {', '.join(sorted(contexts))}", param_hint="CONTEXT")
+    return Stream(contexts[context], checked_name(scope, "scope"))
 
 
 def warn_of_left_out(master: Master) -> None:
     """Say on stderr which contexts a command passes over."""
-    for name, reason in left_out(master.query).items():
+    for name, reason in left_out(master.query, master.contexts).items():
         click.echo(f"warning: {name}: {reason}", err=True)
 
 

@@ -13,7 +13,7 @@ from hq.collect.inbox import stores as read_stores
 from hq.commands.shared import configured, json_option, print_json
 from hq.commands.shared import settings as read_settings
 from hq.master.store import Master
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 
 NO_LIMIT = 2**62
 LISTED = 50
@@ -59,7 +59,7 @@ def stores(as_json: bool) -> None:
     settings = read_settings()
     with reading(inbox_path(settings.db)) as db:
         found = read_stores(db) if db else {}
-    with Master(settings.db) as master:
+    with Master(settings.db, settings.registry) as master:
         heads = {str(row.stream): (row.epoch, row.head_seq) for row in master.streams()}
     document = {name: _store(each, heads) for name, each in found.items()}
     if as_json:

@@ -156,7 +156,7 @@ def check_as_a_store_would(stream: Stream, made: ChangeSet) -> None:
     first = made.head_seq - len(texts) + 1
     rows = [texts[cast(int, row[0]) - first] for row, deleted in made.rows if not deleted]
     for at in range(0, len(rows), ROWS_MAX):
-        decode_rows(stream, msgspec.Raw(f"[{','.join(rows[at : at + ROWS_MAX])}]".encode()), msgspec.Raw(b"[]"))
+        decode_rows(stream.context, msgspec.Raw(f"[{','.join(rows[at : at + ROWS_MAX])}]".encode()), msgspec.Raw(b"[]"))
 
 
 def _check_each(made: ChangeSet) -> None:

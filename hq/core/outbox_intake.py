@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storelink.contract.upstream import Batch
+from storelink.contract.upstream import OutboxBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Gap:
 Verdict = Take | Repeat | Gap
 
 
-def judge(through: int, batch: Batch) -> Verdict:
+def judge(through: int, batch: OutboxBatch) -> Verdict:
     """Judge one batch of an outbox of which HQ has all up to `through`."""
     after = max(through, batch.acked)
     if batch.last <= after:

@@ -12,7 +12,7 @@ from storelink.contract import schedule
 from storelink.contract.contexts import Column, Context, Key, Row, Value
 from storelink.contract.money import money_text
 from storelink.contract.schedule import TIME_MAX, Schedule
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 
 Kind = Literal["new", "changed", "deleted"]
 KINDS: tuple[Kind, ...] = ("new", "changed", "deleted")

@@ -11,7 +11,8 @@ from hq.master import context_migration
 from hq.master.store import Master, StreamRow
 from storelink.contract.contexts import Key, Row
 from storelink.contract.digest import EMPTY, MODULUS, row_hash, to_hex, total
-from storelink.contract.streams import Stream, rfc3339
+from storelink.contract.streams import Stream
+from storelink.contract.times import rfc3339
 
 EVENTS_PER_READ = 10_000
 
@@ -100,7 +101,7 @@ def verify_fleet(master: Master, stores: Mapping[str, Mapping[str, Any]]) -> dic
 
 def _proven(master: Master, name: str, said: Mapping[str, Any]) -> bool:
     found = master.query(_DIGEST_AT, (name, said["position"])) if said["position"] else [(EMPTY,)]
-    for reshape in context_migration.reshapes(master.query, Stream.named(name)):
+    for reshape in context_migration.reshapes(master.query, name):
         found = [(reshape.digest,)] if reshape.seq == said["position"] else found
     return [row[0] for row in found] == [said["digest"]] and said["verified_ok"] is not False
 
@@ -121,7 +122,7 @@ def _verify(master: Master, row: StreamRow) -> Finding:
 
 def _verify_events(master: Master, row: StreamRow, seqs: list[int]) -> list[str]:
     """Replay the log from its beginning: no gap, each digest right, its last rows the master's."""
-    context, reshapes = row.stream.declared, context_migration.reshapes(master.query, row.stream)
+    context, reshapes = row.stream.context, context_migration.reshapes(master.query, row.stream.name)
     width = len(context.columns) - sum(len(reshape.fill) for reshape in reshapes)
     newest: dict[Key, Row] = {}
     acc, seq = 0, 0

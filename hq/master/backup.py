@@ -19,12 +19,13 @@ from hq.master.connection import connect, not_a_master, on_disk, translated
 from hq.master.lock import hold
 from hq.master.schema import APPLICATION_ID
 from hq.master.store import Master, StreamRow, random_epoch
+from storelink.contract.contexts import Contexts
 from storelink.host.sqlite import sync
 
 SUFFIXES = ("-wal", "-shm", "")
 
 
-def back_up(db: Path, target: Path) -> int:
+def back_up(db: Path, target: Path, contexts: Contexts) -> int:
     """
     Copy the master to `target`, which must not exist; commits go on meanwhile. Returns the copy's size in bytes.
 
@@ -39,7 +40,7 @@ def back_up(db: Path, target: Path) -> int:
     with on_disk(target):
         try:
             _copy(db, part)
-            check(part)
+            check(part, contexts)
             part.rename(target)
             sync(target.parent)
         finally:
@@ -47,7 +48,7 @@ def back_up(db: Path, target: Path) -> int:
         return target.stat().st_size
 
 
-def check(path: Path) -> None:
+def check(path: Path, contexts: Contexts) -> None:
     """Prove a copy: the file sound, rows, log and digests in agreement. Raises BackupRefused, MasterDamaged."""
     if not path.exists():
         raise MasterMissing(f"there is no file {path}", hint="name the copy that hq backup made")
@@ -57,13 +58,15 @@ def check(path: Path) -> None:
         (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
         raise MasterDamaged(f"{path} is damaged: {found}", hint="take another copy")
-    with Master(path) as master:
+    with Master(path, contexts) as master:
         problems = [f"{each.stream}: {each.problems[0]}" for each in verify(master) if each.problems]
     if problems:
         raise BackupRefused(f"{path} does not add up: {problems[0]}", hint="hq verify tells the same of the master")
 
 
-def restore(db: Path, source: Path, now_ms: int, entropy: Callable[[], int] = random_epoch) -> Path | None:
+def restore(
+    db: Path, source: Path, now_ms: int, contexts: Contexts, entropy: Callable[[], int] = random_epoch
+) -> Path | None:
     """
     Put a copy in the master's place, every stream in a new epoch; returns where the present master was put aside.
 
@@ -81,9 +84,10 @@ def restore(db: Path, source: Path, now_ms: int, entropy: Callable[[], int] = ra
                 raise MasterMissing(f"there is no file {source}", hint="name the copy that hq backup made")
             with translated(source):
                 _copy(source, fresh)
-            check(fresh)
-            with Master(fresh, entropy) as master:
-                newest = max((int(row.epoch[:12], 16) for row in _streams_of(db) + master.streams()), default=0)
+            check(fresh, contexts)
+            with Master(fresh, contexts, entropy) as master:
+                there = _streams_of(db, contexts) + master.streams()
+                newest = max((int(row.epoch[:12], 16) for row in there), default=0)
                 for row in master.streams():
                     master.new_epoch(row.stream, max(now_ms, newest + 1))
             return _put_in_place(fresh, db, now_ms)
@@ -114,9 +118,9 @@ def _put_in_place(fresh: Path, db: Path, now_ms: int) -> Path | None:
     return aside
 
 
-def _streams_of(db: Path) -> list[StreamRow]:
+def _streams_of(db: Path, contexts: Contexts) -> list[StreamRow]:
     try:
-        with Master(db) as master:
+        with Master(db, contexts) as master:
             return list(master.streams())
     except (MasterDamaged, MasterMissing):
         return []

@@ -9,6 +9,7 @@ import structlog
 
 from hq.errors import HqError
 from hq.master.store import Master
+from storelink.contract.contexts import Contexts
 
 log = structlog.get_logger()
 
@@ -20,13 +21,13 @@ WAIT_MS = 2_000
 class Checkpointer(threading.Thread):
     """Has connections of its own; holds writers off for as long as the copying takes. A crash loses nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, contexts: Contexts) -> None:
         super().__init__(name="checkpointer", daemon=True)
-        self._path = path
+        self._path, self._contexts = path, contexts
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        with Master(self._path) as master:
+        with Master(self._path, self._contexts) as master:
             while not self._stopping.wait(LOOK_EVERY_S):
                 try:
                     master.checkpoint(WAIT_MS)

@@ -17,14 +17,12 @@ from typing import Any
 
 from hq.errors import ContextDiffers
 from hq.master import schema
-from storelink.contract.contexts import BUILT_IN, CONTEXTS, Context, Row
+from storelink.contract.contexts import BUILT_IN, Context, Contexts, Differs, Gained, Row, Same, compare, record_of
 from storelink.contract.digest import EMPTY, to_hex, total
-from storelink.contract.evolution import Differs, Gained, Same, compare, record_of
 from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
 
 HINT = "put the declaration right: contexts / HQ_CONTEXTS, the same file wherever hq runs"
 
-_BUILT_IN = frozenset(context.name for context in BUILT_IN)
 _record_of = lru_cache(record_of)
 
 Entropy = Callable[[], int]
@@ -41,60 +39,56 @@ class Reshape:
     fill: Row
 
 
-def streams(query: Query) -> list[tuple[Any, ...]]:
+def streams(query: Query, contexts: Contexts) -> list[tuple[Any, ...]]:
     """Each stream of the contexts that this process knows as the master does, by name."""
     found = query(
         "SELECT s.stream, s.epoch, s.head_seq, s.digest, s.rows, s.floor, c.columns FROM streams AS s"
         " LEFT JOIN contexts AS c ON c.name = substr(s.stream, 1, instr(s.stream, '/') - 1) ORDER BY s.stream"
     )
-    return [tuple(row) for *row, record in found if _is_known(row[0].partition("/")[0], record)]
+    return [tuple(row) for *row, record in found if _is_known(contexts.get(row[0].partition("/")[0]), record)]
 
 
-def left_out(query: Query) -> dict[str, str]:
+def left_out(query: Query, contexts: Contexts) -> dict[str, str]:
     """The contexts that this process does not know as the master does, each with the reason."""
     found = {}
     for name, record in query("SELECT name, columns FROM contexts ORDER BY name"):
-        if name not in CONTEXTS:
-            found[name] = "the master has it, and it is not declared here"
-            continue
-        match compare(record, CONTEXTS[name]):
-            case Differs(reason):
-                found[name] = reason
-            case Gained(columns):
-                names = ", ".join(column.name for column in columns)
-                found[name] = f"the next hq publish, import or run gives the master its further columns: {names}"
+        reason = _reason(record, contexts.get(name))
+        if reason is not None:
+            found[name] = reason
     return found
 
 
 def check_known(query: Query, stream: Stream) -> None:
     """Raise ContextDiffers if the master's rows of a stream are not those that are declared here."""
-    if stream.context in _BUILT_IN:
+    context = stream.context
+    if context.is_built_in:
         return
-    reason = left_out(query).get(stream.context)
+    found = query("SELECT columns FROM contexts WHERE name = ?", (context.name,))
+    reason = _reason(found[0][0], context) if found else None
     if reason is not None:
-        raise ContextDiffers(f"{stream.context}: {reason}", hint=HINT)
+        raise ContextDiffers(f"{context.name}: {reason}", hint=HINT)
 
 
-def reshapes(query: Query, stream: Stream) -> list[Reshape]:
-    """Each time that a stream's rows gained columns, in order."""
-    if stream.context in _BUILT_IN:
+def reshapes(query: Query, stream: str) -> list[Reshape]:
+    """Each time that a stream's rows gained columns, in order; `stream`: its name."""
+    if stream.partition("/")[0] in BUILT_IN:
         return []
-    found = query("SELECT seq, digest, fill FROM reshapes WHERE stream = ? ORDER BY id", (str(stream),))
+    found = query("SELECT seq, digest, fill FROM reshapes WHERE stream = ? ORDER BY id", (stream,))
     return [Reshape(seq, digest, tuple(json.loads(fill))) for seq, digest, fill in found]
 
 
-def is_due(db: sqlite3.Connection, *, gains: bool) -> bool:
+def is_due(db: sqlite3.Connection, contexts: Contexts, *, gains: bool) -> bool:
     """Whether `take_in` would change something."""
     if db.execute("PRAGMA user_version").fetchone()[0] < schema.VERSION:
         return True
     records = dict(db.execute("SELECT name, columns FROM contexts"))
     return any(
         context.name not in records or (gains and not isinstance(compare(records[context.name], context), Same))
-        for context in CONTEXTS.declared
+        for context in contexts.declared
     )
 
 
-def take_in(db: sqlite3.Connection, entropy: Entropy, *, gains: bool) -> bool:
+def take_in(db: sqlite3.Connection, contexts: Contexts, entropy: Entropy, *, gains: bool) -> bool:
     """
     Make the tables of newly declared contexts; within a transaction.
 
@@ -104,13 +98,13 @@ def take_in(db: sqlite3.Connection, entropy: Entropy, *, gains: bool) -> bool:
     Returns:
         Whether there was anything to do.
     """
-    if not is_due(db, gains=gains):
+    if not is_due(db, contexts, gains=gains):
         return False
     if db.execute("PRAGMA user_version").fetchone()[0] < schema.VERSION:
         schema.upgrade(db)
     records = dict(db.execute("SELECT name, columns FROM contexts"))
     now_ms = time.time_ns() // 1_000_000
-    for context in CONTEXTS.declared:
+    for context in contexts.declared:
         match compare(records[context.name], context) if context.name in records else None:
             case None:
                 _make(db, context, now_ms, entropy)
@@ -122,8 +116,21 @@ def take_in(db: sqlite3.Connection, entropy: Entropy, *, gains: bool) -> bool:
     return True
 
 
-def _is_known(name: str, record: str | None) -> bool:
-    context = CONTEXTS.get(name)
+def _reason(record: str, context: Context | None) -> str | None:
+    """Why a context is left out, by the master's record of it and its declaration here; None if it is not."""
+    if context is None:
+        return "the master has it, and it is not declared here"
+    match compare(record, context):
+        case Differs(reason):
+            return reason
+        case Gained(columns):
+            names = ", ".join(column.name for column in columns)
+            return f"the next hq publish, import or run gives the master its further columns: {names}"
+        case _:
+            return None
+
+
+def _is_known(context: Context | None, record: str | None) -> bool:
     return context is not None and (record is None or record == _record_of(context))
 
 
@@ -163,7 +170,8 @@ def _gain(
 
 def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, str, int]]:
     found = db.execute("SELECT stream, epoch, head_seq FROM streams ORDER BY stream").fetchall()
-    return [(Stream.parse(name), epoch, seq) for name, epoch, seq in found if name.startswith(f"{context.name}/")]
+    split = [(*name.split("/"), epoch, seq) for name, epoch, seq in found]
+    return [(Stream(context, scope), epoch, seq) for name, scope, epoch, seq in split if name == context.name]
 
 
 def _begin(db: sqlite3.Connection, stream: Stream, epoch: str, digest: str, now_ms: int, entropy: Entropy) -> None:

@@ -72,7 +72,7 @@ class Retention:
 
 def oldest_tombstone_ms(master: Master, stream: Stream) -> int | None:
     """When the oldest deletion of which there is a tombstone happened. Raises MasterBusy instead of waiting."""
-    sql = schema.tombstones(stream.declared)
+    sql = schema.tombstones(stream.context)
     if not master.query(sql.is_indexed):
         with _impatient(master), master.writing():
             master.query(sql.index)
@@ -92,7 +92,7 @@ def prune_tombstones(master: Master, stream: Stream, before_ms: int, limit: int)
     Raises:
         MasterBusy: another process is writing; it is not waited for.
     """
-    sql = schema.tombstones(stream.declared)
+    sql = schema.tombstones(stream.context)
     found = master.query(sql.oldest, (str(stream), stream.scope, limit))
     old = list(takewhile(lambda tombstone: tombstone[1] < before_ms, found))
     if not old:

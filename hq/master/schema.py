@@ -53,7 +53,7 @@ def create(connection: sqlite3.Connection) -> None:
     streams = db.table("streams")
     streams.create(STREAM_COLUMNS, pk="stream", not_null=set(STREAM_COLUMNS), defaults={"floor": 0}, strict=True)
     connection.execute(EVENTS)
-    for context in BUILT_IN:
+    for context in BUILT_IN.values():
         create_context(connection, context)
     for statement in ADOPTED:
         connection.execute(statement)

@@ -20,7 +20,7 @@ from hq.errors import MasterDamaged, MasterMissing
 from hq.master import context_migration, schema, wakeup
 from hq.master.connection import connect, insert, is_master, make_for_group, not_a_master, translated
 from hq.master.records import Committed, EventRow, StreamRow, Tail
-from storelink.contract.contexts import BUILT_IN, Key, Row
+from storelink.contract.contexts import BUILT_IN, Contexts, Key, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
 from storelink.host.sqlite import transaction
@@ -48,8 +48,8 @@ class Master:
     contexts; the first transaction that writes gives a context the columns that it has gained.
     """
 
-    def __init__(self, path: Path | str, entropy: Callable[[], int] = random_epoch) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, contexts: Contexts, entropy: Callable[[], int] = random_epoch) -> None:
+        self.path, self.contexts = Path(path), contexts
         self._entropy = entropy
         self._opened: sqlite3.Connection | None = None
         self._written = False
@@ -76,16 +76,16 @@ class Master:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise not_a_master(self.path)
             schema.create(self._db)
-            for context in BUILT_IN:
-                self._add_stream(Stream(context.name, SCOPE_ALL), now_ms)
-            context_migration.take_in(self._db, self._entropy, gains=True)
+            for context in BUILT_IN.values():
+                self._add_stream(Stream(context, SCOPE_ALL), now_ms)
+            context_migration.take_in(self._db, self.contexts, self._entropy, gains=True)
         return True
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """One transaction over reads and commits; `hq run` is woken after it."""
         with self._transaction("IMMEDIATE"):
-            self._written = context_migration.take_in(self._db, self._entropy, gains=True)
+            self._written = context_migration.take_in(self._db, self.contexts, self._entropy, gains=True)
             yield
         if self._written:
             wakeup.notify(self.path)
@@ -116,7 +116,7 @@ class Master:
         deleted = {} if live is None else self._deleted(stream)
         for part in parts(changes):
             before = self._before(stream, part) if live is None else earlier(live, deleted, part)
-            made = sequence(stream.declared, tip, part, before, now_ms)
+            made = sequence(stream.context, tip, part, before, now_ms)
             if not made.events:
                 continue
             check_as_a_store_would(stream, made)
@@ -159,7 +159,8 @@ class Master:
 
     def streams(self) -> list[StreamRow]:
         """All but those of contexts that are left out."""
-        return [StreamRow(Stream.parse(name), *rest) for name, *rest in context_migration.streams(self.query)]
+        found = context_migration.streams(self.query, self.contexts)
+        return [StreamRow(Stream.parse(name, self.contexts), *rest) for name, *rest in found]
 
     def stream(self, stream: Stream) -> StreamRow | None:
         return next((row for row in self.streams() if row.stream == stream), None)
@@ -167,13 +168,13 @@ class Master:
     def stored(self, stream: Stream, key: Key) -> Stored | None:
         """What the master holds of one entity."""
         context_migration.check_known(self.query, stream)
-        found = self.query(schema.statements(stream.declared).one, (stream.scope, *key))
-        return schema.stored(stream.declared, found[0]) if found else None
+        found = self.query(schema.statements(stream.context).one, (stream.scope, *key))
+        return schema.stored(stream.context, found[0]) if found else None
 
     def live_rows(self, stream: Stream) -> dict[Key, Row]:
         """Every live row of a stream, by key."""
         context_migration.check_known(self.query, stream)
-        context = stream.declared
+        context = stream.context
         width = 1 + len(context.keys)
         found = self.query(schema.statements(context).live, (stream.scope,))
         return {cast(Key, row[1:width]): row for row in found}
@@ -195,8 +196,8 @@ class Master:
     ) -> tuple[list[Row], list[Row]]:
         """Rows and tombstones `(seq, *keys)` with a seq in `first..last`; at most `limit` together, lowest first."""
         bounds = (stream.scope, first, last, ROWS_READ_MAX if limit is None else limit)
-        found = self.query(schema.statements(stream.declared).between, bounds)
-        width = 1 + len(stream.declared.keys)
+        found = self.query(schema.statements(stream.context).between, bounds)
+        width = 1 + len(stream.context.keys)
         return [row[:-1] for row in found if not row[-1]], [row[:width] for row in found if row[-1]]
 
     def tail(self, stream: Stream, after: int, limit: int) -> Tail:
@@ -215,12 +216,12 @@ class Master:
 
     def count_by_range(self, stream: Stream, ranges: Sequence[tuple[int, int]]) -> list[int]:
         """How many rows and tombstones have a seq in each range."""
-        sql = schema.statements(stream.declared).count
+        sql = schema.statements(stream.context).count
         return [self.query(sql, (stream.scope, *span))[0][0] for span in ranges]
 
     def digest_at(self, stream: Stream, seq: int) -> str:
         """The stream's digest after the event `seq`."""
-        reshaped = [r.digest for r in context_migration.reshapes(self.query, stream) if r.seq == seq]
+        reshaped = [r.digest for r in context_migration.reshapes(self.query, stream.name) if r.seq == seq]
         if seq == 0 or reshaped:
             return reshaped[-1] if reshaped else EMPTY
         found = self.query("SELECT digest FROM events WHERE stream = ? AND seq = ?", (str(stream), seq))
@@ -238,10 +239,10 @@ class Master:
                 if not is_master(self._opened, self.path):
                     self.close()
                     raise not_a_master(self.path)
-                due = context_migration.is_due(self._opened, gains=False)
+                due = context_migration.is_due(self._opened, self.contexts, gains=False)
             if due:
                 with self._transaction("IMMEDIATE"):
-                    context_migration.take_in(self._opened, self._entropy, gains=False)
+                    context_migration.take_in(self._opened, self.contexts, self._entropy, gains=False)
         return self._opened
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -256,13 +257,13 @@ class Master:
             yield
 
     def _before(self, stream: Stream, changes: Sequence[Change]) -> dict[Key, Stored]:
-        context, sql, scope, db = stream.declared, schema.statements(stream.declared).one, stream.scope, self._db
+        context, sql, scope, db = stream.context, schema.statements(stream.context).one, stream.scope, self._db
         found = ((key, db.execute(sql, (scope, *key)).fetchone()) for key, _ in changes)
         return {key: schema.stored(context, row) for key, row in found if row}
 
     def _deleted(self, stream: Stream) -> dict[Key, Stored]:
-        found = self._db.execute(schema.statements(stream.declared).deleted, (stream.scope,))
-        return {stream.declared.key_of(row): Stored(row, True) for row in found}
+        found = self._db.execute(schema.statements(stream.context).deleted, (stream.scope,))
+        return {stream.context.key_of(row): Stored(row, True) for row in found}
 
     def _tip(self, stream: Stream, now_ms: int) -> Tip:
         row = self.stream(stream)
@@ -280,7 +281,7 @@ class Master:
         self._written = True
 
     def _write(self, stream: Stream, made: ChangeSet, now_ms: int) -> None:
-        context = stream.declared
+        context = stream.context
         blank = (None,) * len(context.values)
         sql, name = schema.statements(context), str(stream)
         rows = ((stream.scope, *row, *blank, 1) if deleted else (stream.scope, *row, 0) for row, deleted in made.rows)

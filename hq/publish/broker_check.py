@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 from hashlib import sha256
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.codec import content_type_of
-from storelink.contract.messages import SegmentRef
+from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream, segment_topic
 from storelink.transport.port import Link
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storelink.contract.cloudevents import Message
-from storelink.contract.messages import SegmentRef
+from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
 from storelink.host.tables import database
 

@@ -16,9 +16,8 @@ from hq.master.store import Master, StreamRow
 from hq.publish.broker_check import BrokerCheck, is_sound
 from hq.publish.publication import Publication
 from hq.publish.stream_publisher import Sizes, StreamPublisher
-from storelink.contract.cloudevents import Message
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import SegmentRef, decode_head
+from storelink.contract.messages import Message, SegmentRef, decode_head
 from storelink.contract.streams import Stream, head_topic, parse_topic
 from storelink.transport.port import Connected, Disconnected, Event, Link, Published, Received
 
@@ -140,7 +139,7 @@ class Publisher:
 
     def _receive(self, message: Message, wall_ms: int) -> None:
         try:
-            kind, stream, _ = parse_topic(self._root, message.topic)
+            kind, stream, _ = parse_topic(self._root, message.topic, self._master.contexts)
         except ContractViolation:
             return
         route = self._routes.get(stream)
@@ -155,7 +154,7 @@ class Publisher:
             route.inspection = BrokerCheck(self._root, stream, kept, self._link)
             return
         try:
-            head = decode_head(self._root, message)
+            head = decode_head(self._root, message, self._master.contexts)
         except ContractViolation as violation:
             log.warning("head.rejected", stream=str(stream), reason=violation.reason)
         else:

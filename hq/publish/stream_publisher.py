@@ -19,11 +19,19 @@ from hq.core.segment_plan import Rewrite, Sealed, rewrites
 from hq.master.context_migration import reshapes
 from hq.master.store import EventRow, Master, StreamRow, Tail
 from hq.publish.publication import Publication, Published
-from storelink.contract.cloudevents import Message
 from storelink.contract.codec import pack
 from storelink.contract.digest import EMPTY
 from storelink.contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
-from storelink.contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
+from storelink.contract.messages import (
+    Head,
+    Live,
+    Message,
+    Segment,
+    SegmentRef,
+    encode_head,
+    encode_live,
+    encode_segment,
+)
 from storelink.contract.streams import Stream
 
 log = structlog.get_logger()
@@ -72,7 +80,7 @@ class StreamPublisher:
         stored = publication.published(stream)
         self.published = stored.seq if stored and stored.epoch == epoch else 0
         # Older events are rows without the columns that were gained since; they only travel within segments.
-        self.live_sent = self.live_acked = max(self.published, *(r.seq for r in reshapes(master.query, stream)), 0)
+        self.live_sent = self.live_acked = max(self.published, *(r.seq for r in reshapes(master.query, stream.name)), 0)
         self.head_sha256 = stored.head_sha256 if stored and stored.epoch == epoch else ""
         self.head_sent: int | None = None
         self._sizes = sizes

@@ -1,15 +1,20 @@
-"""The bounded contexts: each declared once; tables, codec, rules and digests follow from it.
+"""The bounded contexts: each is declared once; tables, codec, rules and digests follow from the declaration.
 
-Two are built in. A chain declares further ones in a file (`storelink.contract.declared`); whoever composes a process
-puts them into `CONTEXTS`, once, before anything else asks. A wire row is one flat tuple `(seq, *keys, *values)`: text,
-63-bit integers or None, nothing else, so that it can go to SQLite as it is.
+Two are built in (`BUILT_IN`). A chain declares more in a file (`storelink.contract.declared`); whoever composes a
+process makes one registry of all (`BUILT_IN.with_declared`) and hands it on. A wire row is one flat tuple
+`(seq, *keys, *values)` of texts, 63-bit integers and None, so that it can go to SQLite as it is.
+
+The columns of a context may change over time: they may gain some at the end, and nothing else. What was agreed before
+is kept as a record: JSON text of `[[name, kind], ...]`, the keys marked (`record_of`, `compare`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import JSON_CHARS_MAX, KEY_CHARS_MAX, SEQ_MAX, TEXT_CHARS_MAX
@@ -20,6 +25,10 @@ Key = tuple[str, ...]
 Kind = Literal["text", "choice", "currency", "schedule", "json", "integer", "amount", "boolean", "date"]
 INTEGER_KINDS = ("integer", "amount", "boolean")
 """What travels and is stored as a 63-bit integer: an amount in minor units, a boolean as 0 or 1."""
+
+SHOWN_MAX = 3
+SHOWN_CHARS_MAX = 40
+"""How many columns a message to a person names, and how much of each name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +84,16 @@ class Context:
     def value_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.values)
 
+    @property
+    def is_built_in(self) -> bool:
+        return self.name in (PRODUCT.name, PRICE.name)
+
     def key_of(self, row: Row) -> Key:
         """The entity's key, in declared order."""
         return tuple(str(part) for part in row[1 : 1 + len(self.keys)])
 
     def values_of(self, row: Row) -> Row:
         return row[1 + len(self.keys) :]
-
-    def changed(self, before: Row | None, after: Row) -> tuple[str, ...]:
-        """Names of the value columns in which two rows differ; for a new row, those that are set."""
-        new = self.values_of(after)
-        old: Row = (None,) * len(new) if before is None else self.values_of(before)
-        return tuple(n for n, a, b in zip(self.value_names, old, new, strict=True) if a != b)
 
 
 PRODUCT = Context(
@@ -128,32 +135,30 @@ PRICE = Context(
     ),
 )
 
-BUILT_IN = (PRODUCT, PRICE)
-
 
 class Contexts(Mapping[str, Context]):
-    """The contexts that this process knows, by name: the built-in ones, then the declared ones in their order."""
+    """What a process knows, by name: the built-in contexts, then the declared ones in their order; immutable."""
 
     def __init__(self, contexts: Iterable[Context]) -> None:
         self._by_name = {context.name: context for context in contexts}
 
-    def declare(self, contexts: Iterable[Context]) -> None:
+    def with_declared(self, contexts: Iterable[Context]) -> Contexts:
         """
-        Add contexts; the same one again is no change.
+        Return these contexts and more; the same one again is no change.
 
         Raises:
-            ContractViolation: a known name is declared otherwise; nothing is added.
+            ContractViolation: a known name is declared otherwise.
         """
         added = {context.name: context for context in contexts}
         for name, context in added.items():
             if self._by_name.get(name, context) != context:
                 raise ContractViolation("bad_declaration", f"{name} is declared otherwise already")
-        self._by_name |= added
+        return Contexts((self._by_name | added).values())
 
     @property
     def declared(self) -> tuple[Context, ...]:
         """Those that are not built in."""
-        return tuple(context for context in self._by_name.values() if context not in BUILT_IN)
+        return tuple(context for context in self._by_name.values() if not context.is_built_in)
 
     def __getitem__(self, name: str) -> Context:
         return self._by_name[name]
@@ -165,4 +170,87 @@ class Contexts(Mapping[str, Context]):
         return len(self._by_name)
 
 
-CONTEXTS = Contexts(BUILT_IN)
+BUILT_IN = Contexts((PRODUCT, PRICE))
+
+
+_decode_record = msgspec.json.Decoder(list[tuple[str, str]]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The columns are those of the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gained:
+    """The columns are those of the record, and `columns` behind them."""
+
+    columns: tuple[Column, ...]
+
+    @property
+    def fill(self) -> Row:
+        """What these columns hold in the rows that there are."""
+        return tuple(column.default for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """The record cannot become these columns; `reason` says which, for a person."""
+
+    reason: str
+
+
+def record_of(context: Context) -> str:
+    """What a table must remember of its context, to tell later what has changed."""
+    keys = [(c.name, f"key:{_kind(c)}") for c in context.keys]
+    return _encode([*keys, *((c.name, _kind(c)) for c in context.values)]).decode()
+
+
+def names_of(record: str) -> tuple[str, ...]:
+    """The columns of a record, keys first."""
+    return tuple(name for name, _ in _decode_record(record))
+
+
+def compare(record: str, context: Context) -> Same | Gained | Differs:
+    """What a declaration makes of the columns that were recorded of it."""
+    old = _decode_record(record)
+    new = _decode_record(record_of(context))
+    if new == old:
+        return Same()
+    before, after = dict(old), dict(new)
+    lost = [name for name in before if name not in after]
+    if lost:
+        return Differs(f"the declaration lacks {_columns(lost)}: none can be removed or renamed")
+    for name, kind in old:
+        if after[name] != kind:
+            return Differs(f"column {name} is of kind {after[name]} and was {kind}: no kind can be changed")
+    if new[: len(old)] != old:
+        return Differs("the order of the columns was changed: further ones go to the end")
+    gained = context.values[len(old) - len(context.keys) :]
+    bare = [c.name for c in gained if c.required and c.default is None]
+    if bare:
+        return Differs(f"the rows that there are need a default for the required {_columns(bare)}")
+    return Gained(gained)
+
+
+def columns_differ(context: Context, found: Sequence[str]) -> str:
+    """Say how the columns of HQ's message differ from the declared ones."""
+    extra = [name for name in found if name not in context.columns]
+    if extra:
+        return f"HQ's {context.name} has {_columns(extra)} that the declaration here lacks"
+    lacking = [name for name in context.columns if name not in found]
+    if lacking:
+        return f"HQ's {context.name} lacks {_columns(lacking)} that the declaration here has"
+    return f"HQ's {context.name} has its columns in another order than declared here"
+
+
+def _kind(column: Column) -> str:
+    return f"{column.kind}:{column.currency}" if column.currency else column.kind
+
+
+def _columns(names: Sequence[str]) -> str:
+    """Names for a person; they may come from an untrusted message."""
+    shown = ", ".join(repr(name)[1:-1][:SHOWN_CHARS_MAX] for name in names[:SHOWN_MAX])
+    more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
+    return f"{'column' if len(names) == 1 else 'columns'} {shown}{more}"

@@ -40,7 +40,7 @@ SEARCHABLE_KINDS = ("text", "choice")
 
 RESERVED_COLUMNS = ("seq", "scope", "deleted", "rowid", "oid", "rank")
 RESERVED_TABLES = (
-    *(context.table for context in BUILT_IN),
+    *(context.table for context in BUILT_IN.values()),
     "catalog",
     "current_prices",
     "freshness",
@@ -106,7 +106,7 @@ def _context(given: Mapping[str, Any], place: int, mistakes: Mistakes) -> Contex
     what = f"context {name}" if isinstance(name, str) and name else f"context number {place}"
     _check_members(what, given, _CONTEXT_MEMBERS, mistakes)
     name = _name(what, name, mistakes)
-    if name in {context.name for context in BUILT_IN}:
+    if name in BUILT_IN:
         more = ": what a chain adds to products goes into attributes" if name == "product" else ""
         mistakes.append(f"{what}: is built in and cannot be declared{more}")
     table = _name(f"{what}, table", given.get("table", name), mistakes) if name or "table" in given else ""

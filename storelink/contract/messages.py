@@ -1,29 +1,57 @@
-"""The three downstream messages: live batch, segment, head. Normative text: storelink/contract/README.md."""
+"""What travels from HQ to stores: live batch, segment, head; and the `Message` that carries each.
+
+Messages are CloudEvents 1.0 in MQTT's binary mode: the attributes are MQTT 5 user properties, the data is the payload
+(CloudEvents "MQTT Protocol Binding" 1.0.2, section 3.1). Normative text: storelink/contract/README.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 
 from storelink.contract import codec
-from storelink.contract.cloudevents import Message, attributes_of
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import Contexts, Row, columns_differ
 from storelink.contract.errors import ContractViolation
-from storelink.contract.evolution import columns_differ
 from storelink.contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEQ_MAX
 from storelink.contract.rows import Held, check_compacted, read_rows
 from storelink.contract.streams import Stream, head_topic, is_epoch, live_topic, parse_topic, segment_topic
+from storelink.contract.times import rfc3339
 
 VERSION = "1.0"
+SPEC_VERSION = "1.0"
+"""Of CloudEvents."""
 
 Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=80)]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One MQTT PUBLISH: what the contract makes and a link carries. An empty retained payload clears the topic."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    content_type: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def attributes_of(root: str, kind: str, subject: str, ident: str, at_ms: int) -> dict[str, str]:
+    """The context attributes of one event; `ident` is unique within its source."""
+    return {
+        "specversion": SPEC_VERSION,
+        "id": ident,
+        "source": f"/{root}/{subject}",
+        "type": f"io.storenode.{kind}.v1",
+        "subject": subject,
+        "time": rfc3339(at_ms),
+    }
 
 
 class _Body(msgspec.Struct, kw_only=True):
@@ -184,11 +212,11 @@ def encode_head(root: str, head: Head) -> Message:
     return _message(root, "head", head_topic(root, head.stream), head.stream, body, ident, head.at_ms, retain=True)
 
 
-def decode_live(root: str, message: Message) -> Live:
+def decode_live(root: str, message: Message, contexts: Contexts) -> Live:
     """Read one live batch; untrusted. Raises ContractViolation."""
-    stream, _ = _checked_topic(root, message, "live")
+    stream, _ = _checked_topic(root, message, "live", contexts)
     body = _body(_LIVE, message, stream)
-    rows, deleted, held, kept = read_rows(stream, body.rows, body.deleted)
+    rows, deleted, held, kept = read_rows(stream.context, body.rows, body.deleted)
     changed = codec.decode_part(_CHANGED, body.changed, "changed")
     if body.last < body.first - 1 or body.first < 1:
         raise ContractViolation("bad_range", f"batch {body.first}-{body.last}")
@@ -196,7 +224,7 @@ def decode_live(root: str, message: Message) -> Live:
         raise ContractViolation("bad_range", f"batch {body.first}-{body.last} holds {len(rows)}+{len(deleted)} changes")
     if sorted(cast(int, r[0]) for r in (*rows, *deleted, *held)) != list(range(body.first, body.last + 1)):
         raise ContractViolation("bad_range", "seqs of a batch must be contiguous")
-    names = set(stream.declared.value_names)
+    names = set(stream.context.value_names)
     if any(n not in names for fields in changed for n in fields):
         raise ContractViolation("wrong_type", "changed names an unknown column", field="changed")
     if body.last < body.first and body.digest != body.prev_digest:
@@ -217,20 +245,20 @@ def decode_live(root: str, message: Message) -> Live:
     )
 
 
-def decode_segment(root: str, message: Message) -> Segment:
+def decode_segment(root: str, message: Message, contexts: Contexts) -> Segment:
     """Read one segment; untrusted. Raises ContractViolation."""
-    stream, span = _checked_topic(root, message, "segment")
+    stream, span = _checked_topic(root, message, "segment", contexts)
     body = _body(_SEGMENT, message, stream)
     if span != (body.first, body.last) or not 1 <= body.first <= body.last:
         raise ContractViolation("bad_range", f"segment {body.first}-{body.last} under {message.topic[-60:]}")
-    found = read_rows(stream, body.rows, body.deleted)
-    check_compacted(stream.declared, found, body.first, body.last)
+    found = read_rows(stream.context, body.rows, body.deleted)
+    check_compacted(stream.context, found, body.first, body.last)
     return Segment(stream, body.epoch, body.first, body.last, found.rows, found.deleted, found.held)
 
 
-def decode_head(root: str, message: Message) -> Head:
+def decode_head(root: str, message: Message, contexts: Contexts) -> Head:
     """Read one head; untrusted. Raises ContractViolation."""
-    stream, _ = _checked_topic(root, message, "head")
+    stream, _ = _checked_topic(root, message, "head", contexts)
     body = _body(_HEAD, message, stream)
     listed = codec.decode_part(_SEGMENTS, body.segments, "segments")
     refs = tuple(SegmentRef(*entry) for entry in listed)
@@ -241,8 +269,8 @@ def decode_head(root: str, message: Message) -> Head:
         expected = ref.last + 1
     if expected - 1 > body.seq or body.floor > body.seq:
         raise ContractViolation("bad_range", f"head at {body.seq} lists more than it has")
-    found = read_rows(stream, body.tail_rows, body.tail_deleted)
-    check_compacted(stream.declared, found, expected, body.seq)
+    found = read_rows(stream.context, body.tail_rows, body.tail_deleted)
+    check_compacted(stream.context, found, expected, body.seq)
     return Head(
         stream,
         body.epoch,
@@ -278,7 +306,7 @@ def _common(stream: Stream, epoch: str) -> dict[str, Any]:
         "version": VERSION,
         "stream": str(stream),
         "epoch": epoch,
-        "columns": stream.declared.columns,
+        "columns": stream.context.columns,
     }
 
 
@@ -290,8 +318,8 @@ def _message(
     return Message(topic, payload, retain, content_type, attributes)
 
 
-def _checked_topic(root: str, message: Message, kind: str) -> tuple[Stream, tuple[int, int] | None]:
-    found, stream, span = parse_topic(root, message.topic)
+def _checked_topic(root: str, message: Message, kind: str, contexts: Contexts) -> tuple[Stream, tuple[int, int] | None]:
+    found, stream, span = parse_topic(root, message.topic, contexts)
     if found != kind:
         raise ContractViolation("bad_topic", f"a {found} where a {kind} was expected")
     return stream, span
@@ -304,8 +332,8 @@ def _body(decoder: msgspec.json.Decoder[B], message: Message, stream: Stream) ->
         raise ContractViolation("wrong_stream", f"{body.stream!r} under the topic of {stream}", field="stream")
     if not is_epoch(body.epoch):
         raise ContractViolation("wrong_type", f"epoch {body.epoch!r}", field="epoch")
-    if tuple(body.columns) != stream.declared.columns:
-        raise ContractViolation("columns", columns_differ(stream.declared, body.columns), field="columns")
+    if tuple(body.columns) != stream.context.columns:
+        raise ContractViolation("columns", columns_differ(stream.context, body.columns), field="columns")
     return body
 
 

@@ -17,7 +17,6 @@ from storelink.contract.contexts import Column, Context, Key, Row
 from storelink.contract.digest import canonical
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import ROWS_MAX, SEQ_MAX
-from storelink.contract.streams import Stream
 
 
 class Held(NamedTuple):
@@ -38,7 +37,7 @@ class Rows(NamedTuple):
     kept: Sequence[int] | None = None
 
 
-def read_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> Rows:
+def read_rows(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> Rows:
     """
     Decode as `decode_rows` does, but hold single rows that break a rule.
 
@@ -46,14 +45,13 @@ def read_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -
     Raises ContractViolation for the whole where a row is less than that.
     """
     try:
-        return Rows(*decode_rows(stream, raw_rows, raw_deleted))
+        return Rows(*decode_rows(context, raw_rows, raw_deleted))
     except ContractViolation as whole:
-        return _one_by_one(stream, raw_rows, raw_deleted, whole)
+        return _one_by_one(context, raw_rows, raw_deleted, whole)
 
 
-def decode_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> tuple[list[Row], list[Row]]:
+def decode_rows(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> tuple[list[Row], list[Row]]:
     """Decode the `rows` and `deleted` members of a message, each value by its column's declaration."""
-    context = stream.declared
     row_decoder, key_decoder = _decoders(context)
     rows = cast("list[Row]", codec.decode_part(row_decoder, raw_rows, "rows"))
     deleted = cast("list[Row]", codec.decode_part(key_decoder, raw_deleted, "deleted"))
@@ -67,9 +65,8 @@ def decode_rows(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw)
     return rows, deleted
 
 
-def _one_by_one(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw, whole: ContractViolation) -> Rows:
+def _one_by_one(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw, whole: ContractViolation) -> Rows:
     """Raises `whole` where a row is not even texts under an entity's name."""
-    context = stream.declared
     raws = codec.decode_part(_RAWS, raw_rows, "rows")
     deleted = cast("list[Row]", codec.decode_part(_decoders(context)[1], raw_deleted, "deleted"))
     rows: list[Row] = []
@@ -78,7 +75,7 @@ def _one_by_one(stream: Stream, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw,
     none = msgspec.Raw(b"[]")
     for index, raw in enumerate(raws):
         try:
-            rows += decode_rows(stream, msgspec.Raw(b"[" + bytes(raw) + b"]"), none)[0]
+            rows += decode_rows(context, msgspec.Raw(b"[" + bytes(raw) + b"]"), none)[0]
             kept.append(index)
         except ContractViolation as violation:
             held.append(_held(context, raw, violation, whole))

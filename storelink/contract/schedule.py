@@ -13,7 +13,7 @@ import msgspec
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import SEQ_MAX, STEPS_MAX
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 
 TIME_MAX = 253_402_300_799
 """The last second of the year 9999."""

@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import SEQ_MAX, STATUS_STREAMS_MAX
-from storelink.contract.messages import Hash, Seq, Text
-from storelink.contract.streams import Stream
+from storelink.contract.messages import Hash, Message, Seq, Text
+from storelink.contract.streams import check_stream_name
 from storelink.contract.upstream import StoreBody, check_epoch, store_body, store_message
 
 OFFLINE = "offline"
@@ -94,7 +93,7 @@ class _StatusBody(StoreBody, kw_only=True):
 def encode_status(root: str, status: Status) -> Message:
     body: dict[str, Any] = {"state": status.state, "at_ms": status.at_ms}
     if status.streams or status.outbox or status.versions:
-        streams = {name: _told(stream) for name, stream in status.streams.items()}
+        streams = {name: _body_of(stream) for name, stream in status.streams.items()}
         body |= {"streams": streams, "outbox": status.outbox, "versions": status.versions}
     if status.skew_ms is not None:
         body["skew_ms"] = status.skew_ms
@@ -102,11 +101,11 @@ def encode_status(root: str, status: Status) -> Message:
     return store_message(root, "status", status.store, body, ident, status.at_ms, retain=True)
 
 
-def _told(stream: StreamStatus) -> dict[str, Any]:
+def _body_of(stream: StreamStatus) -> dict[str, Any]:
     """What all versions of the protocol know, and what this one adds where there is something to say."""
-    told = asdict(stream)
+    members = asdict(stream)
     added = ("quarantined", "rebuilt_at_ms", "rebuild_reason")
-    return {name: value for name, value in told.items() if name not in added or value}
+    return {name: value for name, value in members.items() if name not in added or value}
 
 
 def decode_status(root: str, message: Message) -> Status:
@@ -117,7 +116,7 @@ def decode_status(root: str, message: Message) -> Status:
         raise ContractViolation("wrong_type", f"a state that is none of {', '.join(STATES)}", field="state")
     streams = {}
     for name, s in body.streams.items():
-        Stream.named(name)  # HQ may lack a store's declaration
+        check_stream_name(name)  # HQ may lack a store's declaration
         if s.epoch is not None:
             check_epoch(s.epoch)
         streams[name] = StreamStatus(*(getattr(s, field) for field in s.__struct_fields__))

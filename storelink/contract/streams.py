@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from storelink.contract.contexts import CONTEXTS, Context
+from storelink.contract.contexts import Context, Contexts
 from storelink.contract.errors import ContractViolation
 
 SCOPE_ALL = "all"
@@ -42,33 +41,39 @@ def checked_root(root: str) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stream:
-    """One sequence of changes: a context in a scope (`price/all`, `price/zone-west`)."""
+    """One sequence of changes: a context in a scope (`price/all`, `price/zone-west`).
 
-    context: str
-    scope: str
+    Streams are compared, ordered and hashed by `name`.
+    """
+
+    context: Context = field(compare=False, repr=False)
+    scope: str = field(compare=False, repr=False)
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.context.name}/{self.scope}")
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # a key of dictionaries for every message
 
     def __str__(self) -> str:
-        return f"{self.context}/{self.scope}"
-
-    @property
-    def declared(self) -> Context:
-        return CONTEXTS[self.context]
+        return self.name
 
     @classmethod
-    def named(cls, text: str) -> Stream:
-        """Read `context/scope` where the context may be one that only the other side declares; it has no `declared`."""
-        context, _, scope = text.partition("/")
-        if not _CONTEXT.fullmatch(context):
-            raise ContractViolation("bad_stream", f"{text[:80]!r} is no context/scope", field="stream")
-        return cls(context, checked_name(scope, "scope"))
-
-    @classmethod
-    def parse(cls, text: str) -> Stream:
+    def parse(cls, text: str, contexts: Contexts) -> Stream:
         """Read `context/scope`. Raises ContractViolation for an unknown context or a bad scope."""
         context, slash, scope = text.partition("/")
-        if not slash or context not in CONTEXTS:
+        if not slash or context not in contexts:
             raise ContractViolation("bad_stream", f"{text[:80]!r} is not a declared context/scope", field="stream")
-        return cls(context, checked_name(scope, "scope"))
+        return cls(contexts[context], checked_name(scope, "scope"))
+
+
+def check_stream_name(text: str) -> None:
+    """Raise ContractViolation unless `text` is a `context/scope`; the context may be one of the other side only."""
+    context, _, scope = text.partition("/")
+    if not _CONTEXT.fullmatch(context):
+        raise ContractViolation("bad_stream", f"{text[:80]!r} is no context/scope", field="stream")
+    checked_name(scope, "scope")
 
 
 def new_epoch(now_ms: int, entropy: int) -> str:
@@ -98,27 +103,22 @@ def store_topic(root: str, store_id: str, kind: str) -> str:
 
 
 def parse_store_topic(root: str, topic: str) -> tuple[str, str]:
-    """Take a topic of the way back apart: (kind, store id)."""
+    """Take an upstream topic apart: (kind, store id)."""
     parts = topic.removeprefix(root + "/").split("/") if topic.startswith(root + "/") else []
     if len(parts) != 3 or parts[0] != "store" or parts[2] not in STORE_KINDS:
-        raise ContractViolation("bad_topic", f"{topic[:120]!r} is no topic of the way back")
+        raise ContractViolation("bad_topic", f"{topic[:120]!r} is no upstream topic")
     return parts[2], checked_name(parts[1], "store id")
 
 
-def parse_topic(root: str, topic: str) -> tuple[str, Stream, tuple[int, int] | None]:
+def parse_topic(root: str, topic: str, contexts: Contexts) -> tuple[str, Stream, tuple[int, int] | None]:
     """Take a downstream topic apart: (kind, stream, range of a segment)."""
     parts = topic.removeprefix(root + "/").split("/") if topic.startswith(root + "/") else []
     if len(parts) not in (3, 4) or parts[0] not in KINDS or (len(parts) == 4) != (parts[0] == "segment"):
         raise ContractViolation("bad_topic", f"{topic[:120]!r} is no topic of this protocol")
-    stream = Stream.parse(f"{parts[1]}/{parts[2]}")
+    stream = Stream.parse(f"{parts[1]}/{parts[2]}", contexts)
     if len(parts) == 3:
         return parts[0], stream, None
     found = re.fullmatch(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})", parts[3])
     if not found:
         raise ContractViolation("bad_topic", f"segment range {parts[3][:60]!r} must be first-last")
     return parts[0], stream, (int(found[1]), int(found[2]))
-
-
-def rfc3339(ms: int) -> str:
-    """Milliseconds since 1970 as RFC 3339 in UTC, to the second below."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000))

@@ -1,7 +1,12 @@
-"""The way back: outbox batches and HQ's acknowledgements. Normative text: storelink/contract/README.md, section 10."""
+"""What travels from stores to HQ, and HQ's acknowledgements: entries, outbox batches, acks.
+
+An entry's type and data are checked alike at the store and at HQ. Normative text: storelink/contract/README.md,
+section 10.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +15,26 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from storelink.contract import codec
-from storelink.contract.cloudevents import Message, attributes_of
-from storelink.contract.entries import checked_json, checked_type
 from storelink.contract.errors import ContractViolation
-from storelink.contract.limits import ACK_REFUSED_MAX, BATCH_ENTRIES_MAX, SEQ_MAX
-from storelink.contract.messages import VERSION, Seq, Text, check_version
+from storelink.contract.limits import (
+    ACK_REFUSED_MAX,
+    BATCH_ENTRIES_MAX,
+    ENTRY_BYTES_MAX,
+    ENTRY_DEPTH_MAX,
+    ENTRY_TYPE_CHARS_MAX,
+    SEQ_MAX,
+)
+from storelink.contract.messages import VERSION, Message, Seq, Text, attributes_of, check_version
 from storelink.contract.streams import is_epoch, parse_store_topic, store_topic
 
 ENTRY_COLUMNS = ("seq", "type", "at_ms", "data")
 
+OVERRIDE_SET, OVERRIDE_WITHDRAWN = "storenode.override.set", "storenode.override.withdrawn"
+"""Entries by which a store tells HQ of a price that it sets itself; see storelink/contract/README.md, section 10.4."""
+
 Reason = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,39}\Z")]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
+_TYPE = re.compile(rf"[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,{ENTRY_TYPE_CHARS_MAX - 2}}}[A-Za-z0-9])?")
 _BATCH_IDENT = re.compile(r"([0-9a-f]{12}-[0-9a-f]{8})/([1-9][0-9]{0,18})-([1-9][0-9]{0,18})")
 
 
@@ -43,7 +57,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class OutboxBatch:
     """The entries `first..last` of one outbox, contiguous: those that can travel, and those `withheld`.
 
     `outbox` is the outbox's epoch. `acked`: through which seq the store has HQ's acknowledgement.
@@ -112,7 +126,44 @@ class _AckBody(StoreBody, kw_only=True):
 B = TypeVar("B", bound=StoreBody)
 
 
-def encode_batch(root: str, batch: Batch, at_ms: int) -> Message:
+def checked_type(text: str) -> str:
+    """Return the name of an entry's type (`sale.total`). Raises ContractViolation."""
+    if not _TYPE.fullmatch(text):
+        raise ContractViolation(
+            "bad_name",
+            f"type {text[:80]!r} must be 1 to {ENTRY_TYPE_CHARS_MAX} letters, digits, '.', '_' and '-',"
+            " beginning and ending in a letter or digit",
+            field="type",
+        )
+    return text
+
+
+def checked_json(text: str | bytes) -> str:
+    """
+    Return one JSON value as compact text; its numbers and strings stay spelled as they came.
+
+    Args:
+        text: any JSON value, untrusted.
+
+    Raises:
+        ContractViolation: not strict JSON, nested too deep, a number out of range, or too large.
+    """
+    if len(text) > 2 * ENTRY_BYTES_MAX:
+        raise _oversized(len(text))
+    try:
+        plain = text if isinstance(text, str) else text.decode("utf-8")
+        value = codec.strict_json(plain)
+        _check_portable(value)
+        compact = msgspec.json.format(plain, indent=-1)
+    except (UnicodeError, msgspec.MsgspecError, RecursionError) as error:
+        raise ContractViolation("bad_json", str(error)[:200], field="data") from error
+    size_bytes = len(compact.encode())
+    if size_bytes > ENTRY_BYTES_MAX:
+        raise _oversized(size_bytes)
+    return compact
+
+
+def encode_batch(root: str, batch: OutboxBatch, at_ms: int) -> Message:
     body = {
         "outbox": batch.outbox,
         "columns": ENTRY_COLUMNS,
@@ -137,7 +188,7 @@ def encode_ack(root: str, ack: Ack, at_ms: int) -> Message:
     return store_message(root, "ack", ack.store, body, f"{ack.outbox}/ack/{ack.seq}/{at_ms}", at_ms)
 
 
-def decode_batch(root: str, message: Message) -> Batch:
+def decode_batch(root: str, message: Message) -> OutboxBatch:
     """
     Read one outbox batch; untrusted. An entry in breach of the rules is listed in `refused`, with its reason.
 
@@ -162,7 +213,9 @@ def decode_batch(root: str, message: Message) -> Batch:
             entries.append(Entry(seq, checked_type(kind), at_ms, checked_json(bytes(data))))
         except ContractViolation as violation:
             refused.append(Refusal(seq, violation.reason))
-    return Batch(body.store, body.outbox, body.first, body.last, body.acked, tuple(entries), withheld, tuple(refused))
+    return OutboxBatch(
+        body.store, body.outbox, body.first, body.last, body.acked, tuple(entries), withheld, tuple(refused)
+    )
 
 
 def batch_named(message: Message) -> tuple[str, int, int] | None:
@@ -214,6 +267,34 @@ def store_body(decoder: msgspec.json.Decoder[B], root: str, message: Message, ki
     if body.store != store:
         raise ContractViolation("wrong_stream", f"{body.store!r} under the topic of {store}", field="store")
     return body
+
+
+def _check_portable(value: Any) -> None:
+    """Refuse what a reader in another language could not hold."""
+    level, depth = [value], 0
+    while level:
+        deeper: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                deeper += [*each, *each.values()]
+            elif isinstance(each, list):
+                deeper += each
+            elif isinstance(each, str):
+                if "\0" in each:
+                    raise ContractViolation("bad_json", "text with a NUL character", field="data")
+            elif isinstance(each, float) and not math.isfinite(each):
+                raise ContractViolation("bad_json", "a number out of range", field="data")
+            elif isinstance(each, int) and not -SEQ_MAX - 1 <= each <= SEQ_MAX:
+                raise ContractViolation("bad_json", "an integer beyond 63 bits", field="data")
+        level, depth = deeper, depth + 1
+        if depth > ENTRY_DEPTH_MAX + 1:
+            raise ContractViolation("bad_json", f"nested deeper than {ENTRY_DEPTH_MAX}", field="data")
+
+
+def _oversized(size_bytes: int) -> ContractViolation:
+    return ContractViolation(
+        "oversized", f"data of {size_bytes} bytes; an entry holds at most {ENTRY_BYTES_MAX}", field="data"
+    )
 
 
 _BATCH = msgspec.json.Decoder(_BatchBody)

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.messages import Message
 from storelink.transport.port import Sink
 from storelink.transport.url import BrokerUrl
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from random import Random
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.messages import Message
 from storelink.transport.port import (
     TOPICS_PER_PACKET,
     Connected,

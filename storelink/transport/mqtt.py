@@ -22,8 +22,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.limits import MESSAGE_BYTES_MAX
+from storelink.contract.messages import Message
 from storelink.transport.connection import Command, LineLost, Publish, Subscribe, Terms, Unsubscribe
 from storelink.transport.port import Connected, NotConnected, Published, Received, Sink, Subscribed
 from storelink.transport.reconnect import ReconnectingLink

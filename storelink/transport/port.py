@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.limits import FETCH_FILTERS_PER_SUBSCRIBE, MESSAGE_BYTES_MAX
+from storelink.contract.messages import Message
 from storelink.transport.errors import NotConnected, Oversized
 
 __all__ = [

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.messages import Message
 from storelink.transport.connection import Connection, LineLost, Publish, Subscribe, Terms, Unsubscribe
 from storelink.transport.port import TOPICS_PER_PACKET, Disconnected, Event, NotConnected, Sink, check_size
 from storelink.transport.url import BrokerUrl

@@ -13,7 +13,7 @@ import msgspec
 
 from storelink.contract import codec
 from storelink.contract.errors import ContractViolation
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.api.limits import ANSWER_WITHIN_S
 from storenode.api.problems import Refused
 from storenode.outbox.store import Outbox

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from storelink.contract.contexts import CONTEXTS, PRODUCT
+from storelink.contract.contexts import PRODUCT, Contexts
 from storenode.api.limits import SAME_GTIN_MAX
 from storenode.core import health
 from storenode.core.clock_rules import UNCONFIRMED
@@ -45,12 +45,12 @@ def found(db: sqlite3.Connection, text: str, limit: int) -> dict[str, Any]:
     return {"products": queries.search(db, text, limit)}
 
 
-def freshness(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
+def freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> dict[str, Any]:
     """State of the store, of its clock and of each stream; `live` ends with the daemon, as in `storenode status`."""
     alive, clock = queries.daemon_alive(path), UNCONFIRMED
     streams, judged = {}, {}
     for name, verdict, *values in db.execute(_FRESHNESS):
-        if name.partition("/")[0] not in CONTEXTS:
+        if name.partition("/")[0] not in contexts:
             continue
         clock = verdict
         *told, epoch, verified = values

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import KEY_CHARS_MAX
+from storelink.contract.times import BadTime, epoch_seconds
 from storenode.api import openapi, problems, prometheus_text, questions
 from storenode.api.answers import document, json_body, parameters, validated, whole
 from storenode.api.connection_pool import Pool
@@ -28,7 +29,6 @@ from storenode.api.problems import Refused
 from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
 from storenode.core import health
-from storenode.core.moments import seconds_of
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
 from storenode.replica import queries
 
@@ -60,6 +60,7 @@ class Api:
                 ("GET", "/openapi.json", self._openapi),
             )
         ]
+        self._fresh = partial(questions.freshness, path=settings.db, contexts=settings.registry)
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
         self.app.router.redirect_slashes = False
 
@@ -89,7 +90,7 @@ class Api:
 
     async def _freshness(self, request: Request) -> Response:
         parameters(request)
-        return document(self._pool.look_up(partial(questions.freshness, path=self._settings.db)))
+        return document(self._pool.look_up(self._fresh))
 
     async def _status(self, request: Request) -> Response:
         parameters(request)
@@ -97,7 +98,7 @@ class Api:
 
     async def _health(self, request: Request) -> Response:
         demanded = whole(parameters(request, "fresh").get("fresh", "0"), "fresh", 0, 1)
-        state = self._pool.look_up(partial(questions.freshness, path=self._settings.db))["state"]
+        state = self._pool.look_up(self._fresh)["state"]
         verdict = health.exit_code(state)
         if verdict == health.UNUSABLE or (demanded and verdict != health.LIVE):
             code = "not_usable" if verdict == health.UNUSABLE else "not_fresh"
@@ -135,7 +136,7 @@ class Api:
     def _standing(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
         """The status document; with `rows`, which a scrape every few seconds need not pay for, or without."""
         try:
-            found = queries.status(self._settings.db, db, counted=counted)
+            found = queries.status(self._settings.db, self._settings.registry, db, counted=counted)
         except FileNotFoundError as error:  # set aside this very moment
             raise ReplicaMissing(str(error), hint="storenode status") from error
         found["outbox"] = outbox_status(self._settings.outbox_path)
@@ -171,8 +172,7 @@ def _sku(request: Request) -> str:
 
 def _at_s(text: str) -> int:
     try:
-        return seconds_of(text)
-    except BadArgument as error:
-        if " " in text:
-            raise BadArgument(str(error), hint="a + in a URL is a blank: write %2B01:00, or Z") from None
-        raise
+        return epoch_seconds(text, any_instant=True)
+    except BadTime as error:
+        hint = "a + in a URL is a blank: write %2B01:00, or Z" if " " in text else error.hint
+        raise BadArgument(error.detail, hint=hint) from None

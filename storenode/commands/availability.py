@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.commands.outbox import read_outbox
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.core import advice

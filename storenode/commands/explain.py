@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from storelink.contract.money import money_text
-from storenode.commands.shared import SettingsOf, json_option, reported
-from storenode.core.moments import seconds_of
+from storenode.commands.shared import SettingsOf, json_option, reported, seconds_of
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.config import Settings
 from storenode.core import advice, job_times
@@ -64,7 +64,7 @@ def backup(settings: SettingsOf, directory: Path | None, as_json: bool) -> None:
     if place is None:
         raise BadArgument("name a directory", hint="storenode backup DIR, or set backup_dir")
     began_ms = time.time_ns() // 1_000_000
-    made = backups.make(found.db, place, found.store_id, found.backup_keep, datetime.now(UTC))
+    made = backups.make(found.db, found.registry, place, found.store_id, found.backup_keep, datetime.now(UTC))
     if place == found.backup_dir:
         _note(found, began_ms, f"{made.path.name}, {made.size_bytes} bytes")
     if as_json:
@@ -92,7 +92,7 @@ def restore(settings: SettingsOf, file: Path, as_json: bool) -> None:
     from storenode.jobs.restore import restore as restored
 
     found = settings()
-    done = restored(file, found.db, found.outbox_path, datetime.now(UTC))
+    done = restored(file, found.db, found.registry, found.outbox_path, datetime.now(UTC))
     if as_json:
         aside = None if done.aside is None else str(done.aside)
         click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from storelink.contract.limits import ENTRY_BYTES_MAX
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.errors import NotFound
 from storenode.outbox.file import check_outbox, standing_of, translated

@@ -12,8 +12,7 @@ from typing import Any
 import click
 
 from storelink.contract.money import minor_units, money_text
-from storelink.contract.streams import rfc3339
-from storelink.contract.times import epoch_seconds
+from storelink.contract.times import epoch_seconds, rfc3339
 from storelink.host.process import lock_instance, lock_path
 from storelink.host.sqlite import give_to_owner
 from storenode.commands.shared import SettingsOf, json_option, reported

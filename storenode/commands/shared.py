@@ -9,12 +9,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from storelink.contract.contexts import CONTEXTS, Context
+from storelink.contract.contexts import Context
 from storelink.contract.errors import ContractViolation
+from storelink.contract.times import BadTime, epoch_seconds
 from storelink.transport.errors import LinkError
 from storenode.config import Examined, Settings, examine
 from storenode.core import health
-from storenode.errors import StorenodeError
+from storenode.errors import BadArgument, StorenodeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,11 +45,20 @@ def examined(context: click.Context) -> Examined:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
 
 
-def declared_context(name: str) -> Context:
-    """The context that a command names; after its settings, which may declare some."""
-    if name not in CONTEXTS:
-        raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(CONTEXTS)}", param_hint="CONTEXT")
-    return CONTEXTS[name]
+def declared_context(name: str, settings: Settings) -> Context:
+    """The context that a command names."""
+    contexts = settings.registry
+    if name not in contexts:
+        raise click.BadParameter(f"{name[:80]!r} is not one of {', '.join(contexts)}", param_hint="CONTEXT")
+    return contexts[name]
+
+
+def seconds_of(text: str) -> int:
+    """Read a time that a command asks about. Raises BadArgument."""
+    try:
+        return epoch_seconds(text, any_instant=True)
+    except BadTime as error:
+        raise BadArgument(error.detail, hint=error.hint) from None
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:

@@ -54,7 +54,7 @@ def watch(settings: Settings) -> None:
 
 
 def _document(settings: Settings) -> dict[str, Any]:
-    found = queries.status(settings.db) | {"outbox": outbox_status(settings.outbox_path)}
+    found = queries.status(settings.db, settings.registry) | {"outbox": outbox_status(settings.outbox_path)}
     return {"store_id": found.pop("store_id"), "state": health.overall(found["streams"]), **found}
 
 

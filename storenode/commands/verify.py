@@ -25,9 +25,9 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
     Exit code: 0 all equal; 2 a stream differs, or the file is damaged; 3 could not tell, as before the first
     bootstrap.
     """
-    path = settings().db
-    problem = _problem(path)
-    scans = [queries.scan(path, stream) for stream in queries.streams(path)] if problem is None else []
+    found = settings()
+    path, problem = found.db, _problem(found.db)
+    scans = [queries.scan(path, stream) for stream in queries.streams(path, found.registry)] if problem is None else []
     proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in health.NEEDED)
     code = health.LIVE if proven else health.UNKNOWN
     if problem is not None or not all(s.ok for s in scans):
@@ -73,9 +73,9 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
 
     The rows there are serve until the new ones are complete. A daemon that does not run begins with it when it starts.
     """
-    path = settings().db
-    there = queries.streams(path)
-    wanted = [Stream.parse(name) for name in streams] or there
+    path, contexts = settings().db, settings().registry
+    there = queries.streams(path, contexts)
+    wanted = [Stream.parse(name, contexts) for name in streams] or there
     unknown = [str(stream) for stream in wanted if stream not in there]
     if unknown:
         followed = ", ".join(map(str, there))

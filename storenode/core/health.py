@@ -11,7 +11,7 @@ from storelink.contract.streams import SCOPE_ALL
 LIVE, USABLE, UNUSABLE, UNKNOWN = 0, 1, 2, 3
 """Exit codes of `storenode status`."""
 
-NEEDED = tuple(f"{context.name}/{SCOPE_ALL}" for context in BUILT_IN)
+NEEDED = tuple(f"{context}/{SCOPE_ALL}" for context in BUILT_IN)
 """The streams without which there is nothing to sell by."""
 
 STATES = ("diverged", "bootstrapping", "rebuilding", "offline", "catching_up", "live")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from storelink.contract.schedule import Schedule, Step
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 
 RULE = (
     "a local override wins; then the most specific scope; then promotion and clearance over regular;"

@@ -10,21 +10,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from storelink.contract.contexts import CONTEXTS
+from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
-from storelink.contract.streams import SCOPE_ALL, Stream, checked_name
+from storelink.contract.streams import SCOPE_ALL, Stream, check_stream_name, checked_name
 
 
-def checked_scopes(entries: Sequence[str]) -> tuple[str, ...]:
+def checked_scopes(entries: Sequence[str], contexts: Contexts) -> tuple[str, ...]:
     """Return the entries if they can be followed. Raises ContractViolation otherwise."""
     if not entries:
         raise ContractViolation("bad_scopes", "name at least one scope", field="scopes")
     for entry in entries:
         if "/" in entry:
-            Stream.named(entry)
+            check_stream_name(entry)
         else:
             checked_name(entry, "scope")
-    named = [str(stream) for entry in entries for stream in _streams_of(entry)]
+    named = [str(stream) for entry in entries for stream in _streams_of(entry, contexts)]
     twice = sorted({stream for stream in named if named.count(stream) > 1})
     if twice:
         raise ContractViolation("bad_scopes", f"{', '.join(twice)} is named twice", field="scopes")
@@ -34,18 +34,18 @@ def checked_scopes(entries: Sequence[str]) -> tuple[str, ...]:
     return tuple(entries)
 
 
-def followed_streams(entries: Sequence[str]) -> tuple[Stream, ...]:
+def followed_streams(entries: Sequence[str], contexts: Contexts) -> tuple[Stream, ...]:
     """The streams of checked entries, in their order."""
-    return tuple(stream for entry in entries for stream in _streams_of(entry))
+    return tuple(stream for entry in entries for stream in _streams_of(entry, contexts))
 
 
-def undeclared(entries: Sequence[str]) -> Mapping[str, str]:
+def undeclared(entries: Sequence[str], contexts: Contexts) -> Mapping[str, str]:
     """The contexts that checked entries name and nobody declared, each with what to say about it."""
     found = {}
     for entry in entries:
         context = entry.partition("/")[0]
-        if "/" in entry and context not in CONTEXTS:
-            close = difflib.get_close_matches(context, CONTEXTS, n=1)
+        if "/" in entry and context not in contexts:
+            close = difflib.get_close_matches(context, contexts, n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
             found[context] = f"scopes name {entry}, but {context} is not declared here{meant}"
     return found
@@ -57,8 +57,8 @@ def scope_ranks(entries: Sequence[str]) -> Mapping[str, int]:
     return {scope: rank for rank, scope in enumerate(scopes)}
 
 
-def _streams_of(entry: str) -> tuple[Stream, ...]:
-    if "/" in entry:
-        stream = Stream.named(entry)
-        return (stream,) if stream.context in CONTEXTS else ()
-    return tuple(Stream(context, entry) for context in CONTEXTS)
+def _streams_of(entry: str, contexts: Contexts) -> tuple[Stream, ...]:
+    context, slash, scope = entry.partition("/")
+    if slash:
+        return (Stream(contexts[context], scope),) if context in contexts else ()
+    return tuple(Stream(context, entry) for context in contexts.values())

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import decode_head, decode_live
+from storelink.contract.messages import Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storelink.transport.probe import Unreached, Visit, reach, resolve
 from storenode.config import Settings
@@ -41,8 +41,8 @@ def visited(settings: Settings, facts: dict[str, Any] | None) -> Iterator[Check]
 class _Ear:
     """Hears heads and live messages; the clock by them."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, contexts: Contexts) -> None:
+        self._root, self._contexts = root, contexts
         self.heads: set[Stream] = set()
         self.broken: dict[Stream, str] = {}
         self.live = False
@@ -52,22 +52,22 @@ class _Ear:
         """Take a message of a stream that is followed."""
         wall_ms = time.time_ns() // 1_000_000
         kind, _, place = message.topic.removeprefix(f"{self._root}/").partition("/")
-        stream = Stream.parse(place)
+        stream = Stream.parse(place, self._contexts)
         try:
             if kind == "head":
                 self.heads.add(stream)
-                at_ms = decode_head(self._root, message).at_ms
+                at_ms = decode_head(self._root, message, self._contexts).at_ms
                 if wall_ms < at_ms:  # that was some time ago: it says nothing about a clock that is ahead
                     self.skew_ms = min(self.skew_ms or 0, wall_ms - at_ms)
             else:
                 self.live = True
-                self.skew_ms = wall_ms - decode_live(self._root, message).at_ms
+                self.skew_ms = wall_ms - decode_live(self._root, message, self._contexts).at_ms
         except ContractViolation as violation:
             self.broken.setdefault(stream, violation.detail)
 
 
 def _hq(settings: Settings, visit: Visit, facts: dict[str, Any] | None) -> Iterator[Check]:
-    ear, streams = _Ear(settings.root), settings.streams()
+    ear, streams = _Ear(settings.root, settings.registry), settings.streams()
 
     def all_heads(message: Message) -> bool:
         ear.take(message)

@@ -130,7 +130,7 @@ def _facts(settings: Settings, outbox_status: Callable[[Path], dict[str, Any]]) 
         if not _may_open(settings.db):
             return None
         outbox = settings.outbox_path
-        found = queries.status(settings.db) | queries.beside_status(settings.db)
+        found = queries.status(settings.db, settings.registry) | queries.beside_status(settings.db)
         known = outbox_status(outbox) if not outbox.exists() or _may_open(outbox) else None
     except (OSError, StorenodeError):
         return None

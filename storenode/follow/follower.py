@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import Live, decode_head, decode_live
+from storelink.contract.messages import Live, Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storelink.transport.port import Link
 from storenode.core.changesets import Parked, Pending, Presumption
@@ -121,7 +120,7 @@ class Follower:
 
     def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""
-        live = decode_live(self._root, message)
+        live = decode_live(self._root, message, self._replica.contexts)
         if self.phase is Phase.HALTED:
             self._ask_head(now_ms)
         self._heard(live.at_ms, self.phase is Phase.LIVE and not message.retain)
@@ -139,7 +138,7 @@ class Follower:
         if self.phase not in (Phase.AWAITING_HEAD, Phase.FETCHING):
             return
         self._pace.charge(len(message.payload))
-        head = decode_head(self._root, message)
+        head = decode_head(self._root, message, self._replica.contexts)
         self._heard(head.at_ms, False)
         decision = plan(self.position, head, missing_to=self._missing_to, doubt=self._doubt)
         if isinstance(decision, Stale):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.errors import ContractViolation
+from storelink.contract.messages import Message
 from storelink.contract.streams import SCOPE_ALL, Stream, parse_topic
 from storelink.host.process import give_back_memory
 from storelink.transport.port import Connected, Disconnected, Event, Link, Received
@@ -128,7 +128,7 @@ class Router:
                 self._noted[stream] = (follower.state, follower.head_seq, as_of_ms)
             if stream in self._halted and follower.phase in (Phase.FETCHING, Phase.LIVE):
                 del self._halted[stream]
-                self._note_halted(stream.context)
+                self._note_halted(stream.context.name)
                 log.info("stream.resumed", stream=str(stream))
 
     def _halt(self, stream: Stream, reason: str) -> None:
@@ -136,11 +136,11 @@ class Router:
         self.followers[stream].halt()
         if self._halted.get(stream) != reason:
             self._halted[stream] = reason
-            self._note_halted(stream.context)
+            self._note_halted(stream.context.name)
             log.error("stream.halted", stream=str(stream), reason=reason)
 
     def _note_halted(self, context: str) -> None:
-        found = next((reason for stream, reason in self._halted.items() if stream.context == context), None)
+        found = next((reason for stream, reason in self._halted.items() if stream.context.name == context), None)
         with translated(self._replica.path):
             note_problems(self._replica.connection, {context: found})
 
@@ -148,7 +148,7 @@ class Router:
         self.counters["messages"] += 1
         self.counters["bytes"] += len(message.payload)
         try:
-            kind, stream, _ = parse_topic(self._root, message.topic)
+            kind, stream, _ = parse_topic(self._root, message.topic, self._replica.contexts)
             follower = self.followers.get(stream)
             if follower is None:
                 raise ContractViolation("wrong_stream", f"{stream} is not followed here")

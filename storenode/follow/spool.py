@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from storelink.contract import codec
-from storelink.contract.cloudevents import Message
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import Contexts, Row
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import decode_segment
+from storelink.contract.messages import Message, decode_segment
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream, segment_topic
 from storenode.core.verdicts import CatchUp
@@ -93,13 +92,14 @@ class MemorySpool:
 
 def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterator[Batch]:
     """Read the rows of a catch-up, one segment in memory at a time, the tail last. Raises ContractViolation."""
+    contexts = Contexts((stream.context,))
     for ref in done.needed:
         payload = spool.get(ref.sha256)
         if payload is None:
             raise ContractViolation("segment_gone", f"{ref.first}-{ref.last} left the spool")
         content_type = codec.content_type_of(payload)
         topic = segment_topic(root, stream, ref.first, ref.last)
-        segment = decode_segment(root, Message(topic, payload, True, content_type))
+        segment = decode_segment(root, Message(topic, payload, True, content_type), contexts)
         if segment.epoch != done.head.epoch:
             raise ContractViolation("epoch", f"segment of {segment.epoch} under a head of {done.head.epoch}")
         yield segment.rows, segment.deleted, segment.held

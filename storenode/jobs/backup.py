@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from storelink.contract.contexts import Contexts
 from storelink.host.sqlite import give_to_owner, is_damage, sync
 from storenode.errors import BackupFailed, BackupUnsound, StorenodeError
 from storenode.replica import queries, schema
@@ -45,7 +46,14 @@ class Backup:
 
 
 def make(
-    replica: Path, directory: Path, store_id: str, keep: int, now: datetime, *, go_on: Callable[[], bool] = lambda: True
+    replica: Path,
+    contexts: Contexts,
+    directory: Path,
+    store_id: str,
+    keep: int,
+    now: datetime,
+    *,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Backup:
     """
     Copy the replica into `directory`, prove the copy, and drop all but the newest `keep`.
@@ -67,7 +75,7 @@ def make(
         _leave_room(replica, directory)
         part.unlink(missing_ok=True)
         _copy(replica, part, go_on)
-        positions = check(part)
+        positions = check(part, contexts)
         part.chmod(FILE_MODE)
         give_to_owner(part, directory)
         sync(part)
@@ -91,7 +99,7 @@ def _free_name(directory: Path, store_id: str, now: datetime) -> str:
     return name
 
 
-def check(path: Path) -> dict[str, int]:
+def check(path: Path, contexts: Contexts) -> dict[str, int]:
     """
     Prove a backup: the positions of its streams.
 
@@ -106,7 +114,7 @@ def check(path: Path) -> dict[str, int]:
             (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         if found != "ok":
             raise BackupUnsound(f"{path} is damaged: {found}")
-        scans = [queries.scan(path, stream) for stream in queries.streams(path)]
+        scans = [queries.scan(path, stream) for stream in queries.streams(path, contexts)]
     except BackupUnsound:
         raise
     except StorenodeError as error:

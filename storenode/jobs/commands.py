@@ -110,9 +110,9 @@ class WriterCommands:
 
     def _rebuild_as_asked(self, now_ms: int) -> None:
         wanted = rebuild_request.asked(self._db)
-        for stream in wanted:
-            if stream in self._worker.followers:
-                self._worker.followers[stream].rebuild(ASKED, now_ms)
+        for stream, follower in self._worker.followers.items():
+            if stream.name in wanted:
+                follower.rebuild(ASKED, now_ms)
         if wanted:
             rebuild_request.forget(self._db)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.errors import HookFailed
 from storenode.jobs.hook import TIME_LIMIT_S, run_hook
 from storenode.jobs.price_changes import Look, Owed, PriceChanges

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from storelink.contract.errors import ContractViolation
-from storelink.contract.streams import Stream
+from storelink.contract.streams import Stream, check_stream_name
 from storenode.errors import ReplicaUnwritable
 
 READ_BYTES_MAX = 65_536
@@ -21,7 +21,7 @@ def ask(db: Path, streams: Iterable[Stream]) -> None:
     path = rebuild_path(db)
     part = path.with_name(f"{path.name}.part")
     try:
-        wanted = sorted({*map(str, streams), *map(str, asked(db))})
+        wanted = sorted({*map(str, streams), *asked(db)})
         part.write_text("".join(f"{name}\n" for name in wanted), encoding="utf-8")
         part.replace(path)
     except OSError as error:
@@ -30,8 +30,8 @@ def ask(db: Path, streams: Iterable[Stream]) -> None:
         ) from error
 
 
-def asked(db: Path) -> list[Stream]:
-    """The streams that were asked for; a line that is none is passed over."""
+def asked(db: Path) -> list[str]:
+    """The names of the streams that were asked for; a line that is none is passed over."""
     try:
         with rebuild_path(db).open(encoding="utf-8", errors="replace") as file:
             lines = file.read(READ_BYTES_MAX).split()
@@ -40,9 +40,10 @@ def asked(db: Path) -> list[Stream]:
     found = []
     for line in lines:
         try:
-            found.append(Stream.parse(line))
+            check_stream_name(line)
         except ContractViolation:
             continue
+        found.append(line)
     return found
 
 

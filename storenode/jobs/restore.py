@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from storelink.contract.contexts import Contexts
 from storelink.host.process import lock_instance, lock_path
 from storelink.host.sqlite import give_to_owner, sync
 from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
@@ -40,7 +41,7 @@ class Restored:
     overrides: int
 
 
-def restore(file: Path, db: Path, outbox: Path, now: datetime) -> Restored:
+def restore(file: Path, db: Path, contexts: Contexts, outbox: Path, now: datetime) -> Restored:
     """
     Put a backup in the replica's place.
 
@@ -62,18 +63,18 @@ def restore(file: Path, db: Path, outbox: Path, now: datetime) -> Restored:
             )
         with closing(lock):
             give_to_owner(lock_path(db), db.parent)
-            positions, aside = _put_in_place(file, db, now)
+            positions, aside = _put_in_place(file, db, contexts, now)
             return Restored(positions, aside, _set_again(db, outbox, now))
     except OSError as error:
         raise ReplicaUnwritable(f"{db}: {error.strerror or error}", hint="check owner, mode and free space") from error
 
 
-def _put_in_place(file: Path, db: Path, now: datetime) -> tuple[dict[str, int], Path | None]:
+def _put_in_place(file: Path, db: Path, contexts: Contexts, now: datetime) -> tuple[dict[str, int], Path | None]:
     _refuse_a_strangers(db)
     part = db.with_name(f".{db.name}.restoring")
     try:
         shutil.copyfile(file, part)
-        positions = backup.check(part)  # the copy: what is proven is what is put in place
+        positions = backup.check(part, contexts)  # the copy: what is proven is what is put in place
         part.chmod(backup.FILE_MODE)
         give_to_owner(part, db.parent)
         sync(part)

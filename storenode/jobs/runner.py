@@ -170,6 +170,7 @@ class JobRunner:
         assert settings.backup_dir is not None
         made = backup.make(
             settings.db,
+            settings.registry,
             settings.backup_dir,
             settings.store_id,
             settings.backup_keep,

@@ -12,9 +12,9 @@ import sqlite3
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from storelink.contract.entries import OVERRIDE_SET, OVERRIDE_WITHDRAWN
 from storelink.contract.money import AMOUNT_MINOR_MAX, EXPONENTS
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
+from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN
 from storenode.errors import BadArgument, NotFound
 
 if TYPE_CHECKING:

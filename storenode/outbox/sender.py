@@ -11,11 +11,11 @@ from pathlib import Path
 
 import structlog
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.errors import ContractViolation
+from storelink.contract.messages import Message
 from storelink.contract.status import OutboxStatus
 from storelink.contract.streams import store_topic
-from storelink.contract.upstream import Ack, Batch, decode_ack, encode_batch
+from storelink.contract.upstream import Ack, OutboxBatch, decode_ack, encode_batch
 from storelink.transport.port import Connected, Disconnected, Event, Link, Oversized, Received
 from storenode.core.send_window import Window
 from storenode.errors import OutboxBusy, StorenodeError
@@ -169,7 +169,7 @@ class Sender:
             if not entries and not withheld:
                 return False
             seqs = [e.seq for e in entries] + [w.seq for w in withheld]
-            batch = Batch(
+            batch = OutboxBatch(
                 self._store, self._standing.epoch, min(seqs), max(seqs), self._window.acked, entries, withheld
             )
             try:

@@ -9,9 +9,9 @@ import sqlite3
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
-from storelink.contract.cloudevents import Message
-from storelink.contract.contexts import CONTEXTS
+from storelink.contract.contexts import Contexts
 from storelink.contract.digest import EMPTY
+from storelink.contract.messages import Message
 from storelink.contract.status import OFFLINE, OutboxStatus, Status, StreamStatus, encode_status
 from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected
 from storenode.core import health
@@ -27,8 +27,9 @@ def last_will(root: str, store: str, wall_ms: int) -> Message:
 class StatusPublisher:
     """Says how one replica stands over one link; reads it through the writer's connection."""
 
-    def __init__(self, root: str, store: str, replica: sqlite3.Connection, link: Link) -> None:
+    def __init__(self, root: str, store: str, replica: sqlite3.Connection, contexts: Contexts, link: Link) -> None:
         self._root, self._store, self._replica, self._link = root, store, replica, link
+        self._contexts = contexts
         self._connected = False
         self._due_ms = 0
         self._said: tuple[str, ...] = ()
@@ -68,7 +69,7 @@ class StatusPublisher:
             "SELECT stream, state, epoch, position, digest, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason"
             " FROM streams ORDER BY stream"
         ):
-            if name.partition("/")[0] in CONTEXTS:
+            if name.partition("/")[0] in self._contexts:
                 verified = None if ok is None else bool(ok)
                 streams[name] = StreamStatus(state, epoch, position, digest or EMPTY, verified, *rest)
         state = health.overall(

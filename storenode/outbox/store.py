@@ -18,11 +18,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from storelink.contract.entries import checked_json, checked_type
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import BATCH_BYTES_TARGET
 from storelink.contract.streams import new_epoch
-from storelink.contract.upstream import Entry, Refusal
+from storelink.contract.upstream import Entry, Refusal, checked_json, checked_type
 from storelink.host.sqlite import transaction
 from storelink.host.wakeup import ring, wakeup_address
 from storenode.config import OUTBOX_MAX_BYTES

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from storelink.contract.contexts import CONTEXTS, Context
+from storelink.contract.contexts import Context, Contexts
 from storelink.contract.streams import Stream
 from storelink.host.tables import database
 from storenode.core.scopes import undeclared
@@ -33,7 +33,7 @@ _BEGUN = "WHERE epoch IS NOT NULL AND stream LIKE ? ESCAPE '!'"
 FORGOTTEN = "is not declared here any more: its rows stay as they were; put it back into the file of contexts"
 
 
-def adopt(db: sqlite3.Connection, scopes: Sequence[str]) -> Mapping[str, str]:
+def adopt(db: sqlite3.Connection, scopes: Sequence[str], contexts: Contexts) -> Mapping[str, str]:
     """
     Bring the tables to the declarations; within a transaction.
 
@@ -49,12 +49,12 @@ def adopt(db: sqlite3.Connection, scopes: Sequence[str]) -> Mapping[str, str]:
     db.execute("UPDATE contexts SET problem = NULL")
     found = db.execute("SELECT name, table_name, columns, search, rules FROM contexts")
     recorded = {name: rest for name, *rest in found}
-    problems = {name: FORGOTTEN for name in recorded if name not in CONTEXTS}
-    for context in CONTEXTS.declared:
+    problems = {name: FORGOTTEN for name in recorded if name not in contexts}
+    for context in contexts.declared:
         problem = _adopt(db, context, recorded.get(context.name))
         if problem is not None:
             problems[context.name] = problem
-    problems = {**undeclared(scopes), **problems}
+    problems = {**undeclared(scopes, contexts), **problems}
     note_problems(db, problems)
     for name in problems:
         db.execute(f"UPDATE streams SET state = 'offline' {_BEGUN}", (_streams(name),))
@@ -78,7 +78,7 @@ def problems_of(db: sqlite3.Connection) -> dict[str, str]:
 
 def columns_of(db: sqlite3.Connection, context: Context) -> tuple[str, ...]:
     """The columns that a context's table has, which a command may know better than the daemon did when it began."""
-    if context not in CONTEXTS.declared:
+    if context.is_built_in:
         return context.columns
     found = None
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'contexts'").fetchone() is not None:
@@ -90,8 +90,8 @@ def columns_of(db: sqlite3.Connection, context: Context) -> tuple[str, ...]:
 
 def columns_there(db: sqlite3.Connection, stream: Stream) -> tuple[str, ...]:
     """The columns that a stream's rows have: fewer than the table while it waits to be fetched anew."""
-    context = stream.declared
-    if context in CONTEXTS.declared:
+    context = stream.context
+    if not context.is_built_in:
         found = db.execute(
             "SELECT h.columns FROM shapes AS h JOIN streams AS s USING (stream)"
             " WHERE h.stream = ? AND s.doubt IS NOT NULL",

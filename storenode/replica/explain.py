@@ -9,7 +9,7 @@ from typing import Any
 
 from storelink.contract.contexts import PRICE
 from storelink.contract.schedule import load
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.core.precedence import OVERRIDE, RULE, Candidate, Line, candidates, reigns_since
 from storenode.errors import NotFound
 from storenode.outbox.overrides import Override, read_if_there
@@ -88,7 +88,7 @@ def _held(db: sqlite3.Connection, sku: str) -> list[dict[str, Any]]:
         (*keys, f"{PRICE.name}/%"),
     )
     return [
-        {"stream": stream, "kind": json.loads(key)[1], "seq": seq, "reason": reason, "at": _moment(at_ms)}
+        {"stream": stream, "kind": json.loads(key)[1], "seq": seq, "reason": reason, "at": _time(at_ms)}
         for stream, key, seq, reason, at_ms in rows
     ]
 
@@ -98,7 +98,7 @@ def _commit(db: sqlite3.Connection, stream: str, seq: int) -> dict[str, Any] | N
     if found is None:
         return None
     return {
-        key.removesuffix("_ms"): value if not key.endswith("_ms") or value is None else _moment(int(str(value)))
+        key.removesuffix("_ms"): value if not key.endswith("_ms") or value is None else _time(int(str(value)))
         for key, value in found.items()
     }
 
@@ -106,7 +106,7 @@ def _commit(db: sqlite3.Connection, stream: str, seq: int) -> dict[str, Any] | N
 def _own(each: Override) -> dict[str, Any]:
     return {
         "reason": each.reason,
-        "set_at": _moment(each.set_at_ms),
+        "set_at": _time(each.set_at_ms),
         "until": rfc3339(each.until * 1000),
         "seq": each.seq,
         "ended_early": each.ends_at < each.until,
@@ -121,6 +121,6 @@ def _effective(since_s: int | None, commit: dict[str, Any] | None) -> str | None
     return max(begun, commit["applied_at"]) if commit and commit["applied_at"][:19] > begun[:19] else begun
 
 
-def _moment(ms: int) -> str:
+def _time(ms: int) -> str:
     """RFC 3339 in UTC, to the millisecond."""
     return f"{rfc3339(ms)[:-1]}.{ms % 1000:03}Z"

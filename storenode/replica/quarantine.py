@@ -42,7 +42,7 @@ class Quarantine:
         keys = self.known(stream)
         if not keys and not held:
             return
-        newest = _newest_by_key(stream.declared, (*rows, *deleted))
+        newest = _newest_by_key(stream.context, (*rows, *deleted))
         for each in held:
             if each.seq > max(newest.get(each.key, 0), after):
                 newest[each.key] = each.seq

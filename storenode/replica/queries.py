@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from storelink.contract import digest
-from storelink.contract.contexts import CONTEXTS, Context
+from storelink.contract.contexts import Context, Contexts
 from storelink.contract.schedule import load
-from storelink.contract.streams import Stream, rfc3339
+from storelink.contract.streams import Stream
+from storelink.contract.times import rfc3339
 from storelink.host.process import is_running, lock_path
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, StorenodeError
 from storenode.replica import price_clock, schema
@@ -97,13 +98,13 @@ def scan(path: Path, stream: Stream) -> Scan:
             tuple(json.loads(key)): row
             for key, row in db.execute("SELECT key, row FROM quarantine WHERE stream = ?", (str(stream),))
         }
-        count, sql = 0, schema.scan_sql(stream.declared, columns_there(db, stream))
+        count, sql = 0, schema.scan_sql(stream.context, columns_there(db, stream))
 
         def rows() -> Iterator[Any]:
             nonlocal count
             for row in db.execute(sql, (stream.scope,)):
                 count += 1
-                if not held or stream.declared.key_of(row) not in held:
+                if not held or stream.context.key_of(row) not in held:
                     yield row
 
         found = digest.to_hex(digest.total(rows()) + sum(digest.hash_of(row.encode()) for row in held.values()))
@@ -126,11 +127,15 @@ def check_file(path: Path) -> None:
         raise ReplicaDamaged(f"{path} is not a sound replica: {found}", hint="storenode run sets it aside")
 
 
-def streams(path: Path) -> list[Stream]:
+def streams(path: Path, contexts: Contexts) -> list[Stream]:
     """The streams that the replica follows, of the contexts that are declared here."""
     with reading(path) as db:
-        names = [name for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
-    return [Stream.parse(name) for name in names if name.partition("/")[0] in CONTEXTS]
+        return _streams(db, contexts)
+
+
+def _streams(db: sqlite3.Connection, contexts: Contexts) -> list[Stream]:
+    names = [name for (name,) in db.execute("SELECT stream FROM streams ORDER BY stream")]
+    return [Stream.parse(name, contexts) for name in names if name.partition("/")[0] in contexts]
 
 
 def quarantined(path: Path) -> list[dict[str, Any]]:
@@ -222,7 +227,7 @@ def search(path: Source, text: str, limit: int) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def status(path: Path, source: Source | None = None, *, counted: bool = True) -> dict[str, Any]:
+def status(path: Path, contexts: Contexts, source: Source | None = None, *, counted: bool = True) -> dict[str, Any]:
     """The whole status document but its `outbox`; see the operating guide for its keys.
 
     Args:
@@ -237,8 +242,7 @@ def status(path: Path, source: Source | None = None, *, counted: bool = True) ->
         now_ms = time.time_ns() // 1_000_000
         alive = pid is not None and daemon_alive(path)
         heard = alive and now_ms - seen_ms <= schema.STALE_AFTER_S * 1000
-        names = [name for (name,) in db.execute("SELECT stream FROM streams") if name.partition("/")[0] in CONTEXTS]
-        found = {name: stream_status(db, name, alive=alive, counted=counted) for name in names}
+        found = {s.name: stream_status(db, s, alive=alive, counted=counted) for s in _streams(db, contexts)}
         problems = problems_of(db)
         clock = clock_status(db)
     wal = path.with_name(path.name + "-wal")

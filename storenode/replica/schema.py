@@ -49,7 +49,7 @@ GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE 
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables and views; the caller's transaction holds them."""
     db = database(connection)
-    for context in BUILT_IN:
+    for context in BUILT_IN.values():
         columns: dict[str, type] = {"scope": str}
         columns |= dict.fromkeys((*context.key_names, *context.value_names), str)
         table = db.table(context.table)

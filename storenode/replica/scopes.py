@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from storelink.contract.contexts import CONTEXTS, PRODUCT
+from storelink.contract.contexts import BUILT_IN, PRODUCT, Contexts
 from storelink.contract.digest import EMPTY
 from storenode.core.scopes import followed_streams, scope_ranks
 from storenode.replica import schema
@@ -25,17 +25,17 @@ class FollowedScopes:
 
     def __init__(self, connection: sqlite3.Connection, search: SearchIndex, journal: Provenance) -> None:
         self._db, self._search, self._journal = connection, search, journal
-        self._known: Collection[str] = ()
+        self._known: Contexts = BUILT_IN
 
-    def follow(self, scopes: Sequence[str], left_out: Collection[str]) -> None:
+    def follow(self, scopes: Sequence[str], contexts: Contexts, left_out: Collection[str]) -> None:
         """
         Write down what is followed; what is not any more departs, and what departed and is back goes on.
 
         Args:
             left_out: contexts whose declaration does not fit or is gone; what there is of them stays as it is.
         """
-        db, self._known = self._db, CONTEXTS.keys() - left_out
-        streams = [s for s in followed_streams(scopes) if s.context in self._known]
+        db, self._known = self._db, Contexts(c for c in contexts.values() if c.name not in left_out)
+        streams = followed_streams(scopes, self._known)
         names = [str(s) for s in streams]
         ranks_before = dict(db.execute("SELECT scope, rank FROM scopes WHERE rank < ?", (schema.OWN_RANK,)))
         marks = ", ".join("?" * len(names))
@@ -90,7 +90,7 @@ class FollowedScopes:
         context, _, scope = name.partition("/")
         if context == PRODUCT.name:
             self._search.give_up()
-        self._db.execute(f"DELETE FROM {CONTEXTS[context].table} WHERE scope = ?", (scope,))
+        self._db.execute(f"DELETE FROM {self._known[context].table} WHERE scope = ?", (scope,))
         self._db.execute("DELETE FROM quarantine WHERE stream = ?", (name,))
         self._journal.forget(name)
         self._db.execute("DELETE FROM departing WHERE stream = ?", (name,))

@@ -61,7 +61,7 @@ class SearchIndex:
 
     def follow(self, streams: Sequence[Stream]) -> None:
         """Keep one position for each product stream; call within a transaction."""
-        names = [str(s) for s in streams if s.context == PRODUCT.name]
+        names = [str(s) for s in streams if s.context is PRODUCT]
         self._db.execute(f"DELETE FROM read_models WHERE stream NOT IN ({', '.join('?' * len(names))})", names)
         self._db.executemany("INSERT OR IGNORE INTO read_models(name, stream) VALUES(?, ?)", [(NAME, n) for n in names])
 

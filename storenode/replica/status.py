@@ -5,25 +5,25 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from storelink.contract.contexts import CONTEXTS
-from storelink.contract.streams import rfc3339
+from storelink.contract.streams import Stream
+from storelink.contract.times import rfc3339
 from storenode.replica import price_clock
 
 
-def stream_status(db: sqlite3.Connection, name: str, *, alive: bool, counted: bool = True) -> dict[str, Any]:
+def stream_status(db: sqlite3.Connection, stream: Stream, *, alive: bool, counted: bool = True) -> dict[str, Any]:
     """How one stream stands; without a daemon (`alive`) none is live; `rows` null unless `counted`."""
-    context, scope = CONTEXTS[name.partition("/")[0]], name.partition("/")[2]
     state, position, head_seq, lag, as_of, stale = db.execute(
-        "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
+        "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?",
+        (stream.name,),
     ).fetchone()
     epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason = db.execute(
         "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
         " WHERE stream = ?",
-        (name,),
+        (stream.name,),
     ).fetchone()
     rows = None
     if counted:
-        (rows,) = db.execute(f"SELECT count(*) FROM {context.table} WHERE scope = ?", (scope,)).fetchone()
+        (rows,) = db.execute(f"SELECT count(*) FROM {stream.context.table} WHERE scope = ?", (stream.scope,)).fetchone()
     if not alive and state in ("live", "catching_up"):
         state = "offline"
     return {

@@ -16,14 +16,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
-from storelink.contract.contexts import PRODUCT, Context, Row
+from storelink.contract.contexts import PRODUCT, Context, Contexts, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream
 from storelink.host.sqlite import transaction
 from storenode.errors import ReplicaDamaged
-from storenode.replica import contexts, schema
+from storenode.replica import schema
 from storenode.replica.connection import translated
+from storenode.replica.contexts import adopt
 from storenode.replica.provenance import CATCH_UP, Commit, Provenance
 from storenode.replica.quarantine import Quarantine
 from storenode.replica.scopes import FollowedScopes
@@ -58,11 +59,12 @@ class Replica:
     """The writer of one replica file; makes it, and lets go of what the configuration no longer follows.
 
     `scopes`: as configured (`zone-west`, `price/zone-west`), from the least to the most specific.
+    `contexts`: all that this process knows.
     `left_out`: the contexts that cannot be followed here, each with the reason.
     """
 
-    def __init__(self, path: Path, scopes: Sequence[str]) -> None:
-        self.path = path
+    def __init__(self, path: Path, scopes: Sequence[str], contexts: Contexts) -> None:
+        self.path, self.contexts = path, contexts
         with translated(path):
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
@@ -97,8 +99,8 @@ class Replica:
                 schema.upgrade(db, version)
             else:
                 schema.renew_views(db)
-            self.left_out = contexts.adopt(db, scopes)
-            self._following.follow(scopes, self.left_out)
+            self.left_out = adopt(db, scopes, self.contexts)
+            self._following.follow(scopes, self.contexts, self.left_out)
 
     def let_go(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
         """Remove the rows of departing streams that are not needed; see storenode/replica/scopes.py."""
@@ -136,7 +138,7 @@ class Replica:
             replace: the rows there are go, for this `reason`.
             commits: what is written down of where the rows came from; one of unknown origin if left out.
         """
-        context, written = stream.declared, 0
+        context, written = stream.context, 0
         with translated(self.path), self._transaction():
             after = 0 if replace else self.state(stream).position
             if position < after:

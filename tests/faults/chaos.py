@@ -22,6 +22,7 @@ import pytest
 
 from hq.core.changes import Change
 from hq.master.store import Master
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storenode.outbox.store import Outbox
 from tests.brokers import Line
@@ -31,7 +32,7 @@ from tests.integration.chain import BIN, Chain, Process, until
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
 SEED = int(os.environ.get("TORTURE_SEED", "20261125"))
 ROOT = Path(__file__).resolve().parents[2]
-PRICE = Stream("price", "all")
+PRICE = Stream.parse("price/all", BUILT_IN)
 SETS_PER_S = 20
 CAUGHT_UP_S = 10.0
 """How long replicas, and HQ's inbox, may take to be level once faults have ended."""
@@ -86,7 +87,7 @@ class Site(Chain):
 
     def desk(self, amounts: Mapping[str, int | None]) -> None:
         """Commit one change set, from another desk than the load's."""
-        with Master(self.directory / "hq.db") as master:
+        with Master(self.directory / "hq.db", BUILT_IN) as master:
             done = master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
         assert done.events == self.model.committed(amounts)
 
@@ -199,7 +200,7 @@ class Load(_Loop):
 
     def turn(self, number: int) -> None:
         if self._master is None:
-            self._master = Master(self._site.directory / "hq.db")
+            self._master = Master(self._site.directory / "hq.db", BUILT_IN)
         some = self._rng.sample(range(self._skus), self._each)
         amounts: dict[str, int | None] = {f"load-{n}": number * 1_000 + n for n in some}
         if number % 10 == 0:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from storelink.contract.contexts import CONTEXTS
+from storelink.contract.contexts import BUILT_IN
 from storenode.errors import ReplicaDamaged
 from storenode.replica.verify import Damaged, Result, Verified, prove
 from storenode.replica.writer import Replica
@@ -28,7 +28,7 @@ def worn_stories() -> list[Story]:
 def found_by_the_product(path: Path) -> str:
     """How a daemon finds that its replica is damaged, by the same steps; empty: it does not."""
     try:
-        replica = Replica(path, ("all",))
+        replica = Replica(path, ("all",), BUILT_IN)
         try:
             return _proven(path, replica)
         finally:
@@ -81,7 +81,7 @@ def _position(db: sqlite3.Connection, told: Story) -> int:
 
 
 def _wrong_rows(db: sqlite3.Connection, name: str, state: State) -> list[str]:
-    context = CONTEXTS[name.partition("/")[0]]
+    context = BUILT_IN[name.partition("/")[0]]
     columns, keys = ", ".join(context.columns), " AND ".join(f"{k} = ?" for k in context.key_names)
     table = db.execute(f"SELECT {columns} FROM {context.table} NOT INDEXED WHERE scope = 'all'").fetchall()
     wrong = [] if sorted(table, key=str) == sorted(state.values(), key=str) else [f"{context.table} as a whole"]
@@ -124,6 +124,6 @@ def examine(directory: Path, say: Say, *, blind: bool = False) -> None:
     """Tell how a damage is found, or else what it makes tills see; `blind` is a planted fault: nothing looks for it."""
     path = directory / "replica.db"
     if blind:
-        Replica(path, ("all",)).connection.close()
+        Replica(path, ("all",), BUILT_IN).connection.close()
     found = "" if blind else found_by_the_product(path)
     say(found=found, wrong=[] if found else wrong_for_a_till(path, worn_stories()))

@@ -15,6 +15,7 @@ from hq.core.changes import Change
 from hq.errors import HqError
 from hq.master import backup
 from hq.master.store import Master
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Event
@@ -106,7 +107,7 @@ def way_back(directory: Path, say: Say, *, life: int, ack_early: bool = False, s
 
 def master(directory: Path, say: Say, *, ack_early: bool = False) -> None:
     """HQ makes its master and commits four change sets; those that are there already change nothing."""
-    stream, told = Stream("price", "all"), stories("")[1]
+    stream, told = Stream.parse("price/all", BUILT_IN), stories("")[1]
     errors = 0
     with ExitStack() as stack:
         opened: Master | None = None
@@ -115,7 +116,7 @@ def master(directory: Path, say: Say, *, ack_early: bool = False) -> None:
             while True:
                 try:
                     if opened is None:
-                        opened = Master(directory / "hq.db", lambda: 0)
+                        opened = Master(directory / "hq.db", BUILT_IN, lambda: 0)
                         opened.create(AT_MS)
                         stack.callback(opened.close)
                     head = opened.stream(stream)
@@ -144,12 +145,12 @@ COPIED = 3
 
 def ready_for_restore(directory: Path, say: Say) -> None:
     """A master that has gone on since its copy was made."""
-    stream, told = Stream("price", "all"), stories("")[1]
-    with Master(directory / "hq.db", lambda: 0) as opened:
+    stream, told = Stream.parse("price/all", BUILT_IN), stories("")[1]
+    with Master(directory / "hq.db", BUILT_IN, lambda: 0) as opened:
         opened.create(AT_MS)
         for end in range(len(told.ends) - 1):
             if end == COPIED:
-                backup.back_up(directory / "hq.db", directory / "copy.db")
+                backup.back_up(directory / "hq.db", directory / "copy.db", BUILT_IN)
             changes = [Change(key, values) for key, values in told.log[told.ends[end] : told.ends[end + 1]]]
             opened.commit(stream, changes, AT_MS)
     say(done=True)
@@ -160,7 +161,7 @@ def backing_up(directory: Path, say: Say) -> None:
     """Copy the master, unless the copy is there."""
     try:
         if not (directory / "second.db").exists():
-            backup.back_up(directory / "hq.db", directory / "second.db")
+            backup.back_up(directory / "hq.db", directory / "second.db", BUILT_IN)
         say(done=True)
     except HqError as error:
         say(error=type(error).__name__, hint=error.hint)
@@ -171,7 +172,7 @@ def backing_up(directory: Path, say: Say) -> None:
 def restoring(directory: Path, say: Say) -> None:
     """Put the copy back in the master's place."""
     try:
-        backup.restore(directory / "hq.db", directory / "copy.db", AT_MS, lambda: 1)
+        backup.restore(directory / "hq.db", directory / "copy.db", AT_MS, BUILT_IN, lambda: 1)
         say(done=True)
     except HqError as error:
         say(error=type(error).__name__, hint=error.hint)
@@ -201,7 +202,7 @@ def upgrade(directory: Path, say: Say) -> None:
     try:
         Outbox(directory / "outbox.db").append("t", {"life": 2, "number": 0}, AT_MS)
         say(acked=[2, 0])
-        Replica(directory / "replica.db", ("all",))
+        Replica(directory / "replica.db", ("all",), BUILT_IN)
         say(done=True)
         os._exit(0)
     except StorenodeError as error:

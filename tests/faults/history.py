@@ -12,8 +12,17 @@ from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from random import Random
 
-from storelink.contract.cloudevents import Message
-from storelink.contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.messages import (
+    Head,
+    Live,
+    Message,
+    Segment,
+    SegmentRef,
+    encode_head,
+    encode_live,
+    encode_segment,
+)
 from storelink.contract.streams import Stream
 
 ROOT = "t"
@@ -67,7 +76,7 @@ class Story:
     def retained(self, seq: int, sealed: int, segment_rows: int) -> Iterator[Message]:
         """The head at `seq` and the segments that it names; `sealed` is where the tail begins."""
         newest: dict[Key, int] = {key: number for number, (key, _) in enumerate(self.log[:seq], 1)}
-        stream, refs = Stream.parse(self.name), []
+        stream, refs = Stream.parse(self.name, BUILT_IN), []
         for first in range(1, sealed + 1, segment_rows):
             last = min(first + segment_rows - 1, sealed)
             message = encode_segment(
@@ -97,7 +106,7 @@ class Story:
         rows: list[Row] = [(n, *key, *values) for n, key, values in changes if values is not None]
         deleted: list[Row] = [(n, *key) for n, key, values in changes if values is None]
         live = Live(
-            Stream.parse(self.name),
+            Stream.parse(self.name, BUILT_IN),
             self.epoch,
             first,
             last,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storelink.contract.contexts import CONTEXTS
+from storelink.contract.contexts import BUILT_IN
 from tests.faults.history import State, Story, digest_of
 
 
@@ -55,7 +55,7 @@ def _unsound(db: sqlite3.Connection) -> list[str]:
 
 def rows_of(db: sqlite3.Connection, stream: str) -> State:
     name, _, scope = stream.partition("/")
-    context = CONTEXTS[name]
+    context = BUILT_IN[name]
     found = db.execute(f"SELECT {', '.join(context.columns)} FROM {context.table} WHERE scope = ?", (scope,)).fetchall()
     state = {tuple(row[1 : 1 + len(context.keys)]): row for row in found}
     assert len(state) == len(found), f"{stream} holds a key twice"

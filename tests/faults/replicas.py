@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Event
 from storenode.config import Settings
@@ -49,10 +50,10 @@ class Store:
                 self._broker.retained[message.topic] = message
         self._now_ms = 0
         self._events: list[Event] = []
-        self.replica = Replica(directory / "replica.db", ("all",))
+        self.replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
         link = MemoryLink(self._broker, "store", self._events.append)
         spool = directory / "replica.db.spool"
-        self._worker = Router(ROOT, self.replica, lambda s: FileSpool(spool / s.context / s.scope), link, STREAMS)
+        self._worker = Router(ROOT, self.replica, lambda s: FileSpool(spool / s.context.name / s.scope), link, STREAMS)
         link.start()
         self._hq = MemoryLink(self._broker, "hq", lambda _: None)
         self._hq.start()
@@ -180,7 +181,7 @@ def checkpoint(directory: Path, say: Say) -> None:
     """Move a full log into the file, begin it anew, and leave the file as a clean stop does."""
 
     def work() -> None:
-        replica = Replica(directory / "replica.db", ("all",))
+        replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
         say(opened=True)
         replica.checkpoint()
         replica.note(STREAMS[0], state="offline", head_seq=99, as_of_ms=AT_MS)
@@ -200,7 +201,7 @@ def setting_aside(directory: Path, say: Say) -> None:
         if not path.with_name("begun").exists():
             path.with_name("begun").touch()
             set_aside(path, datetime.now(UTC), ReplicaDamaged("found by a statement"), served_here=True)
-        Replica(path, ("all",))
+        Replica(path, ("all",), BUILT_IN)
         say(done=True)
         os._exit(0)
 

@@ -10,16 +10,16 @@ from hq.collect.inbox import StoreInbox
 from hq.core.changes import Change
 from hq.errors import HqError
 from hq.master.store import Master
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.streams import Stream
-from storelink.contract.upstream import Batch
+from storelink.contract.upstream import OutboxBatch
 from storenode.errors import StorenodeError
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
 from tests.faults.history import AT_MS, Story, digest_of, story
 from tests.faults.stage import Say
 
-STREAMS = (Stream("product", "all"), Stream("price", "all"))
+STREAMS = (Stream.parse("product/all", BUILT_IN), Stream.parse("price/all", BUILT_IN))
 LONG = 400
 """Change sets of the stories that a power cut ends somewhere."""
 
@@ -38,7 +38,10 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
     told = {s.name: s for s in long_stories()}
     try:
         outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
-        hq, replica = Master(directory / "hq.db", lambda: 0), Replica(directory / "replica.db", ("all",))
+        hq, replica = (
+            Master(directory / "hq.db", BUILT_IN, lambda: 0),
+            Replica(directory / "replica.db", ("all",), BUILT_IN),
+        )
         hq.create(AT_MS)
         if synchronous:
             for db in (outbox._db, inbox.connection, hq._db):
@@ -70,14 +73,14 @@ def _carry(outbox: Outbox, inbox: StoreInbox) -> None:
     after = inbox.through("s", standing.epoch)
     entries, _ = outbox.after(max(after, standing.acked_seq), 100)
     if entries:
-        batch = Batch("s", standing.epoch, entries[0].seq, entries[-1].seq, standing.acked_seq, entries)
+        batch = OutboxBatch("s", standing.epoch, entries[0].seq, entries[-1].seq, standing.acked_seq, entries)
         with inbox.transaction():
             inbox.put(batch, after, AT_MS)
     outbox.remove_acked(inbox.through("s", standing.epoch), ())
 
 
 def _commit_next(hq: Master, told: Story, say: Say) -> None:
-    stream = Stream.parse(told.name)
+    stream = Stream.parse(told.name, BUILT_IN)
     row = hq.stream(stream)
     assert row is not None
     end = told.ends.index(row.head_seq) + 1
@@ -86,7 +89,7 @@ def _commit_next(hq: Master, told: Story, say: Say) -> None:
 
 
 def _apply_next(replica: Replica, told: Story, say: Say) -> None:
-    stream = Stream.parse(told.name)
+    stream = Stream.parse(told.name, BUILT_IN)
     at = replica.state(stream).position
     end = told.ends[told.ends.index(at) + 1]
     behind = list(enumerate(told.log[at:end], at + 1))

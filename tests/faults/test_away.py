@@ -8,6 +8,7 @@ import time
 import pytest
 
 from hq.master.store import Master
+from storelink.contract.contexts import BUILT_IN
 from tests.faults.chaos import PRICE, SEED, Site, figures, prices
 from tests.faults.model import read_replica
 from tests.integration.chain import until
@@ -21,7 +22,7 @@ BACK_S = 60.0
 def a_month(site: Site, changes: int, seed: int) -> None:
     """Commit change sets, published as they come; every set deletes some and brings some back."""
     rng = random.Random(seed)
-    with Master(site.directory / "hq.db") as master:
+    with Master(site.directory / "hq.db", BUILT_IN) as master:
         number = 0
         while site.model.changes < changes:
             number += 1

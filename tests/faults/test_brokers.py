@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import Head, decode_head, decode_segment
+from storelink.contract.messages import Head, Message, decode_head, decode_segment
 from storelink.contract.streams import head_topic, segment_topic
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Event, Received
@@ -53,7 +53,7 @@ class Historian:
         if message is None:
             return None
         try:
-            return self._fold(decode_head(ROOT, message))
+            return self._fold(decode_head(ROOT, message, BUILT_IN))
         except ContractViolation:
             return None
 
@@ -63,7 +63,7 @@ class Historian:
             message = self._fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
             if message is None or sha256(message.payload).hexdigest() != ref.sha256:
                 return None
-            segment = decode_segment(ROOT, message)
+            segment = decode_segment(ROOT, message, BUILT_IN)
             _fold_in(rows, segment.rows, segment.deleted)
         _fold_in(rows, head.tail_rows, head.tail_deleted)
         return rows
@@ -226,12 +226,12 @@ def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
     try:
         head = historian._fetch(head_topic(ROOT, PRICE))
         assert head is not None
-        ref = decode_head(ROOT, head).segments[0]
+        ref = decode_head(ROOT, head, BUILT_IN).segments[0]
         message = historian._fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
     finally:
         historian.close()
     assert message is not None
-    rows = decode_segment(ROOT, message).rows
+    rows = decode_segment(ROOT, message, BUILT_IN).rows
     saved(site)
     whole = bytearray(file.read_bytes())
     start = whole.find(message.payload)
@@ -241,7 +241,7 @@ def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
         payload = bytearray(message.payload)
         payload[at] ^= bit
         try:
-            told = decode_segment(ROOT, replace(message, payload=bytes(payload))).rows
+            told = decode_segment(ROOT, replace(message, payload=bytes(payload)), BUILT_IN).rows
         except ContractViolation:
             continue
         if told != rows:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from storelink.contract import codec, messages, status, upstream
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.messages import Message
 from storelink.contract.streams import STORE_KINDS, parse_topic
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -41,13 +42,13 @@ def read_and_written(message: Message) -> Message:
         case "status":
             return status.encode_status(root, status.decode_status(root, message))
     at_ms = 1767225900000
-    match parse_topic(root, message.topic)[0]:
+    match parse_topic(root, message.topic, BUILT_IN)[0]:
         case "live":
-            return messages.encode_live(root, messages.decode_live(root, message))
+            return messages.encode_live(root, messages.decode_live(root, message, BUILT_IN))
         case "segment":
-            return messages.encode_segment(root, messages.decode_segment(root, message), at_ms)
+            return messages.encode_segment(root, messages.decode_segment(root, message, BUILT_IN), at_ms)
         case _:
-            return messages.encode_head(root, messages.decode_head(root, message))
+            return messages.encode_head(root, messages.decode_head(root, message, BUILT_IN))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import httpx
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
 from tests.brokers import free_port
 from tests.integration.chain import until
 
-PRICE, PRODUCT = Stream("price", "all"), Stream("product", "all")
+PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
 EPOCH = "000000000001-00000000"
 MILK: Row = (1, "4011", "4006381333931", "Organic Milk", *(None,) * 9, '{"organic":true}')
 BREAD: Row = (2, "40/12", "4006381333931", "Rye Bread", *(None,) * 10)
@@ -65,7 +65,7 @@ def beat(replica: Replica) -> None:
 
 def filled(path: Path) -> Replica:
     """A replica with two products that share a gtin and one price, its search index fed."""
-    replica = Replica(path, ("all", "price/zone-west"))
+    replica = Replica(path, ("all", "price/zone-west"), BUILT_IN)
     put(replica, PRODUCT, [MILK, BREAD])
     put(replica, PRICE, [MILK_LINE])
     replica.feed_search()

@@ -15,6 +15,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storelink.host.process import lock_instance
 from storenode.outbox.store import Outbox
@@ -103,7 +104,7 @@ def test_a_price_is_told_now_and_at_any_time(till: httpx.Client, query: str, amo
 
 
 def test_the_most_specific_scope_wins(till: httpx.Client, replica: Replica) -> None:
-    put(replica, Stream("price", "zone-west"), [(1, "4011", "regular", "EUR", "[[1700000000,null,150]]")])
+    put(replica, Stream.parse("price/zone-west", BUILT_IN), [(1, "4011", "regular", "EUR", "[[1700000000,null,150]]")])
     assert till.get("/prices/4011").json() == MILK_PRICE | {"amount_minor": 150, "scope": "zone-west", "ends_at": None}
 
 
@@ -265,7 +266,7 @@ def test_a_replica_that_was_replaced_is_opened_anew(till: httpx.Client, replica:
     for suffix in ("-wal", "-shm", ""):
         Path(f"{replica.path}{suffix}").rename(f"{replica.path}.damaged-1{suffix}")
     assert till.get("/prices/4011").json()["error"]["code"] == "replica_missing"
-    with closing(Replica(replica.path, ("all",)).connection) as db:
+    with closing(Replica(replica.path, ("all",), BUILT_IN).connection) as db:
         assert till.get("/prices/4011").json()["error"]["code"] == "not_found"
         assert till.get("/search?q=milk").json() == {"products": []}
         assert till.get("/freshness").json()["state"] == "bootstrapping"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.host.process import lock_instance
 from storenode.api import openapi
 from storenode.api.limits import BODY_BYTES_MAX, CONNECTIONS_MAX, IDLE_S, REQUEST_S, TARGET_BYTES_MAX
@@ -71,7 +71,7 @@ def _without_varying(value: Any) -> Any:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_every_example_is_answered_as_the_page_says(tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica.db", ("all",))
+    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
     put(replica, PRODUCT, [BANANAS])
     put(replica, PRICE, [LINE])
     replica.feed_search()

@@ -90,7 +90,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     ("path", "message"),
     [
         ("/prices/4011?at=noon", "'noon' is not a time"),
-        ("/prices/4011?at=2026-01-01T08:00", "does not say in which time zone"),
+        ("/prices/4011?at=2026-01-01T08:00", "lacks Z or an offset"),
         ("/prices/4011?at=2026-01-01T08:00:00+01:00", "is not a time"),
         ("/prices/4011?at=", "is not a time"),
         ("/prices/4011?time=2026-01-01", "unknown parameter 'time'"),

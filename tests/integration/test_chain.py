@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import decode_live
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Event, Received
@@ -134,7 +135,7 @@ def test_live_messages_are_cloudevents_in_binary_mode(chain: Chain) -> None:
 
     def changes() -> list[Received]:
         live = [e for e in events if isinstance(e, Received)]
-        return [e for e in live if decode_live("storenode", e.message).rows]
+        return [e for e in live if decode_live("storenode", e.message, BUILT_IN).rows]
 
     until(lambda: len(changes()) > 0, "the change came")
     link.close()
@@ -149,7 +150,7 @@ def test_live_messages_are_cloudevents_in_binary_mode(chain: Chain) -> None:
     assert message.attributes["id"].endswith("/1-1")
     idents = [e.message.attributes["id"] for e in events if isinstance(e, Received)]
     assert len(set(idents)) == len(idents)
-    assert list(decode_live("storenode", message).changed) == [["currency", "schedule"]]
+    assert list(decode_live("storenode", message, BUILT_IN).changed) == [["currency", "schedule"]]
 
 
 class Observer:

@@ -7,8 +7,10 @@ import signal
 import time
 from typing import Any
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Live, encode_live
-from storelink.contract.streams import Stream, rfc3339
+from storelink.contract.streams import Stream
+from storelink.contract.times import rfc3339
 from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.url import BrokerUrl
@@ -55,7 +57,7 @@ def test_a_machine_whose_clock_is_two_hours_behind_sells_at_hqs_time(chain: Chai
 
     def judged() -> bool:
         at_ms = time.time_ns() // 1_000_000 + 2 * HOUR_MS
-        heartbeat = Live(Stream("price", "all"), price["epoch"], seq + 1, seq, digest, digest, True, at_ms)
+        heartbeat = Live(Stream.parse("price/all", BUILT_IN), price["epoch"], seq + 1, seq, digest, digest, True, at_ms)
         link.publish(encode_live("storenode", heartbeat))
         return status(chain)["clock"]["verdict"] in ("behind", "corrected")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
@@ -26,10 +27,10 @@ MILK = (1, "4011", "4006381333931", "Organic Milk", *[None] * 10)
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Path]:
-    writer = Replica(tmp_path / "replica.db", ("all",))
+    writer = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
     for context, row in (("product", MILK), ("price", (1, "4011", "regular", "EUR", "[[0,null,199]]"))):
         writer.apply(
-            Stream(context, "all"),
+            Stream(BUILT_IN[context], "all"),
             epoch="019b76da1000-5f3c9a01",
             position=1,
             digest=EMPTY,

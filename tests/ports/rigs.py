@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.messages import Message
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Disconnected, Event, Link, Published, Received

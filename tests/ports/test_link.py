@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storelink.contract.cloudevents import Message
 from storelink.contract.limits import MESSAGE_BYTES_MAX
+from storelink.contract.messages import Message
 from storelink.transport.port import Connected, NotConnected, Oversized, Subscribed
 from tests.ports.rigs import Client, Rig
 

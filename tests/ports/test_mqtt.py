@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 
 import storelink.transport.mqtt
 import storelink.transport.reconnect
-from storelink.contract.cloudevents import Message
+from storelink.contract.messages import Message
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Disconnected, Event, NotConnected, Oversized
 from storelink.transport.url import BrokerUrl

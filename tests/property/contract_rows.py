@@ -7,17 +7,19 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from storelink.contract.contexts import CONTEXTS, Column, Context, Row
+from storelink.contract.contexts import BUILT_IN, Column, Context, Row
 from storelink.contract.digest import to_hex
 from storelink.contract.messages import Head, Live, Segment, SegmentRef
 from storelink.contract.status import STATES, OutboxStatus, Status, StreamStatus
 from storelink.contract.streams import Stream
-from storelink.contract.upstream import Ack, Batch, Entry, Refusal, Rejection
+from storelink.contract.upstream import Ack, Entry, OutboxBatch, Refusal, Rejection
 
 EPOCHS = st.builds("{:012x}-{:08x}".format, st.integers(0, 2**48 - 1), st.integers(0, 2**32 - 1))
 DIGESTS = st.integers(0, 2**128 - 1).map(to_hex)
 TIMES_MS = st.integers(0, 2**45)
-STREAMS = st.builds(Stream, st.sampled_from(sorted(CONTEXTS)), st.sampled_from(["all", "zone-west", "x", "0" * 32]))
+STREAMS = st.builds(
+    Stream, st.sampled_from(list(BUILT_IN.values())), st.sampled_from(["all", "zone-west", "x", "0" * 32])
+)
 ATTRIBUTES = st.dictionaries(
     st.text(max_size=5), st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=5)
 )
@@ -74,12 +76,12 @@ def lives(draw: st.DrawFn) -> Live:
     dead = draw(st.lists(st.booleans(), max_size=6))
     rows, deleted = [], []
     for seq, gone in enumerate(dead, start=first):
-        key = draw(keys(stream.declared))
+        key = draw(keys(stream.context))
         if gone:
             deleted.append((seq, *key))
         else:
-            rows.append((seq, *key, *draw(contents(stream.declared))))
-    changed = [draw(st.lists(st.sampled_from(stream.declared.value_names), unique=True)) for _ in rows]
+            rows.append((seq, *key, *draw(contents(stream.context))))
+    changed = [draw(st.lists(st.sampled_from(stream.context.value_names), unique=True)) for _ in rows]
     before = draw(DIGESTS)
     after = draw(DIGESTS) if dead else before
     last = first + len(dead) - 1
@@ -92,12 +94,12 @@ def lives(draw: st.DrawFn) -> Live:
 def compacted(draw: st.DrawFn, stream: Stream, first: int, last: int) -> tuple[list[Row], list[Row]]:
     count = min(6, last - first + 1)
     seqs = draw(st.sets(st.integers(first, last), max_size=count)) if count > 0 else set()
-    named = draw(st.lists(keys(stream.declared), min_size=len(seqs), max_size=len(seqs), unique=True))
+    named = draw(st.lists(keys(stream.context), min_size=len(seqs), max_size=len(seqs), unique=True))
     rows: list[Row] = []
     deleted: list[Row] = []
     for seq, key in zip(sorted(seqs), named, strict=True):
         if draw(st.booleans()):
-            rows.append((seq, *key, *draw(contents(stream.declared))))
+            rows.append((seq, *key, *draw(contents(stream.context))))
         else:
             deleted.append((seq, *key))
     return rows, deleted
@@ -143,12 +145,12 @@ DATA = st.sampled_from(
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> Batch:
+def batches(draw: st.DrawFn) -> OutboxBatch:
     first = draw(SEQS)
     withheld = draw(st.lists(st.booleans(), min_size=1, max_size=6))
     seqs = list(enumerate(withheld, start=first))
     kinds = st.sampled_from(["sale.total", "x", "Stock_Count-2"])
-    return Batch(
+    return OutboxBatch(
         draw(STORE_IDS),
         draw(EPOCHS),
         first,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import zstandard
@@ -13,14 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storelink.contract import codec, messages, schedule, status, upstream
-from storelink.contract.cloudevents import Message
-from storelink.contract.entries import checked_json
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.errors import ContractViolation
+from storelink.contract.messages import Message
 from storelink.contract.streams import Stream, parse_store_topic, parse_topic
+from storelink.contract.upstream import checked_json
 from tests.property.contract_rows import acks, batches, heads, lives, segments, statuses
 
 Decoder = Callable[[str, Message], Any]
-DECODERS: tuple[Decoder, ...] = (messages.decode_live, messages.decode_segment, messages.decode_head)
+DECODERS: tuple[Decoder, ...] = tuple(
+    partial(decode, contexts=BUILT_IN)
+    for decode in (messages.decode_live, messages.decode_segment, messages.decode_head)
+)
 UPSTREAM: tuple[Decoder, ...] = (upstream.decode_batch, upstream.decode_ack, status.decode_status)
 CONTENT_TYPES = st.sampled_from([codec.JSON_TYPE, codec.ZSTD_TYPE, None, "text/plain"])
 MESSAGES = st.one_of(
@@ -53,30 +58,30 @@ def read_or_refuse(message: Message) -> None:
             if decode in UPSTREAM:
                 assert found.store == parse_store_topic("t", message.topic)[1]
             else:
-                assert found.stream == parse_topic("t", message.topic)[1]
+                assert found.stream == parse_topic("t", message.topic, BUILT_IN)[1]
 
 
 @many
 @given(lives())
 def test_a_live_batch_is_read_as_it_was_written(live: messages.Live) -> None:
-    assert messages.decode_live("t", messages.encode_live("t", live)) == live
+    assert messages.decode_live("t", messages.encode_live("t", live), BUILT_IN) == live
 
 
 @many
 @given(segments())
 def test_a_segment_is_read_as_it_was_written(segment: messages.Segment) -> None:
-    assert messages.decode_segment("t", messages.encode_segment("t", segment, 1)) == segment
+    assert messages.decode_segment("t", messages.encode_segment("t", segment, 1), BUILT_IN) == segment
 
 
 @many
 @given(heads())
 def test_a_head_is_read_as_it_was_written(head: messages.Head) -> None:
-    assert messages.decode_head("t", messages.encode_head("t", head)) == head
+    assert messages.decode_head("t", messages.encode_head("t", head), BUILT_IN) == head
 
 
 @many
 @given(batches())
-def test_an_outbox_batch_is_read_as_it_was_written(batch: upstream.Batch) -> None:
+def test_an_outbox_batch_is_read_as_it_was_written(batch: upstream.OutboxBatch) -> None:
     assert upstream.decode_batch("t", upstream.encode_batch("t", batch, 1)) == batch
 
 
@@ -164,7 +169,7 @@ def test_any_json_in_any_place_is_read_or_refused(message: Message, value: Any, 
 @given(st.text(max_size=60) | st.from_regex(r"t/(live|segment|head)/[a-z/0-9-]*"))
 def test_any_topic_is_read_or_refused(topic: str) -> None:
     try:
-        kind, stream, span = parse_topic("t", topic)
+        kind, stream, span = parse_topic("t", topic, BUILT_IN)
     except ContractViolation:
         return
     parts = ["t", kind, str(stream), *([f"{span[0]}-{span[1]}"] if span else [])]
@@ -175,7 +180,7 @@ def test_any_topic_is_read_or_refused(topic: str) -> None:
 @given(st.text(max_size=40))
 def test_any_stream_name_is_read_or_refused(text: str) -> None:
     with suppress(ContractViolation):
-        assert str(Stream.parse(text)) == text
+        assert str(Stream.parse(text, BUILT_IN)) == text
 
 
 @many

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -19,17 +16,15 @@ from hq.core.feed_table import Table, compared
 from hq.errors import BadFeed
 from hq.master.audit import verify
 from hq.master.store import Master
-from storelink.contract.cloudevents import Message
-from storelink.contract.contexts import CONTEXTS, Context, Key, Row
-from storelink.contract.declared import parse
+from storelink.contract.contexts import Context, Key, Row
 from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import Live, decode_live, encode_live
+from storelink.contract.messages import Live, Message, decode_live, encode_live
 from storelink.contract.streams import Stream
 from storenode.replica import queries
 from storenode.replica.writer import Replica
 from tests.property.contract_rows import contents, keys
-from tests.registry import EXAMPLE, forget, forgotten_afterwards
+from tests.registry import EXAMPLE, registry_of
 
 EPOCH = "000000000001-00000000"
 NOW_S = 1_800_000_000
@@ -71,14 +66,6 @@ def declarations(draw: st.DrawFn) -> str:
     return "[[context]]\n" + "".join(f"{name} = {toml(value)}\n" for name, value in body.items())
 
 
-@contextmanager
-def knowing(text: str) -> Iterator[Context]:
-    with forgotten_afterwards():
-        (context,) = parse(text)
-        CONTEXTS.declare([context])
-        yield context
-
-
 def entities(data: st.DataObject, context: Context) -> dict[Key, Row]:
     found = data.draw(st.dictionaries(keys(context), contents(context), max_size=6))
     kept = {key: values for key, values in found.items() if "u0000" not in str(values)}  # HQ takes no NUL
@@ -88,26 +75,29 @@ def entities(data: st.DataObject, context: Context) -> dict[Key, Row]:
 @settings(max_examples=150, deadline=None)
 @given(st.data(), declarations(), st.binary(max_size=3))
 def test_rows_travel_as_they_are_and_damage_is_refused(data: st.DataObject, text: str, noise: bytes) -> None:
-    with knowing(text) as context:
-        rows = [(seq, *key, *values) for seq, (key, values) in enumerate(entities(data, context).items(), start=1)]
-        digest = to_hex(total(rows))
-        live = Live(Stream("thing", "all"), EPOCH, 1, len(rows), EMPTY, digest, True, 5, rows, [], [[] for _ in rows])
-        message = encode_live("t", live)
-        assert list(decode_live("t", message).rows) == rows
-        at = data.draw(st.integers(0, len(message.payload)))
-        spoiled = message.payload[:at] + noise + message.payload[at + len(noise) :]
-        try:
-            decode_live("t", Message(message.topic, spoiled, content_type=message.content_type))
-        except ContractViolation as violation:
-            event(violation.reason)
+    contexts = registry_of(text)
+    context = contexts["thing"]
+    rows = [(seq, *key, *values) for seq, (key, values) in enumerate(entities(data, context).items(), start=1)]
+    digest = to_hex(total(rows))
+    live = Live(Stream(context, "all"), EPOCH, 1, len(rows), EMPTY, digest, True, 5, rows, [], [[] for _ in rows])
+    message = encode_live("t", live)
+    assert list(decode_live("t", message, contexts).rows) == rows
+    at = data.draw(st.integers(0, len(message.payload)))
+    spoiled = message.payload[:at] + noise + message.payload[at + len(noise) :]
+    try:
+        decode_live("t", Message(message.topic, spoiled, content_type=message.content_type), contexts)
+    except ContractViolation as violation:
+        event(violation.reason)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), declarations())
 def test_what_hq_commits_a_store_keeps_and_both_can_prove_it(data: st.DataObject, text: str) -> None:
-    with knowing(text) as context, TemporaryDirectory() as directory:
-        stream, model = Stream("thing", "all"), entities(data, context)
-        with Master(Path(directory) / "hq.db") as master:
+    contexts = registry_of(text)
+    context = contexts["thing"]
+    with TemporaryDirectory() as directory:
+        stream, model = Stream(context, "all"), entities(data, context)
+        with Master(Path(directory) / "hq.db", contexts) as master:
             master.create(0)
             master.commit(stream, [Change(key, values) for key, values in model.items()], 0)
             rows = list(master.live_rows(stream).values())
@@ -115,7 +105,7 @@ def test_what_hq_commits_a_store_keeps_and_both_can_prove_it(data: st.DataObject
             assert not [finding for finding in verify(master) if finding.problems]
         assert row is not None
         assert {context.key_of(each): context.values_of(each) for each in rows} == model
-        replica = Replica(Path(directory) / "replica.db", ("all",))
+        replica = Replica(Path(directory) / "replica.db", ("all",), contexts)
         replica.apply(
             stream,
             epoch=row.epoch,
@@ -166,11 +156,11 @@ def tables(draw: st.DrawFn) -> Table:
     return Table(names, rows + draw(st.just([]) | st.lists(odd, max_size=1)), 2)
 
 
-def test_a_usual_feed_of_a_declared_context_is_compared_by_columns(promotion: Context) -> None:
+def test_a_usual_feed_of_a_declared_context_is_compared_by_columns() -> None:
     """Otherwise the agreement below would say nothing."""
     names = ["code", "title", "audience", "starts_on", "stackable", "minimum_minor"]
     feed = Table(names, [["1", "A", "", "2026-06-01", "yes", "1.00"], ["2", "B", "members", "2026-06-01", "0", ""]], 2)
-    found = compared(promotion, feed, {}, NOW_S)
+    found = compared(PROMOTION, feed, {}, NOW_S)
     assert found is not None
     assert [change.values for change in found.changes] == [
         ("A", None, None, "2026-06-01", None, 100, 1, None),
@@ -185,29 +175,24 @@ def outcome(context: Context, feed: Table, current: dict[Key, Row], *, by_row: b
         return str(error)
 
 
-@pytest.fixture(scope="module")
-def promotion() -> Iterator[Context]:
-    forget()
-    CONTEXTS.declare(parse(EXAMPLE.read_text()))
-    yield CONTEXTS["promotion"]
-    forget()
+PROMOTION = registry_of(EXAMPLE.read_text())["promotion"]
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_a_feed_compared_by_columns_is_what_it_is_row_by_row(promotion: Context, data: st.DataObject) -> None:
+def test_a_feed_compared_by_columns_is_what_it_is_row_by_row(data: st.DataObject) -> None:
     """With integers, defaults and days; each feed once more changes nothing; a store takes what came of it."""
     current: dict[Key, Row] = {}
     for _ in range(3):
         feed = data.draw(tables())
         for again in (False, True):
-            event(f"by columns: {compared(promotion, feed, current, NOW_S) is not None}")
-            found = outcome(promotion, feed, current, by_row=False)
-            assert found == outcome(promotion, feed, current, by_row=True)
+            event(f"by columns: {compared(PROMOTION, feed, current, NOW_S) is not None}")
+            found = outcome(PROMOTION, feed, current, by_row=False)
+            assert found == outcome(PROMOTION, feed, current, by_row=True)
             if isinstance(found, Diff):
                 assert not (again and found.changes)
-                made = sequence(promotion, Tip(0, EMPTY, 0), found.changes, {}, 0)
-                check_as_a_store_would(Stream("promotion", "all"), made)
+                made = sequence(PROMOTION, Tip(0, EMPTY, 0), found.changes, {}, 0)
+                check_as_a_store_would(Stream(PROMOTION, "all"), made)
                 for key, values in found.changes:
                     current.pop(key, None)
                     if values is not None:

@@ -86,7 +86,7 @@ def test_columns_and_rows_agree(context: Context, data: st.DataObject) -> None:
             assert found == outcome(context, feed, current, now, by_row=True)
             if isinstance(found, Diff):
                 made = sequence(context, Tip(0, EMPTY, 0), found.changes, {}, now * 1000)
-                check_as_a_store_would(Stream(context.name, "all"), made)
+                check_as_a_store_would(Stream(context, "all"), made)
                 for key, values in found.changes:
                     current.pop(key, None)
                     if values is not None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hq.core.changes import Change
 from hq.master import audit
 from hq.master.store import Master
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.streams import Stream
 
-STREAM = Stream("product", "all")
+STREAM = Stream.parse("product/all", BUILT_IN)
 
 names = st.one_of(st.none(), st.text("ab é€\U0001f34c\"\\'\n", max_size=3))
 changes = st.builds(
@@ -37,7 +37,7 @@ def test_the_master_is_what_its_changes_say(sets: list[list[Change]]) -> None:
     model: dict[str, Row] = {}
     versions: dict[str, int] = {}
     seq = 0
-    with tempfile.TemporaryDirectory() as directory, Master(Path(directory) / "hq.db") as master:
+    with tempfile.TemporaryDirectory() as directory, Master(Path(directory) / "hq.db", BUILT_IN) as master:
         master.create(1)
         for change_set in sets:
             for (key,), values in change_set:

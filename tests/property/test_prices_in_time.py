@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storelink.contract.contexts import PRICE, Row
+from storelink.contract.contexts import BUILT_IN, PRICE, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.core.precedence import Line, candidates
@@ -87,7 +87,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 def built(world: World, directory: Path) -> Replica:
     """A replica to which all of it has happened."""
-    replica = Replica(directory / "replica.db", SCOPES)
+    replica = Replica(directory / "replica.db", SCOPES, BUILT_IN)
     for scope in SCOPES:
         rows: list[Row] = [
             (n, sku, kind, "EUR", str([list(s) for s in steps]).replace("None", "null").replace(" ", ""))
@@ -96,7 +96,7 @@ def built(world: World, directory: Path) -> Replica:
         ]
         many = len(world.lines) or 1
         replica.apply(
-            Stream(PRICE.name, scope),
+            Stream(PRICE, scope),
             epoch="e",
             position=many,
             digest=EMPTY,
@@ -107,7 +107,7 @@ def built(world: World, directory: Path) -> Replica:
         )
     products: list[Row] = [(n, sku, None, sku, *(None,) * 10) for n, sku in enumerate(SKUS, 1)]
     replica.apply(
-        Stream("product", "all"),
+        Stream.parse("product/all", BUILT_IN),
         epoch="e",
         position=2,
         digest=EMPTY,
@@ -175,7 +175,7 @@ def agrees(path: Path, sku: str, at: int, price: tuple[int, str, str] | None) ->
 def test_the_views_themselves_ask_for_now() -> None:
     assert NOW_S in CATALOG
     with TemporaryDirectory() as directory:
-        replica = Replica(Path(directory) / "replica.db", ("all",))
+        replica = Replica(Path(directory) / "replica.db", ("all",), BUILT_IN)
         (sql,) = replica.connection.execute("SELECT sql FROM sqlite_master WHERE name = 'current_prices'").fetchone()
         assert sql.endswith(price_at_sql(NOW_S))
         replica.connection.close()

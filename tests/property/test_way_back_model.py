@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hq.collect.inbox import StoreInbox
 from hq.collect.receiver import Receiver
-from storelink.contract.cloudevents import Message
-from storelink.contract.upstream import Ack, Batch, Entry, Refusal, decode_ack, encode_batch
+from storelink.contract.messages import Message
+from storelink.contract.upstream import Ack, Entry, OutboxBatch, Refusal, decode_ack, encode_batch
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Connected, Event, Received
 
@@ -30,11 +30,11 @@ def sendings(draw: st.DrawFn) -> tuple[str, str, int, int, bool]:
     return draw(st.sampled_from(STORES)), draw(st.sampled_from(EPOCHS)), first, first + draw(st.integers(0, 5)), ends
 
 
-def batch_of(store: str, epoch: str, first: int, last: int, acked: int) -> Batch:
+def batch_of(store: str, epoch: str, first: int, last: int, acked: int) -> OutboxBatch:
     """Every seq has one content for ever; each fifth is withheld."""
     entries = [Entry(seq, "x", seq, f'"{store}/{epoch}/{seq}"') for seq in range(first, last + 1) if seq % 5]
     withheld = [Refusal(seq, "oversized") for seq in range(first, last + 1) if not seq % 5]
-    return Batch(store, epoch, first, last, acked, entries, withheld)
+    return OutboxBatch(store, epoch, first, last, acked, entries, withheld)
 
 
 class Recorder(MemoryLink):

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from storelink.contract import codec, limits, messages, status, upstream
-from storelink.contract.cloudevents import Message
-from storelink.contract.contexts import CONTEXTS
-from storelink.contract.messages import Head, Live, Segment
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.messages import Head, Live, Message, Segment
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "storelink" / "contract" / "README.md"
@@ -47,19 +46,19 @@ def reencoded(message: Message) -> Message:
         case "status":
             return status.encode_status("storenode", status.decode_status("storenode", message))
         case "live":
-            return messages.encode_live("storenode", messages.decode_live("storenode", message))
+            return messages.encode_live("storenode", messages.decode_live("storenode", message, BUILT_IN))
         case "segment":
-            return messages.encode_segment("storenode", messages.decode_segment("storenode", message), at_ms)
+            return messages.encode_segment("storenode", messages.decode_segment("storenode", message, BUILT_IN), at_ms)
         case _:
-            return messages.encode_head("storenode", messages.decode_head("storenode", message))
+            return messages.encode_head("storenode", messages.decode_head("storenode", message, BUILT_IN))
 
 
 def decoded() -> tuple[list[Live], Segment, Head]:
     *lives, segment, head = map(shown, EXAMPLES)
     return (
-        [messages.decode_live("storenode", m) for m in lives],
-        messages.decode_segment("storenode", segment),
-        messages.decode_head("storenode", head),
+        [messages.decode_live("storenode", m, BUILT_IN) for m in lives],
+        messages.decode_segment("storenode", segment, BUILT_IN),
+        messages.decode_head("storenode", head, BUILT_IN),
     )
 
 
@@ -96,7 +95,7 @@ def test_the_shown_messages_tell_one_story() -> None:
 
 def test_the_shown_head_names_the_shown_segment() -> None:
     *_, segment, head = map(shown, EXAMPLES)
-    (ref,) = messages.decode_head("storenode", head).segments
+    (ref,) = messages.decode_head("storenode", head, BUILT_IN).segments
     assert (ref.size_bytes, ref.sha256) == (len(segment.payload), sha256(segment.payload).hexdigest())
 
 
@@ -108,7 +107,7 @@ def test_the_python_examples_do_what_they_show() -> None:
 
 def test_the_columns_are_the_declared_ones() -> None:
     declared = []
-    for context in CONTEXTS.values():
+    for context in BUILT_IN.values():
         for column in (*context.keys, *context.values):
             kind = column.kind + (", key" if column in context.keys else "")
             required = "yes" if column.required else "no"

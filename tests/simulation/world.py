@@ -23,7 +23,7 @@ from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.publisher import Publisher
 from hq.publish.stream_publisher import Sizes
-from storelink.contract.contexts import Key, Row
+from storelink.contract.contexts import BUILT_IN, Key, Row
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Event, NotConnected
@@ -36,7 +36,7 @@ from storenode.outbox.store import Outbox
 from storenode.replica.verify import prove
 from storenode.replica.writer import Replica
 
-PRODUCT, PRICE = Stream("product", "all"), Stream("price", "all")
+PRODUCT, PRICE = Stream.parse("product/all", BUILT_IN), Stream.parse("price/all", BUILT_IN)
 STREAMS = (PRODUCT, PRICE)
 _STREAMS_BY_NAME = {str(stream): stream for stream in STREAMS}
 STORES = 5
@@ -96,7 +96,7 @@ class Node:
 class Hq(Node):
     def __init__(self, broker: MemoryBroker, directory: Path, life: int) -> None:
         super().__init__(broker, f"hq-{life}")
-        self.master = Master(directory / "hq.db", lambda: 0)
+        self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
         self.publication = Publication(directory / "hq.published.db")
         self.publisher = Publisher(
             "t",
@@ -139,7 +139,7 @@ def _new_replica() -> bytes:
     """A replica that follows nothing yet; making one takes longer than all else at a store's start."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / "new.db"
-        Replica(path, ("all",)).connection.close()
+        Replica(path, ("all",), BUILT_IN).connection.close()
         return path.read_bytes()
 
 
@@ -149,7 +149,7 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         if not self.path.exists():
             self.path.write_bytes(_new_replica())
-        self.replica = Replica(self.path, ("all",))
+        self.replica = Replica(self.path, ("all",), BUILT_IN)
         self.worker = Router("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
         self.orders = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
@@ -175,7 +175,7 @@ class Store(Node):
     def spoil(self, rng: random.Random, now_ms: int) -> None:
         """Change or lose a row behind the writer's back; the proof finds it before anything else happens."""
         stream = rng.choice(STREAMS)
-        table, db = stream.declared.table, self.replica.connection
+        table, db = stream.context.table, self.replica.connection
         rows = db.execute(f"SELECT rowid FROM {table} ORDER BY rowid").fetchall()
         if not rows:
             return
@@ -206,7 +206,7 @@ class Store(Node):
         return {_STREAMS_BY_NAME[name]: (epoch, position, doubt) for name, epoch, position, doubt in rows}
 
     def rows(self, stream: Stream) -> State:
-        context = stream.declared
+        context = stream.context
         columns = ", ".join((*context.key_names, *context.value_names))
         found = self.reader.execute(f"SELECT {columns} FROM {context.table} WHERE scope = 'all'")
         width = len(context.keys)
@@ -223,10 +223,10 @@ class World:
         self.now_ms = 0
         self.lives = 0
         self.broker = MemoryBroker(self.rng)
-        with Master(directory / "hq.db", lambda: seed) as master:
+        with Master(directory / "hq.db", BUILT_IN, lambda: seed) as master:
             master.create(EPOCH_MS)
         self.hq: Hq | None = Hq(self.broker, directory, 0)
-        self.desk = Master(directory / "hq.db", lambda: seed)
+        self.desk = Master(directory / "hq.db", BUILT_IN, lambda: seed)
         self.model = Model({r.stream: r.epoch for r in self.desk.streams()})
         self.copied: Model | None = None
         self.trace: list[tuple[str, Stream, str | None, int]] = []
@@ -391,13 +391,13 @@ class World:
     def _copy_master(self) -> None:
         copy = self.directory / "copy.db"
         copy.unlink(missing_ok=True)
-        back_up(self.desk.path, copy)
+        back_up(self.desk.path, copy, BUILT_IN)
         self.copied = self.model.copy()
 
     def _restore_master(self, copied: Model) -> None:
         """HQ forgets what it did since the copy; stores must follow it back."""
         now_ms = EPOCH_MS + self.now_ms
-        aside = restore(self.desk.path, self.directory / "copy.db", now_ms, lambda: self.seed)
+        aside = restore(self.desk.path, self.directory / "copy.db", now_ms, BUILT_IN, lambda: self.seed)
         assert aside is not None
         aside.unlink()
         rows = self.desk.streams()

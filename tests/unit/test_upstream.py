@@ -22,10 +22,11 @@ from hq.collect.receiver import Receiver
 from hq.core.outbox_intake import Gap, Repeat, Take, Verdict, judge
 from hq.errors import InboxUnwritable
 from hq.master.store import Master
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.errors import ContractViolation
+from storelink.contract.messages import Message
 from storelink.contract.status import Status, encode_status
-from storelink.contract.upstream import Ack, Batch, Entry, decode_ack, encode_batch
+from storelink.contract.upstream import Ack, Entry, OutboxBatch, decode_ack, encode_batch
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Event, Received
 from storenode.outbox.sender import Sender
@@ -134,8 +135,10 @@ def recorded(link: MemoryLink, monkeypatch: pytest.MonkeyPatch) -> list[Ack]:
     return acks
 
 
-def batch(first: int, last: int, acked: int = 0, store: str = "s") -> Batch:
-    return Batch(store, EPOCH, first, last, acked, tuple(Entry(i, "x", 7, str(i)) for i in range(first, last + 1)))
+def batch(first: int, last: int, acked: int = 0, store: str = "s") -> OutboxBatch:
+    return OutboxBatch(
+        store, EPOCH, first, last, acked, tuple(Entry(i, "x", 7, str(i)) for i in range(first, last + 1))
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def batch(first: int, last: int, acked: int = 0, store: str = "s") -> Batch:
         (7, batch(5, 9, acked=4), Take(7, 0)),
     ],
 )
-def test_a_batch_is_judged_by_what_hq_has(through: int, seen: Batch, verdict: Verdict) -> None:
+def test_a_batch_is_judged_by_what_hq_has(through: int, seen: OutboxBatch, verdict: Verdict) -> None:
     assert judge(through, seen) == verdict
 
 
@@ -203,7 +206,7 @@ def test_a_poison_entry_is_set_aside_and_blocks_nothing(pair: Pair, monkeypatch:
     pair.shop.emit("a", "b", "poison", "c", "d")
     whole = storelink.contract.upstream.decode_batch
 
-    def unreadable(root: str, message: Message) -> Batch:
+    def unreadable(root: str, message: Message) -> OutboxBatch:
         found = whole(root, message)
         if any(e.data == '"poison"' for e in found.entries):
             raise ContractViolation("bad_json", "cannot be read")
@@ -364,7 +367,7 @@ def test_the_last_word_of_a_store_and_its_will(pair: Pair) -> None:
 
 
 def test_a_job_with_a_cursor_consumes_each_entry_once(pair: Pair) -> None:
-    with Master(pair.directory / "hq.db") as master:
+    with Master(pair.directory / "hq.db", BUILT_IN) as master:
         master.create(1)
 
     def typed(*words: str) -> str:
@@ -404,7 +407,7 @@ def test_a_job_with_a_cursor_consumes_each_entry_once(pair: Pair) -> None:
 class DedupOff(Receiver):
     """A control: takes whatever comes, as if each batch were new."""
 
-    def _take(self, batch: Batch, wall_ms: int) -> bool:
+    def _take(self, batch: OutboxBatch, wall_ms: int) -> bool:
         db = self._inbox.connection
         db.execute("DROP TABLE IF EXISTS unique_off")
         for e in batch.entries:

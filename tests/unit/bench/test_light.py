@@ -8,12 +8,13 @@ from typing import Any
 from bench import packets
 from bench.client import Loop
 from bench.light import LightStore, Tally
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Head, Segment, SegmentRef, encode_head, encode_segment
 from storelink.contract.streams import Stream
 
 EPOCH = "000000000001-00000000"
-PRODUCTS, PRICES = Stream("product", "all"), Stream("price", "all")
+PRODUCTS, PRICES = Stream.parse("product/all", BUILT_IN), Stream.parse("price/all", BUILT_IN)
 
 
 def test_a_packet_is_read_whole_or_not_at_all() -> None:

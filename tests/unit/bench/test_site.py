@@ -11,15 +11,16 @@ import pytest
 from bench import report
 from bench.process import BenchFailed, Process, environment
 from bench.site import is_live, search_ready
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
 
-PRICES, PRODUCTS = Stream("price", "all"), Stream("product", "all")
+PRICES, PRODUCTS = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
 PID = 4711
 
 
 def _replica(path: Path) -> Replica:
-    return Replica(path / "replica.db", ("price/all",))
+    return Replica(path / "replica.db", ("price/all",), BUILT_IN)
 
 
 def _arrive(replica: Replica, position: int, stream: Stream = PRICES) -> None:
@@ -58,7 +59,7 @@ def test_a_store_that_was_never_bootstrapped_is_not_live_at_an_empty_head(tmp_pa
 
 
 def test_search_is_ready_when_the_index_has_every_row(tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica.db", ("all",))
+    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
     found = [search_ready(replica.connection)]
     replica.feed_search()
     found.append(search_ready(replica.connection))

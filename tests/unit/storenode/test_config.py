@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import Stream
 from storelink.transport.url import BrokerUrl
@@ -30,7 +31,7 @@ def test_defaults_follow_everything_chain_wide() -> None:
         "storenode",
         BrokerUrl.parse("mqtt://localhost:1883"),
     )
-    assert found.streams() == (Stream("product", "all"), Stream("price", "all"))
+    assert found.streams() == (Stream.parse("product/all", BUILT_IN), Stream.parse("price/all", BUILT_IN))
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
 def test_a_scope_may_be_followed_in_one_context_only() -> None:
     entries = ("all", "zone-west", "price/store-042")
-    assert [str(s) for s in followed_streams(entries)] == [
+    assert [str(s) for s in followed_streams(entries, BUILT_IN)] == [
         "product/all",
         "price/all",
         "product/zone-west",
@@ -77,14 +78,14 @@ def test_a_scope_may_be_followed_in_one_context_only() -> None:
 )
 def test_scopes_that_cannot_be_followed_are_refused(entries: list[str], reason: str) -> None:
     with pytest.raises(ContractViolation, match=reason):
-        checked_scopes(entries)
+        checked_scopes(entries, BUILT_IN)
 
 
 def test_a_scope_of_a_context_that_nobody_declared_is_passed_over_and_said() -> None:
     entries = ("all", "tax/all", "prise/zone-west")
-    assert checked_scopes(entries) == entries
-    assert [str(s) for s in followed_streams(entries)] == ["product/all", "price/all"]
-    assert undeclared(entries) == {
+    assert checked_scopes(entries, BUILT_IN) == entries
+    assert [str(s) for s in followed_streams(entries, BUILT_IN)] == ["product/all", "price/all"]
+    assert undeclared(entries, BUILT_IN) == {
         "tax": "scopes name tax/all, but tax is not declared here",
         "prise": "scopes name prise/zone-west, but prise is not declared here; did you mean price?",
     }

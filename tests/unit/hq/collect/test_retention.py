@@ -9,14 +9,16 @@ import pytest
 from hq.collect import inbox as module
 from hq.collect.inbox import StoreInbox
 from hq.collect.retention import EVERY_MS, InboxRetention
-from storelink.contract.upstream import Batch, Entry
+from storelink.contract.upstream import Entry, OutboxBatch
 
 EPOCH = "019b76da1000-0c0ffee0"
 
 
 def fill(inbox: StoreInbox, first: int, last: int, now_ms: int) -> None:
     with inbox.transaction():
-        inbox.put(Batch("s", EPOCH, first, last, 0, [Entry(n, "t", 1, "0") for n in range(first, last + 1)]), 0, now_ms)
+        inbox.put(
+            OutboxBatch("s", EPOCH, first, last, 0, [Entry(n, "t", 1, "0") for n in range(first, last + 1)]), 0, now_ms
+        )
 
 
 def kept(inbox: StoreInbox) -> list[int]:

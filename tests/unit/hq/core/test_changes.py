@@ -5,13 +5,13 @@ import json
 import pytest
 
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
-from storelink.contract.contexts import PRODUCT, Key, Row
+from storelink.contract.contexts import BUILT_IN, PRODUCT, Key, Row
 from storelink.contract.digest import EMPTY, canonical, row_hash, to_hex
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import Stream
 
 BLANK = (None,) * 10
-STREAM = Stream("product", "all")
+STREAM = Stream.parse("product/all", BUILT_IN)
 
 
 def product(gtin: str | None, name: str | None) -> Row:

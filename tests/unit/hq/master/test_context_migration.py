@@ -18,7 +18,7 @@ from hq.publish.stream_publisher import Sizes, StreamPublisher
 from storelink.contract.digest import to_hex, total
 from storelink.contract.messages import decode_head, decode_live
 from storelink.contract.streams import Stream
-from tests.registry import EXAMPLE, TAX, WIDER_TAX, forget, forgotten_afterwards
+from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 
 TAX_ALL = "tax/all"
 
@@ -37,7 +37,6 @@ class Desk:
             self.file.write_text(text)
 
     def run(self, line: str, stdin: str | None = None) -> Result:
-        forget()
         environ = {"HQ_DB": str(self.db), "HQ_CONFIG": "", "HQ_CONTEXTS": str(self.file) if self.file else None}
         return CliRunner().invoke(main, line.split(" "), input=stdin, env=environ, catch_exceptions=False)
 
@@ -64,12 +63,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with forgotten_afterwards():
-        desk = Desk(tmp_path)
-        desk.declare(EXAMPLE.read_text())
-        assert desk.run("init").exit_code == 0
-        yield desk
+def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    desk.declare(EXAMPLE.read_text())
+    assert desk.run("init").exit_code == 0
+    return desk
 
 
 def test_init_makes_a_stream_for_every_declared_context(desk: Desk) -> None:
@@ -147,29 +145,27 @@ def test_a_feed_of_a_declared_context_speaks_for_the_part_that_it_names(desk: De
 
 
 def test_a_context_declared_later_gets_its_table_in_the_master_that_is_there(tmp_path: Path) -> None:
-    with forgotten_afterwards():
-        desk = Desk(tmp_path)
-        desk.declare(None)
-        desk.run("init")
-        desk.run("publish product sku=1")
-        assert "'tax' is not one of price, product" in desk.run("publish tax tax_class=1").stderr
-        desk.declare(TAX)
-        assert desk.json("publish tax tax_class=full rate_bp=1900")["head_seq"] == 1
-        assert desk.json("status")["streams"].keys() == {"price/all", "product/all", TAX_ALL}
+    desk = Desk(tmp_path)
+    desk.declare(None)
+    desk.run("init")
+    desk.run("publish product sku=1")
+    assert "'tax' is not one of price, product" in desk.run("publish tax tax_class=1").stderr
+    desk.declare(TAX)
+    assert desk.json("publish tax tax_class=full rate_bp=1900")["head_seq"] == 1
+    assert desk.json("status")["streams"].keys() == {"price/all", "product/all", TAX_ALL}
 
 
 def test_a_master_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
-    with forgotten_afterwards():
-        desk = Desk(tmp_path)
-        desk.declare(None)
-        desk.run("init")
-        desk.run("publish product sku=1")
-        connection = sqlite3.connect(desk.db)
-        connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; PRAGMA user_version = 1;")
-        connection.close()
-        assert desk.json("status")["streams"]["product/all"]["head_seq"] == 1
-        assert desk.asked("PRAGMA user_version") == [(2,)]
-        assert desk.run("verify").exit_code == 0
+    desk = Desk(tmp_path)
+    desk.declare(None)
+    desk.run("init")
+    desk.run("publish product sku=1")
+    connection = sqlite3.connect(desk.db)
+    connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; PRAGMA user_version = 1;")
+    connection.close()
+    assert desk.json("status")["streams"]["product/all"]["head_seq"] == 1
+    assert desk.asked("PRAGMA user_version") == [(2,)]
+    assert desk.run("verify").exit_code == 0
 
 
 def test_an_hq_without_the_declaration_says_so_and_goes_on_with_the_rest(desk: Desk) -> None:
@@ -185,15 +181,14 @@ def test_an_hq_without_the_declaration_says_so_and_goes_on_with_the_rest(desk: D
 @pytest.fixture
 def taxed(tmp_path: Path) -> Iterator[Desk]:
     """A desk whose tax has rows in two scopes, one of them a tombstone."""
-    with forgotten_afterwards():
-        desk = Desk(tmp_path)
-        desk.declare(TAX)
-        desk.run("init")
-        for line in ("tax_class=full rate_bp=1900", "tax_class=half rate_bp=700", "tax_class=none rate_bp=0"):
-            desk.json(f"publish tax {line}")
-        desk.json("publish tax tax_class=none --delete")
-        desk.json("publish tax tax_class=full rate_bp=2000 --scope zone-west")
-        yield desk
+    desk = Desk(tmp_path)
+    desk.declare(TAX)
+    desk.run("init")
+    for line in ("tax_class=full rate_bp=1900", "tax_class=half rate_bp=700", "tax_class=none rate_bp=0"):
+        desk.json(f"publish tax {line}")
+    desk.json("publish tax tax_class=none --delete")
+    desk.json("publish tax tax_class=full rate_bp=2000 --scope zone-west")
+    yield desk
 
 
 def test_gained_columns_begin_a_new_epoch_with_the_digest_of_the_longer_rows(taxed: Desk) -> None:
@@ -237,8 +232,8 @@ def test_the_log_is_replayed_across_gained_columns(taxed: Desk) -> None:
 def test_the_digest_before_the_first_event_of_the_longer_rows_is_theirs(taxed: Desk) -> None:
     taxed.declare(WIDER_TAX)
     taxed.json("publish tax tax_class=half label=Reduced")
-    with Master(taxed.db) as master:
-        before = master.digest_at(Stream("tax", "all"), 4)
+    with Master(taxed.db, registry_of(WIDER_TAX)) as master:
+        before = master.digest_at(Stream.parse("tax/all", registry_of(WIDER_TAX)), 4)
     assert before == to_hex(total([(1, "full", 1900, None, 0), (2, "half", 700, None, 0)]))
 
 
@@ -247,14 +242,14 @@ def test_no_live_batch_holds_events_from_before_the_columns_were_gained(taxed: D
     taxed.declare(WIDER_TAX)
     taxed.json("publish tax tax_class=half label=Reduced")
     taxed.json("publish tax tax_class=half reduced=yes")
-    stream = Stream("tax", "all")
-    with Master(taxed.db) as master:
+    stream = Stream.parse("tax/all", registry_of(WIDER_TAX))
+    with Master(taxed.db, registry_of(WIDER_TAX)) as master:
         row = master.stream(stream)
         assert row is not None
         outlet = StreamPublisher(stream, "t", master, Publication(taxed.directory / "p.db"), row.epoch, Sizes())
         message, until = outlet.next_live(row) or (None, 0)
         assert message is not None
-        live = decode_live("t", message)
+        live = decode_live("t", message, registry_of(WIDER_TAX))
         while not outlet.seal(1, 1):
             pass
         made = outlet.head(2)
@@ -262,7 +257,7 @@ def test_no_live_batch_holds_events_from_before_the_columns_were_gained(taxed: D
     assert live.prev_digest == to_hex(total([(1, "full", 1900, None, 0), (2, "half", 700, None, 0)]))
     assert list(live.rows) == [(5, "half", 700, "Reduced", 0), (6, "half", 700, "Reduced", 1)]
     assert made is not None
-    head = decode_head("t", made[0])
+    head = decode_head("t", made[0], registry_of(WIDER_TAX))
     assert list(head.tail_rows) == [(1, "full", 1900, None, 0), (6, "half", 700, "Reduced", 1)]
 
 
@@ -300,23 +295,21 @@ def test_the_doctor_names_a_context_that_is_declared_otherwise(taxed: Desk) -> N
 
 
 def test_a_context_without_any_event_may_still_be_declared_otherwise(tmp_path: Path) -> None:
-    with forgotten_afterwards():
-        desk = Desk(tmp_path)
-        desk.declare(TAX.replace("rate_bp", "rat_bp"))
-        desk.run("init")
-        desk.declare(TAX)
-        assert desk.json("publish tax tax_class=full rate_bp=1900")["head_seq"] == 1
-        assert desk.run("verify").exit_code == 0
+    desk = Desk(tmp_path)
+    desk.declare(TAX.replace("rate_bp", "rat_bp"))
+    desk.run("init")
+    desk.declare(TAX)
+    assert desk.json("publish tax tax_class=full rate_bp=1900")["head_seq"] == 1
+    assert desk.run("verify").exit_code == 0
 
 
 def test_mistakes_of_the_file_are_told_with_its_name(tmp_path: Path) -> None:
-    with forgotten_afterwards():
-        desk = Desk(tmp_path)
-        desk.declare('[[context]]\nname = "price"\nkeys = [{ name = "a" }]\nvalues = [{ name = "seq" }]\n')
-        text = desk.refused("status")
-        assert f"HQ_CONTEXTS: {desk.file}: context price: is built in" in text
-        assert "column seq: is reserved" in text
-        desk.declare(EXAMPLE.read_text().replace('"EUR"', '"EUX"'))
-        assert "promotion, column minimum_minor: no currency EUX" in desk.refused("status")
-        desk.file = tmp_path / "none.toml"
-        assert "none.toml: No such file" in desk.refused("status")
+    desk = Desk(tmp_path)
+    desk.declare('[[context]]\nname = "price"\nkeys = [{ name = "a" }]\nvalues = [{ name = "seq" }]\n')
+    text = desk.refused("status")
+    assert f"HQ_CONTEXTS: {desk.file}: context price: is built in" in text
+    assert "column seq: is reserved" in text
+    desk.declare(EXAMPLE.read_text().replace('"EUR"', '"EUX"'))
+    assert "promotion, column minimum_minor: no currency EUX" in desk.refused("status")
+    desk.file = tmp_path / "none.toml"
+    assert "none.toml: No such file" in desk.refused("status")

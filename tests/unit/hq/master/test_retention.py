@@ -14,16 +14,16 @@ from hq.master.retention import Retention, prune_tombstones
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.stream_publisher import Sizes, StreamPublisher
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.messages import decode_head, decode_segment
 from storelink.contract.streams import Stream
 
-PRICE = Stream("price", "all")
+PRICE = Stream.parse("price/all", BUILT_IN)
 
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[Master]:
-    with Master(tmp_path / "hq.db") as found:
+    with Master(tmp_path / "hq.db", BUILT_IN) as found:
         found.create(0)
         yield found
 
@@ -85,7 +85,7 @@ def test_a_writer_is_not_waited_for_and_the_turn_comes_again(master: Master) -> 
     master.commit(PRICE, [price(1, 1)], 0)
     master.commit(PRICE, [price(1, None)], 0)
     retention = Retention(master, 10, every_ms=50)
-    with Master(master.path) as desk, desk.writing():
+    with Master(master.path, BUILT_IN) as desk, desk.writing():
         with pytest.raises(MasterBusy):
             prune_tombstones(master, PRICE, 1, 10)
         assert [retention.step(now_ms, 1_000) for now_ms in (0, 100)] == [False, False]
@@ -107,13 +107,13 @@ def fetched(outlet: StreamPublisher, publication: Publication) -> dict[Row, Row]
     """What a store holds that fetches everything: each segment in turn, then the tail."""
     made = outlet.head(0)
     assert made is not None
-    head = decode_head("t", made[0])
+    head = decode_head("t", made[0], BUILT_IN)
     state: dict[Row, Row] = {}
     parts = []
     for ref in head.segments:
         message = publication.message(PRICE, outlet.epoch, (ref.first, ref.last))
         assert message is not None
-        segment = decode_segment("t", message)
+        segment = decode_segment("t", message, BUILT_IN)
         parts.append((segment.rows, segment.deleted))
     for rows, deleted in (*parts, (head.tail_rows, head.tail_deleted)):
         for gone in deleted:

@@ -12,13 +12,13 @@ from hq.master import audit
 from hq.master.lock import hold, runs
 from hq.master.store import CHECKPOINT_ABOVE_BYTES, Committed, Master
 from hq.master.wakeup import bell_of, notify
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import Stream, is_epoch
 
-PRODUCTS = Stream("product", "all")
-WEST = Stream("price", "zone-west")
+PRODUCTS = Stream.parse("product/all", BUILT_IN)
+WEST = Stream.parse("price/zone-west", BUILT_IN)
 
 
 def product(name: str) -> Row:
@@ -27,7 +27,7 @@ def product(name: str) -> Row:
 
 @pytest.fixture
 def master(tmp_path: Path) -> Master:
-    master = Master(tmp_path / "hq.db", entropy=lambda: 7)
+    master = Master(tmp_path / "hq.db", BUILT_IN, entropy=lambda: 7)
     master.create(1_000)
     return master
 
@@ -81,7 +81,7 @@ def test_a_commit_with_the_live_rows_at_hand_makes_the_events_that_it_makes_with
     """What was deleted is not among them, and its return still names the event that deleted it."""
     logs = []
     for name in ("asked", "given"):
-        with Master(tmp_path / name) as master:
+        with Master(tmp_path / name, BUILT_IN) as master:
             master.create(1)
             master.commit(PRODUCTS, [Change((key,), product("A")) for key in "abc"], 5)
             master.commit(PRODUCTS, [Change(("b",), None)], 6)
@@ -101,7 +101,7 @@ def test_a_scope_begins_with_its_first_commit(master: Master) -> None:
     assert row is not None
     assert (row.head_seq, row.rows) == (1, 1)
     assert master.live_rows(WEST) == {("1", "regular"): (1, "1", "regular", "EUR", "[[5,null,199]]")}
-    assert master.live_rows(Stream("price", "all")) == {}
+    assert master.live_rows(Stream.parse("price/all", BUILT_IN)) == {}
 
 
 def test_a_refused_commit_leaves_nothing(master: Master) -> None:
@@ -121,7 +121,7 @@ def test_ten_threads_of_writers_make_one_sequence(tmp_path: Path, master: Master
     """Each reads its entity's counter and adds one, in one transaction: no write may be lost."""
 
     def write() -> None:
-        with Master(tmp_path / "hq.db") as mine:
+        with Master(tmp_path / "hq.db", BUILT_IN) as mine:
             for _ in range(10):
                 with mine.writing():
                     found = mine.stored(PRODUCTS, ("n",))
@@ -142,7 +142,7 @@ def test_ten_threads_of_writers_make_one_sequence(tmp_path: Path, master: Master
 def test_a_snapshot_does_not_see_what_is_committed_meanwhile(tmp_path: Path, master: Master) -> None:
     with master.reading():
         before = master.streams()
-        with Master(tmp_path / "hq.db") as other:
+        with Master(tmp_path / "hq.db", BUILT_IN) as other:
             other.commit(PRODUCTS, [Change(("a",), product("A"))], 5)
         assert master.streams() == before
     assert master.streams() != before
@@ -162,7 +162,7 @@ def test_a_power_cut_takes_no_commit_back_and_only_hq_run_checkpoints(master: Ma
 
 def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(MasterMissing, match="no master"):
-        Master(tmp_path / "hq.db").streams()
+        Master(tmp_path / "hq.db", BUILT_IN).streams()
     assert list(tmp_path.iterdir()) == []
     text = tmp_path / "text.db"
     text.write_text("this is no database, and long enough to be looked at as one" * 20)
@@ -172,19 +172,19 @@ def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> Non
     for path in (text, other):
         before = path.read_bytes()
         with pytest.raises(MasterDamaged, match="not a master"):
-            Master(path).streams()
+            Master(path, BUILT_IN).streams()
         with pytest.raises(MasterDamaged, match="not a master"):
-            Master(path).create(1)
+            Master(path, BUILT_IN).create(1)
         if path is text:
             assert path.read_bytes() == before
     with pytest.raises(HqError):
-        Master(tmp_path / "no" / "hq.db").create(1)
+        Master(tmp_path / "no" / "hq.db", BUILT_IN).create(1)
 
 
 def test_a_newer_format_is_refused(tmp_path: Path, master: Master) -> None:
     master.query("PRAGMA user_version = 3")
     with pytest.raises(MasterDamaged, match="format 3"):
-        Master(tmp_path / "hq.db").streams()
+        Master(tmp_path / "hq.db", BUILT_IN).streams()
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_the_log_is_read_from_a_seq_a_time_or_the_newest(master: Master) -> None
     assert [e["seq"] for e in audit.logged(master, None, None, None, 2)] == [4, 5]
     assert [e["seq"] for e in audit.logged(master, PRODUCTS, 2, None, 2)] == [2, 3]
     assert [e["seq"] for e in audit.logged(master, None, None, 3_000, 50)] == [3, 4, 5]
-    assert audit.logged(master, Stream("price", "all"), None, None, 50) == []
+    assert audit.logged(master, Stream.parse("price/all", BUILT_IN), None, None, 50) == []
     assert audit.logged(master, None, 5, None, 50) == [
         {
             "stream": "product/all",
@@ -264,7 +264,7 @@ def test_a_checkpoint_waits_for_no_writer_and_moves_the_log_when_there_is_none(
     monkeypatch.setattr("hq.master.store.CHECKPOINT_ABOVE_BYTES", 1)
     master.commit(PRODUCTS, [Change(("a",), product("A"))], 1)
     before = master.path.stat().st_size
-    with Master(master.path) as other, other.writing():
+    with Master(master.path, BUILT_IN) as other, other.writing():
         master.checkpoint()
         assert master.path.stat().st_size == before
     master.checkpoint()
@@ -283,7 +283,7 @@ def test_the_write_ahead_log_is_small_again_after_a_checkpoint(master: Master) -
 
 def a_master(path: Path, sets: list[list[Change]], *, from_a_feed: bool) -> tuple[list[object], Master]:
     """What a master says of itself after the change sets."""
-    master = Master(path, entropy=lambda: 7)
+    master = Master(path, BUILT_IN, entropy=lambda: 7)
     master.create(1_000)
     done = []
     for changes in sets:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from hq.publish.publication import Publication
-from storelink.contract.cloudevents import Message
-from storelink.contract.messages import SegmentRef
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
 
-PRICE = Stream("price", "all")
+PRICE = Stream.parse("price/all", BUILT_IN)
 EPOCH = "0" * 12 + "-" + "1" * 8
 
 

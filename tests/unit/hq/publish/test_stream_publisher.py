@@ -12,15 +12,16 @@ from hq.core.changes import Change
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.stream_publisher import Sizes, StreamPublisher
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import decode_head, decode_segment
 from storelink.contract.streams import Stream
 
-PRICE = Stream("price", "all")
+PRICE = Stream.parse("price/all", BUILT_IN)
 
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[Master]:
-    with Master(tmp_path / "hq.db") as found:
+    with Master(tmp_path / "hq.db", BUILT_IN) as found:
         found.create(0)
         yield found
 
@@ -63,12 +64,12 @@ def test_segments_and_head_together_hold_every_row_once(master: Master, tmp_path
             pass
     made = outlet.head(0)
     assert made is not None
-    head = decode_head("t", made[0])
+    head = decode_head("t", made[0], BUILT_IN)
     found = {}
     for ref in head.segments:
         message = publication.message(PRICE, outlet.epoch, (ref.first, ref.last))
         assert message is not None
-        found.update({row[1]: row for row in decode_segment("t", message).rows})
+        found.update({row[1]: row for row in decode_segment("t", message, BUILT_IN).rows})
     found.update({row[1]: row for row in head.tail_rows})
     assert found == {row[1]: row for row in master.live_rows(PRICE).values()}
 

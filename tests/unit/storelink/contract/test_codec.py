@@ -11,12 +11,12 @@ import pytest
 import zstandard
 
 from storelink.contract import codec, digest, limits
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import Live, decode_live, encode_live
+from storelink.contract.messages import Live, Message, decode_live, encode_live
 from storelink.contract.streams import Stream
 
-PRICES = Stream("price", "all")
+PRICES = Stream.parse("price/all", BUILT_IN)
 ROW = (1, "4011", "regular", "EUR", "[[1767225600,null,199]]")
 LIVE = Live(
     PRICES,
@@ -38,13 +38,13 @@ JSON, ZSTD = codec.JSON_TYPE, codec.ZSTD_TYPE
 
 def reason(payload: bytes, content_type: str | None = JSON, topic: str = MESSAGE.topic) -> str:
     with pytest.raises(ContractViolation) as caught:
-        decode_live("t", Message(topic, payload, content_type=content_type))
+        decode_live("t", Message(topic, payload, content_type=content_type), BUILT_IN)
     return caught.value.reason
 
 
 def held(payload: bytes) -> str:
     """Why the one row of a batch is held."""
-    found = decode_live("t", Message(MESSAGE.topic, payload, content_type=JSON))
+    found = decode_live("t", Message(MESSAGE.topic, payload, content_type=JSON), BUILT_IN)
     (row,) = found.held
     assert (found.rows, found.changed, row.seq, row.key) == ([], [], 1, ("4011", "regular"))
     return row.reason
@@ -65,7 +65,7 @@ def with_schedule(text: str) -> bytes:
 
 
 def test_what_was_written_is_read() -> None:
-    assert decode_live("t", MESSAGE) == LIVE
+    assert decode_live("t", MESSAGE, BUILT_IN) == LIVE
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_members_that_are_ignored_must_be_strict_json_all_the_same(text: str) ->
 
 def test_a_member_that_a_later_minor_version_adds_is_ignored() -> None:
     later = with_first('1,"later":{"x":[1.5,null]}').replace(b'"version":"1.0"', b'"version":"1.7"')
-    assert decode_live("t", Message(MESSAGE.topic, later, content_type=JSON)) == LIVE
+    assert decode_live("t", Message(MESSAGE.topic, later, content_type=JSON), BUILT_IN) == LIVE
 
 
 @pytest.mark.parametrize("version", ["2.0", "0.9", "1", "1.", "1.x", "1.0.1", "1.\u0663", "1.0\n", ""])
@@ -122,7 +122,7 @@ def test_text_that_sqlite_cannot_hold_is_refused(raw: bytes) -> None:
 
 def test_a_backslash_before_u0000_is_only_text() -> None:
     """HQ once could have stored it, and every store would have refused the batch for ever."""
-    live = decode_live("t", Message(MESSAGE.topic, with_sku(b'"\\\\u0000"'), content_type=JSON))
+    live = decode_live("t", Message(MESSAGE.topic, with_sku(b'"\\\\u0000"'), content_type=JSON), BUILT_IN)
     assert live.rows[0][1] == "\\u0000"
 
 
@@ -181,7 +181,7 @@ def test_a_text_that_breaks_a_rule_is_held_and_not_the_message_refused(new: byte
 
 def test_what_is_held_counts_in_the_digest_as_hq_wrote_it() -> None:
     bad = (1, "4011", "regular", "€", "[[1767225600,null,199]]")
-    found = decode_live("t", encode_live("t", replace(LIVE, rows=[bad])))
+    found = decode_live("t", encode_live("t", replace(LIVE, rows=[bad])), BUILT_IN)
     assert digest.hash_of(found.held[0].row.encode()) == digest.row_hash(bad)
 
 

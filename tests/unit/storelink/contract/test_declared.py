@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 
 import msgspec
 import pytest
 
-from storelink.contract.cloudevents import Message
-from storelink.contract.contexts import BUILT_IN, CONTEXTS, Column, Context, Contexts
+from storelink.contract.contexts import (
+    BUILT_IN,
+    Column,
+    Context,
+    Differs,
+    Gained,
+    Same,
+    columns_differ,
+    compare,
+    names_of,
+    record_of,
+)
 from storelink.contract.declared import RESERVED_TABLES, SQL_WORDS, parse
 from storelink.contract.errors import ContractViolation
-from storelink.contract.evolution import Differs, Gained, Same, columns_differ, compare, names_of, record_of
-from storelink.contract.messages import Live, decode_live, encode_live
+from storelink.contract.messages import Live, Message, decode_live, encode_live
 from storelink.contract.rows import Held, decode_rows, read_rows
 from storelink.contract.status import Status, StreamStatus, decode_status, encode_status
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
-from tests.registry import EXAMPLE, TAX, WIDER_TAX, forgotten_afterwards
+from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 
 ONE = '[[context]]\nname = "tax"\nkeys = [{ name = "code" }]\nvalues = [{ name = "rate"%s }]\n%s'
 
@@ -172,28 +180,26 @@ def test_every_word_of_sql_that_is_not_refused_can_be_typed_as_a_name(word: str)
 
 
 def test_every_table_of_the_replica_is_reserved(tmp_path: object) -> None:
-    with forgotten_afterwards():
-        replica = Replica(f"{tmp_path}/replica.db", ("all",))  # type: ignore[arg-type]
-        names = replica.connection.execute(
-            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
-        ).fetchall()
-        replica.connection.close()
+    replica = Replica(f"{tmp_path}/replica.db", ("all",), BUILT_IN)  # type: ignore[arg-type]
+    names = replica.connection.execute(
+        "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
+    ).fetchall()
+    replica.connection.close()
     for (name,) in names:
         assert any("of the replica's own" in m for m in mistakes(ONE % ("", f'table = "{name}"'))), name
     assert len(names) > len(RESERVED_TABLES) // 2
 
 
 def test_the_registry_takes_a_declaration_once_and_no_other_of_its_name() -> None:
-    known = Contexts(BUILT_IN)
-    known.declare(parse(TAX))
-    known.declare(parse(TAX))
+    known = BUILT_IN.with_declared(parse(TAX)).with_declared(parse(TAX))
     assert list(known) == ["product", "price", "tax"]
     assert known.declared == parse(TAX)
     with pytest.raises(ContractViolation, match="tax is declared otherwise already"):
-        known.declare(parse(WIDER_TAX))
+        known.with_declared(parse(WIDER_TAX))
     with pytest.raises(ContractViolation, match="price is declared otherwise"):
-        known.declare([Context("price", "t", (Column("a"),), (Column("b"),))])
-    assert list(CONTEXTS) == ["product", "price"]
+        known.with_declared([Context("price", "t", (Column("a"),), (Column("b"),))])
+    assert list(known) == ["product", "price", "tax"]
+    assert list(BUILT_IN) == ["product", "price"]
 
 
 def test_columns_may_be_gained_at_the_end_and_nothing_else() -> None:
@@ -226,11 +232,8 @@ def test_other_columns_are_told_apart() -> None:
     assert "\n" not in hostile
 
 
-@pytest.fixture
-def promotion() -> Iterator[Stream]:
-    with forgotten_afterwards():
-        CONTEXTS.declare(parse(EXAMPLE.read_text()))
-        yield Stream("promotion", "all")
+CHAIN = registry_of(EXAMPLE.read_text())
+PROMOTION = CHAIN["promotion"]
 
 
 def test_hq_reads_the_status_of_a_store_that_follows_what_hq_does_not_declare() -> None:
@@ -249,10 +252,12 @@ def as_raw(*rows: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(rows))
 
 
-def test_rows_of_every_kind_travel(promotion: Stream) -> None:
+def test_rows_of_every_kind_travel() -> None:
     row = tuple(GOOD)
-    live = Live(promotion, "000000000001-00000000", 1, 1, "0" * 32, "1" * 32, True, 5, [row], [], [["title"]])
-    assert decode_live("t", encode_live("t", live)).rows == [row]
+    live = Live(
+        Stream(PROMOTION, "all"), "000000000001-00000000", 1, 1, "0" * 32, "1" * 32, True, 5, [row], [], [["title"]]
+    )
+    assert decode_live("t", encode_live("t", live), CHAIN).rows == [row]
 
 
 @pytest.mark.parametrize(
@@ -271,10 +276,10 @@ def test_rows_of_every_kind_travel(promotion: Stream) -> None:
         (9, "[]", "rules"),
     ],
 )
-def test_a_row_that_breaks_a_rule_is_held_alone(promotion: Stream, at: int, value: object, reason: str) -> None:
+def test_a_row_that_breaks_a_rule_is_held_alone(at: int, value: object, reason: str) -> None:
     bad: list[object] = [2, "S2", *GOOD[2:]]
     bad[at] = value
-    found = read_rows(promotion, as_raw(GOOD, bad), as_raw())
+    found = read_rows(PROMOTION, as_raw(GOOD, bad), as_raw())
     assert found.rows == [tuple(GOOD)]
     (held,) = found.held
     assert isinstance(held, Held)
@@ -283,10 +288,10 @@ def test_a_row_that_breaks_a_rule_is_held_alone(promotion: Stream, at: int, valu
 
 
 @pytest.mark.parametrize("value", [1.0, True, 2**63, [1], {}])
-def test_what_no_row_can_hold_spoils_the_message(promotion: Stream, value: object) -> None:
+def test_what_no_row_can_hold_spoils_the_message(value: object) -> None:
     bad: list[object] = [2, "S2", *GOOD[2:]]
     bad[7] = value
     with pytest.raises(ContractViolation):
-        decode_rows(promotion, as_raw(GOOD, bad), as_raw())
+        decode_rows(PROMOTION, as_raw(GOOD, bad), as_raw())
     with pytest.raises(ContractViolation):
-        read_rows(promotion, as_raw(GOOD, bad), as_raw())
+        read_rows(PROMOTION, as_raw(GOOD, bad), as_raw())

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.messages import Message
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Connected, Disconnected, Event, Received, Subscribed
 

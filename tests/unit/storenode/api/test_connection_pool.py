@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storenode.api.connection_pool import WarmConnection
 from storenode.api.problems import TookTooLong
 from storenode.errors import ReplicaDamaged, ReplicaMissing, ReplicaUnwritable
@@ -19,7 +20,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n) SELEC
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all",))
+    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -91,7 +92,7 @@ def test_a_file_that_takes_the_name_is_opened_and_one_that_is_none_is_refused(
         Path(f"{replica.path}{suffix}").rename(f"{replica.path}.old{suffix}")
     with pytest.raises(ReplicaMissing):
         warm.ask(scopes, soon())
-    other = Replica(replica.path, ("all", "zone"))
+    other = Replica(replica.path, ("all", "zone"), BUILT_IN)
     assert warm.ask(scopes, soon()) == 2
     other.connection.close()
     replica.path.unlink()

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import EMPTY
-from storelink.contract.streams import Stream, rfc3339
+from storelink.contract.streams import Stream
+from storelink.contract.times import rfc3339
 from storenode.cli import main
 from storenode.core.clock_rules import DAY_MS, NEVER_MS, Clock, Mark
 from storenode.replica import price_clock, schema
@@ -208,12 +210,12 @@ def test_a_hold_of_zero_days_believes_any_later_clock() -> None:
 
 # The views: the same rules in SQL, for a clock that a test gives.
 
-ALL = Stream("price", "all")
+ALL = Stream.parse("price/all", BUILT_IN)
 
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    found = Replica(tmp_path / "r.db", ("all",))
+    found = Replica(tmp_path / "r.db", ("all",), BUILT_IN)
     yield found
     found.connection.close()
 
@@ -359,13 +361,13 @@ def test_the_guarded_now_is_computed_once_and_by_the_key(replica: Replica) -> No
 
 def test_an_older_replica_gains_the_guard(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
-    Replica(path, ("all",)).connection.close()
+    Replica(path, ("all",), BUILT_IN).connection.close()
     db = sqlite3.connect(path)
     for name in ("current_prices", "catalog", "price_clock"):
         db.execute(f"DROP VIEW {name}")
     db.executescript("DROP TABLE clock; PRAGMA user_version = 2;")
     db.close()
-    again = Replica(path, ("all",))
+    again = Replica(path, ("all",), BUILT_IN)
     write(again, PAST)
     assert again.connection.execute("SELECT count(*) FROM current_prices").fetchone() == (0,)
     again.connection.close()

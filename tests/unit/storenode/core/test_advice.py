@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storelink.host.process import lock_instance
 from storenode.cli import main
@@ -211,11 +212,11 @@ def test_durations_and_sizes_are_for_a_person() -> None:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all",))
+    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
     now_ms = time.time_ns() // 1_000_000
     for context in ("price", "product"):
         replica.apply(
-            Stream(context, "all"),
+            Stream(BUILT_IN[context], "all"),
             epoch="000000000001-00000000",
             position=1,
             digest="0" * 32,
@@ -266,7 +267,7 @@ def test_the_screen_in_a_pipe_is_plain_and_one_fact_a_line(live: Replica) -> Non
 
 
 def test_the_screen_says_what_to_type(live: Replica) -> None:
-    live.set_verified(Stream("price", "all"), ok=False, at_ms=1)
+    live.set_verified(Stream.parse("price/all", BUILT_IN), ok=False, at_ms=1)
     code, screen = typed(live.path)
     assert (code, masked(screen)[-2:]) == (
         2,
@@ -327,7 +328,7 @@ def watched(path: Path, env: dict[str, str], change: Any) -> tuple[int, str, str
 
 def test_watch_follows_in_colour_until_ctrl_c_and_leaves_well(live: Replica) -> None:
     def differ() -> None:
-        live.set_verified(Stream("price", "all"), ok=False, at_ms=1)
+        live.set_verified(Stream.parse("price/all", BUILT_IN), ok=False, at_ms=1)
 
     code, before, _ = watched(live.path, {}, ("All is well.", differ, "not HQ's"))
     assert (code, "\x1b[32m" in before) == (0, True)
@@ -339,7 +340,7 @@ def test_watch_waits_for_a_replica_that_is_not_there_yet(tmp_path: Path) -> None
     code, _, _ = watched(
         path,
         {"COLUMNS": "200"},
-        ("there is no replica", lambda: made.append(Replica(path, ("all",))), "has never been complete"),
+        ("there is no replica", lambda: made.append(Replica(path, ("all",), BUILT_IN)), "has never been complete"),
     )
     made[0].connection.close()
     assert code == 0

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from storelink.contract import digest
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Live
 from storelink.contract.streams import Stream
 from storenode.core import changesets
 from storenode.core.changesets import Parked, Pending, Presumption
 from storenode.core.verdicts import Position
 
-PRICE = Stream("price", "all")
+PRICE = Stream.parse("price/all", BUILT_IN)
 OLD, EPOCH, NEW = "019b76da0000-00000000", "019b76da1000-5f3c9a01", "019b76da2000-00000000"
 AT_7 = Position(EPOCH, 7, digest.EMPTY)
 

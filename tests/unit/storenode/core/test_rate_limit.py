@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from storelink.contract.cloudevents import Message
-from storelink.contract.messages import SegmentRef
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
 from storenode.core.rate_limit import Pace
 from storenode.follow.fetch import LINE_BYTES_PER_MS_MIN, TIMEOUT_MS, Fetch
 from storenode.follow.spool import MemorySpool
 
-STREAM = Stream("price", "all")
+STREAM = Stream.parse("price/all", BUILT_IN)
 SIZE_BYTES = 50_000
 
 

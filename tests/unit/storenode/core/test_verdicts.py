@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Head, Live, SegmentRef
 from storelink.contract.streams import Stream
 from storenode.core.verdicts import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 
-PRICE = Stream("price", "all")
+PRICE = Stream.parse("price/all", BUILT_IN)
 OLD, EPOCH, NEW = ("0" * 12 + "-" + c * 8 for c in "123")
 AT_7 = Position(EPOCH, 7, "7" * 32)
 NEVER = Position(None, 0, "0" * 32)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from storelink.contract.streams import rfc3339
+from storelink.contract.times import rfc3339
 from storenode.cli import main
 from storenode.core.availability import DOWN, Interval, clipped, summed
 from storenode.jobs.availability import KEPT_MS, ROWS_MAX, SILENT_MS, AvailabilityLog, intervals

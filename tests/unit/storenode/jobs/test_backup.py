@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import to_hex, total
-from storelink.contract.entries import OVERRIDE_SET
 from storelink.contract.streams import Stream
+from storelink.contract.upstream import OVERRIDE_SET
 from storelink.host.process import lock_instance
 from storenode.cli import main
 from storenode.errors import AlreadyRunning, BackupFailed, BackupUnsound, ReplicaDamaged
@@ -31,7 +31,7 @@ from storenode.replica import queries
 from storenode.replica.writer import Replica
 
 NOW = datetime(2026, 11, 25, 3, 15, 0, tzinfo=UTC)
-ALL = Stream("price", "all")
+ALL = Stream.parse("price/all", BUILT_IN)
 NAME = "replica-s-20261125T031500Z.db"
 
 
@@ -57,7 +57,7 @@ def fill(replica: Replica, count: int, amount: int, *, shift: int = 0) -> None:
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
     (tmp_path / "store").mkdir()
-    replica = Replica(tmp_path / "store" / "replica.db", ("all",))
+    replica = Replica(tmp_path / "store" / "replica.db", ("all",), BUILT_IN)
     fill(replica, 500, 100)
     yield replica
     replica.connection.close()
@@ -82,7 +82,7 @@ def typed(directory: Path, *words: str) -> Result:
 
 
 def test_a_backup_is_one_file_that_is_a_whole_replica(replica: Replica, tmp_path: Path) -> None:
-    made = backup.make(replica.path, tmp_path / "backups", "s", 7, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path / "backups", "s", 7, NOW)
     assert made.path == tmp_path / "backups" / NAME
     assert (made.positions, made.size_bytes) == ({"price/all": 500}, made.path.stat().st_size)
     assert [p.name for p in made.path.parent.iterdir()] == [NAME], "no parts, no companions"
@@ -98,7 +98,7 @@ def test_a_backup_made_while_changes_are_applied_is_of_one_moment_and_ends(repli
     stop, applied = threading.Event(), [20]
 
     def write() -> None:
-        own = Replica(replica.path, ("all",))
+        own = Replica(replica.path, ("all",), BUILT_IN)
         while not stop.is_set():
             fill(own, 500, 100 + applied[0], shift=500 * applied[0])
             applied[0] += 1
@@ -116,7 +116,7 @@ def test_a_backup_made_while_changes_are_applied_is_of_one_moment_and_ends(repli
     monkey = pytest.MonkeyPatch()
     monkey.setattr(backup, "PAGES_PER_STEP", 8)
     try:
-        made = backup.make(replica.path, tmp_path, "s", 7, NOW, go_on=go_on)
+        made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 7, NOW, go_on=go_on)
     finally:
         monkey.undo()
         stop.set()
@@ -131,7 +131,7 @@ def test_the_newest_are_kept_and_only_this_stores_own_go(replica: Replica, tmp_p
     for name in others:
         (tmp_path / name).touch()
     for day in range(5):
-        made = backup.make(replica.path, tmp_path, "s", 3, NOW + timedelta(days=day))
+        made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 3, NOW + timedelta(days=day))
     assert made.dropped == ("replica-s-20261126T031500Z.db",)
     found = sorted(p.name for p in tmp_path.iterdir() if p.is_file())
     assert found == sorted([*others, *(f"replica-s-202611{day}T031500Z.db" for day in (27, 28, 29))])
@@ -147,23 +147,23 @@ def test_the_newest_are_kept_and_only_this_stores_own_go(replica: Replica, tmp_p
 def test_a_replica_that_is_not_hqs_makes_no_backup_and_drops_none(
     replica: Replica, tmp_path: Path, break_it: str, reason: str
 ) -> None:
-    kept = backup.make(replica.path, tmp_path / "b", "s", 1, NOW).path
+    kept = backup.make(replica.path, BUILT_IN, tmp_path / "b", "s", 1, NOW).path
     replica.connection.execute(break_it)
     with pytest.raises(BackupFailed, match=reason):
-        backup.make(replica.path, tmp_path / "b", "s", 1, NOW + timedelta(days=1))
+        backup.make(replica.path, BUILT_IN, tmp_path / "b", "s", 1, NOW + timedelta(days=1))
     assert list(kept.parent.iterdir()) == [kept]
 
 
 def test_a_backup_that_is_told_to_stop_leaves_nothing(replica: Replica, tmp_path: Path) -> None:
     with pytest.raises(BackupFailed, match="told to stop"):
-        backup.make(replica.path, tmp_path / "b", "s", 1, NOW, go_on=lambda: False)
+        backup.make(replica.path, BUILT_IN, tmp_path / "b", "s", 1, NOW, go_on=lambda: False)
     assert list((tmp_path / "b").iterdir()) == []
 
 
 def test_a_directory_that_cannot_be_written_is_said(replica: Replica, tmp_path: Path) -> None:
     (tmp_path / "b").touch()
     with pytest.raises(BackupFailed, match="File exists"):
-        backup.make(replica.path, tmp_path / "b", "s", 1, NOW)
+        backup.make(replica.path, BUILT_IN, tmp_path / "b", "s", 1, NOW)
 
 
 def test_too_little_space_is_said_before_anything_is_written(
@@ -171,17 +171,17 @@ def test_too_little_space_is_said_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(backup, "FREE_BYTES_KEPT", 10**18)
     with pytest.raises(BackupFailed, match="bytes free, a backup needs 1000000"):
-        backup.make(replica.path, tmp_path / "b", "s", 1, NOW)
+        backup.make(replica.path, BUILT_IN, tmp_path / "b", "s", 1, NOW)
     assert list((tmp_path / "b").iterdir()) == []
 
 
 def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(replica: Replica, tmp_path: Path) -> None:
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     fill(replica, 500, 200, shift=500)
     reader = sqlite3.connect(f"{replica.path.as_uri()}?mode=ro", uri=True, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM prices").fetchone()
-    done = restore(made.path, replica.path, outbox_of(replica.path), NOW)
+    done = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
     assert done.positions == {"price/all": 500}
     assert done.aside == replica.path.with_name("replica.db.replaced-20261125T031500.000000Z")
     assert amounts(replica.path) == {100}
@@ -189,34 +189,34 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
     reader.close()
     assert done.aside is not None
     assert amounts(done.aside) == {200}, "with its log: nothing of it is lost"
-    again = Replica(replica.path, ("all",))
+    again = Replica(replica.path, ("all",), BUILT_IN)
     assert (again.state(ALL).position, made.path.exists()) == (500, True)
     again.connection.close()
 
 
 def test_a_restore_onto_a_new_machine_needs_no_replica_there(replica: Replica, tmp_path: Path) -> None:
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
-    done = restore(made.path, tmp_path / "new" / "replica.db", tmp_path / "new" / "outbox.db", NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
+    done = restore(made.path, tmp_path / "new" / "replica.db", BUILT_IN, tmp_path / "new" / "outbox.db", NOW)
     assert (done.aside, amounts(tmp_path / "new" / "replica.db")) == (None, {100})
 
 
 def test_an_old_log_never_comes_under_a_restored_file(replica: Replica, tmp_path: Path) -> None:
     """As a crash between two renames leaves it: a log without its file."""
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     fill(replica, 500, 200, shift=500)
     assert Path(f"{replica.path}-wal").stat().st_size > 0
     replica.path.rename(tmp_path / "gone")
-    restore(made.path, replica.path, outbox_of(replica.path), NOW)
+    restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
     assert amounts(replica.path) == {100}
     assert queries.scan(replica.path, ALL).ok
 
 
 def test_a_restore_is_refused_while_the_daemon_runs(replica: Replica, tmp_path: Path) -> None:
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     lock = lock_instance(Path(f"{replica.path}.lock"))
     assert lock is not None
     with closing(lock), pytest.raises(AlreadyRunning, match="the daemon has the replica") as caught:
-        restore(made.path, replica.path, outbox_of(replica.path), NOW)
+        restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
     assert "systemctl stop" in caught.value.hint
 
 
@@ -233,34 +233,34 @@ def damaged(whole: bytes, how: str) -> bytes:
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "other", "empty", "newer"])
 def test_a_file_that_is_no_whole_backup_touches_nothing(replica: Replica, tmp_path: Path, how: str) -> None:
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     bad = tmp_path / "bad.db"
     bad.write_bytes(damaged(made.path.read_bytes(), how))
     fill(replica, 500, 200, shift=500)
     before = sorted(p.name for p in replica.path.parent.iterdir() if not p.name.endswith(".lock"))
     with pytest.raises(BackupUnsound):
-        restore(bad, replica.path, outbox_of(replica.path), NOW)
+        restore(bad, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
     assert sorted(p.name for p in replica.path.parent.iterdir() if not p.name.endswith(".lock")) == before
     assert amounts(replica.path) == {200}
 
 
 def test_somebody_elses_file_in_the_replicas_place_is_left_alone(replica: Replica, tmp_path: Path) -> None:
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     other = tmp_path / "other.db"
     with closing(sqlite3.connect(other)) as db:
         db.execute("CREATE TABLE mine (x)")
     before = other.read_bytes()
     with pytest.raises(ReplicaDamaged, match="not a replica"):
-        restore(made.path, other, tmp_path / "outbox.db", NOW)
+        restore(made.path, other, BUILT_IN, tmp_path / "outbox.db", NOW)
     assert other.read_bytes() == before
 
 
 def test_what_waits_for_hq_waits_on_through_a_restore(replica: Replica, tmp_path: Path) -> None:
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         outbox.append("sale.total", {"minor": 5})
         before = outbox.standing()
-    restore(made.path, replica.path, outbox_of(replica.path), NOW)
+    restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         assert outbox.standing() == before
         assert [e.data for e in outbox.after(0, 9)[0]] == ['{"minor":5}']
@@ -276,17 +276,19 @@ def test_a_machine_that_was_lost_with_its_outbox_gets_the_stores_own_prices_back
         withdraw(outbox, "3", (now_s + 10) * 1000)
         OverrideCopy(outbox.path, replica, "s").step(0, rung=True)
     replica.heartbeat(store_id="s", pid=None, connected=False, started_at_ms=0, counters={}, now_ms=now_s * 1000)
-    made = backup.make(replica.path, tmp_path, "s", 1, NOW)
+    made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     later = NOW + timedelta(minutes=10)
     new = tmp_path / "new" / "replica.db"
-    assert restore(made.path, new, outbox_of(new), later).overrides == 1
+    assert restore(made.path, new, BUILT_IN, outbox_of(new), later).overrides == 1
     with Outbox(outbox_of(new)) as outbox:
         ((kind, data),) = [(e.type, json.loads(e.data)) for e in outbox.after(0, 9)[0]]
     assert (kind, data["sku"], data["amount_minor"]) == (OVERRIDE_SET, "1", 77)
-    assert restore(made.path, new, outbox_of(new), later).overrides == 0, "the outbox knows them now"
-    same = restore(made.path, replica.path, outbox_of(replica.path), later)
+    assert restore(made.path, new, BUILT_IN, outbox_of(new), later).overrides == 0, "the outbox knows them now"
+    same = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), later)
     assert same.overrides == 0, "an outbox that is there knows better, also what was withdrawn"
-    old = restore(made.path, tmp_path / "old" / "replica.db", tmp_path / "old" / "outbox.db", NOW + timedelta(days=99))
+    old = restore(
+        made.path, tmp_path / "old" / "replica.db", BUILT_IN, tmp_path / "old" / "outbox.db", NOW + timedelta(days=99)
+    )
     assert old.overrides == 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.config import load
@@ -194,7 +195,7 @@ class Shop:
     def __init__(self, directory: Path, hook: str | None, *, upstream: bool = True) -> None:
         self.monotonic_s, self.wall_ms = 1_000.0, NOW_S * 1000
         self.outbox = directory / "outbox.db"
-        self.replica = Replica(directory / "replica.db", ("all",))
+        self.replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
         self.told = PriceChanges(directory / "told", directory / "replica.db")
         self.activations = PriceChangeNotifier(
             "s",
@@ -210,12 +211,12 @@ class Shop:
         self.activations.look()
 
     def put(self, amount: int, count: int) -> None:
-        at = self.replica.state(Stream("price", "all")).position
+        at = self.replica.state(Stream.parse("price/all", BUILT_IN)).position
         rows = [
             (at + n, f"{n:04}", "regular", "EUR", f"[[{NOW_S - 9_000},null,{amount}]]") for n in range(1, count + 1)
         ]
         self.replica.apply(
-            Stream("price", "all"),
+            Stream.parse("price/all", BUILT_IN),
             epoch="e",
             position=at + count,
             digest=EMPTY,

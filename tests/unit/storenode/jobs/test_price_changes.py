@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import ReplicaMissing
@@ -21,7 +21,7 @@ from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
 
 NOW_S = 1_800_000_000
-ALL, WEST = Stream("price", "all"), Stream("price", "zone-west")
+ALL, WEST = Stream.parse("price/all", BUILT_IN), Stream.parse("price/zone-west", BUILT_IN)
 SCOPES = ("all", "zone-west")
 Steps = list[tuple[int, int | None, int]]
 
@@ -36,7 +36,7 @@ class Shop:
     labels: dict[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.replica = Replica(self.directory / "replica.db", SCOPES)
+        self.replica = Replica(self.directory / "replica.db", SCOPES, BUILT_IN)
         self.told = PriceChanges(self.directory / "replica.db.told", self.directory / "replica.db")
 
     def put(
@@ -108,7 +108,7 @@ def test_before_the_replica_is_complete_there_is_nothing_to_look_at(tmp_path: Pa
     told = PriceChanges(tmp_path / "told", tmp_path / "replica.db")
     with pytest.raises(ReplicaMissing):
         told.look(NOW_S, hook=True, upstream=False)
-    replica = Replica(tmp_path / "replica.db", SCOPES)
+    replica = Replica(tmp_path / "replica.db", SCOPES, BUILT_IN)
     assert told.look(NOW_S, hook=True, upstream=False) == Look(0, None, waits=True)
     replica.connection.close()
 
@@ -220,7 +220,7 @@ def test_a_replica_that_was_set_aside_is_waited_for(shop: Shop) -> None:
     for part in shop.directory.glob("replica.db*"):
         if "told" not in part.name:
             part.rename(part.with_name("aside" + part.name))
-    shop.replica = Replica(shop.directory / "replica.db", SCOPES)
+    shop.replica = Replica(shop.directory / "replica.db", SCOPES, BUILT_IN)
     shop.put(WEST)
     assert shop.look().waits, "the other stream is not here yet"
     shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(22))])

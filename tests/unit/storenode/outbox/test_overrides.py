@@ -16,10 +16,11 @@ from click.testing import CliRunner, Result
 import hq.cli
 from hq.collect.inbox import StoreInbox, inbox_path, reading
 from hq.collect.overrides import in_force
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import row_hash, to_hex
-from storelink.contract.entries import OVERRIDE_SET, OVERRIDE_WITHDRAWN
-from storelink.contract.streams import Stream, rfc3339
-from storelink.contract.upstream import Batch, Entry
+from storelink.contract.streams import Stream
+from storelink.contract.times import rfc3339
+from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch
 from storelink.host.process import lock_instance
 from storenode.cli import main
 from storenode.commands import overrides as command
@@ -31,7 +32,7 @@ from storenode.outbox.store import Outbox
 from storenode.replica import queries
 from storenode.replica.writer import Replica
 
-PRICE, PRODUCT = Stream("price", "all"), Stream("product", "all")
+PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
 NOW_S = int(time.time())
 NOW_MS, DAY_S = NOW_S * 1000, 86_400
 LATER = rfc3339((NOW_S + DAY_S) * 1000)
@@ -46,7 +47,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
     """Prices 4011 at 1.99 EUR, and knows a product 4046 without a price."""
-    replica = Replica(tmp_path / "replica.db", ("all",))
+    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
     put(replica, PRICE, (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
     put(replica, PRODUCT, (1, "4046", None, "Avocado", *(None,) * 10))
     yield replica
@@ -243,7 +244,7 @@ def test_a_rebuilt_stream_and_another_name_of_the_store_leave_it_in_force(outbox
     )
     replica.connection.close()
     for name in ("store-7", "store-8"):
-        again = Replica(replica.path, ("all",))
+        again = Replica(replica.path, ("all",), BUILT_IN)
         OverrideCopy(outbox.path, again, name).step(0, rung=True)
         found = queries.price(replica.path, "4011", None)
         assert (found["amount_minor"], found["scope"]) == (149, name)
@@ -318,7 +319,7 @@ def test_a_daemon_that_copies_is_waited_for(replica: Replica, outbox: Outbox) ->
     stop = threading.Event()
 
     def daemon() -> None:
-        own = Replica(replica.path, ("all",))
+        own = Replica(replica.path, ("all",), BUILT_IN)
         mirrored = OverrideCopy(outbox.path, own, "store-7")
         while not stop.wait(0.01):
             mirrored.step(0, rung=True)
@@ -388,15 +389,15 @@ def test_without_a_replica_an_override_waits_for_one(tmp_path: Path) -> None:
     assert (refused.exit_code, "there is no replica" in refused.stderr) == (1, True)
     done = typed(tmp_path, *words, "--force")
     assert (done.exit_code, "tills do not see it yet" in done.stderr) == (0, True)
-    replica = Replica(tmp_path / "replica.db", ("all",))
+    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
     OverrideCopy(tmp_path / "outbox.db", replica, "s").step(0, rung=True)
     assert queries.price(tmp_path / "replica.db", "1", None)["amount_minor"] == 100
     replica.connection.close()
 
 
-def batch(store: str, epoch: str, first: int, *told: tuple[str, str]) -> Batch:
+def batch(store: str, epoch: str, first: int, *told: tuple[str, str]) -> OutboxBatch:
     told_entries = tuple(Entry(first + n, kind, NOW_MS, text) for n, (kind, text) in enumerate(told))
-    return Batch(store, epoch, first, first + len(told) - 1, first - 1, told_entries, ())
+    return OutboxBatch(store, epoch, first, first + len(told) - 1, first - 1, told_entries, ())
 
 
 def said(sku: str, amount: int, ends_min: int) -> tuple[str, str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from storelink.contract.cloudevents import Message
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.messages import Message
 from storelink.contract.status import OutboxStatus, Status, StreamStatus, decode_status
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
@@ -39,14 +40,14 @@ class Recorder(MemoryLink):
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("price/all",))
+    replica = Replica(tmp_path / "replica.db", ("price/all",), BUILT_IN)
     yield replica
     replica.connection.close()
 
 
 def test_it_is_said_on_connect_on_a_change_of_state_and_every_minute(replica: Replica) -> None:
     link = Recorder()
-    announcer = StatusPublisher("t", "s", replica.connection, link)
+    announcer = StatusPublisher("t", "s", replica.connection, BUILT_IN, link)
     announcer.step(("bootstrapping",), OUTBOX, 0, 1)
     assert link.said == [], "the line is down"
     announcer.handle(Connected(1), 10)
@@ -70,13 +71,13 @@ def test_it_is_said_on_connect_on_a_change_of_state_and_every_minute(replica: Re
 def test_it_says_what_the_replica_and_the_outbox_hold(replica: Replica) -> None:
     row = (1, "4011", "regular", "EUR", "[[1700000000,null,199]]")
     digest = to_hex(row_hash(row))
-    price = Stream("price", "all")
+    price = Stream.parse("price/all", BUILT_IN)
     replica.apply(
         price, epoch=EPOCH, position=1, digest=digest, head_seq=1, batches=[([row], [])], replace=False, now_ms=5
     )
     replica.set_verified(price, ok=True, at_ms=6)
     link = Recorder()
-    announcer = StatusPublisher("t", "s", replica.connection, link)
+    announcer = StatusPublisher("t", "s", replica.connection, BUILT_IN, link)
     announcer.handle(Connected(1), 10)
     announcer.step(("live",), OUTBOX, 10, 77, -340)
     (said,) = link.said
@@ -87,7 +88,7 @@ def test_it_says_what_the_replica_and_the_outbox_hold(replica: Replica) -> None:
 
 def test_a_clean_stop_and_the_will_say_the_same_and_a_dead_line_does_not_hold_it_up(replica: Replica) -> None:
     link = Recorder()
-    announcer = StatusPublisher("t", "s", replica.connection, link)
+    announcer = StatusPublisher("t", "s", replica.connection, BUILT_IN, link)
     announcer.leave(9)
     assert link.said == [Status("s", "offline", 9)] == [decode_status("t", last_will("t", "s", 9))]
     link.up = False

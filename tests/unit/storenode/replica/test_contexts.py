@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from storelink.contract.contexts import CONTEXTS, Row
-from storelink.contract.declared import parse
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.messages import Head, Live, encode_head, encode_live
 from storelink.contract.streams import Stream
@@ -26,18 +25,13 @@ from storenode.follow.router import Router
 from storenode.follow.spool import MemorySpool
 from storenode.replica import queries
 from storenode.replica.writer import Replica
-from tests.registry import EXAMPLE, TAX, WIDER_TAX, forget, forgotten_afterwards
+from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 
 EPOCH, LATER = "000000000001-00000000", "000000000002-00000000"
-TAX_ALL, PROMOTION = Stream("tax", "all"), Stream("promotion", "all")
+TAX_ALL = Stream.parse("tax/all", registry_of(TAX))
+PROMOTION = Stream.parse("promotion/all", registry_of(EXAMPLE.read_text()))
 FULL, HALF = (1, "full", 1900), (2, "half", 700)
 NOW_MS = 1_760_000_000_000
-
-
-@pytest.fixture(autouse=True)
-def registry() -> Iterator[None]:
-    with forgotten_afterwards():
-        yield
 
 
 class Store:
@@ -50,10 +44,8 @@ class Store:
 
     def open(self, text: str | None, scopes: Sequence[str] = ("all",)) -> Replica:
         self.close()
-        forget()
         self.file.write_text(text or "")
-        CONTEXTS.declare(parse(text or ""))
-        self.replica = Replica(self.path, scopes)
+        self.replica = Replica(self.path, scopes, registry_of(text or ""))
         return self.replica
 
     def close(self) -> None:
@@ -62,8 +54,7 @@ class Store:
             self.replica = None
 
     def run(self, line: str) -> Result:
-        """Type a command: a process of its own, that knows what the file declares by now."""
-        forget()
+        """Type a command, which knows what the file declares by now."""
         environ = {"STORENODE_DB": str(self.path), "STORENODE_CONFIG": "", "STORENODE_CONTEXTS": str(self.file)}
         return CliRunner().invoke(main, line.split(" "), env=environ, catch_exceptions=False)
 
@@ -88,7 +79,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def put(replica: Replica, stream: Stream, *rows: Row, epoch: str = EPOCH, replace: bool = False) -> None:
     position = max(int(str(row[0])) for row in rows)
     replica.apply(
-        stream,
+        Stream.parse(stream.name, replica.contexts),
         epoch=epoch,
         position=position,
         digest=to_hex(total(rows)),
@@ -160,9 +151,9 @@ def test_search_may_be_declared_later_and_be_taken_back(store: Store) -> None:
 
 def test_a_declared_context_that_hq_never_announced_spoils_nothing(store: Store) -> None:
     replica = store.open(TAX)
-    put(replica, Stream("price", "all"), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
-    put(replica, Stream("product", "all"), (1, "4011", *(None,) * 12))
-    document = queries.status(store.path)
+    put(replica, Stream.parse("price/all", BUILT_IN), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
+    put(replica, Stream.parse("product/all", BUILT_IN), (1, "4011", *(None,) * 12))
+    document = queries.status(store.path, replica.contexts)
     assert document["streams"]["tax/all"]["state"] == "bootstrapping"
     assert store.json("status")["state"] != "bootstrapping"
     assert store.run("status").exit_code == 1, "the daemon does not run"
@@ -173,7 +164,10 @@ def test_a_scope_whose_context_is_not_declared_is_said_and_the_rest_goes_on(stor
     replica = store.open(None, ("all", "tax/all"))
     text = "scopes name tax/all, but tax is not declared here"
     assert replica.left_out == {"tax": text}
-    assert queries.streams(store.path) == [Stream("price", "all"), Stream("product", "all")]
+    assert queries.streams(store.path, BUILT_IN) == [
+        Stream.parse("price/all", BUILT_IN),
+        Stream.parse("product/all", BUILT_IN),
+    ]
     assert store.json("status")["contexts"] == {"tax": {"problem": text}}
     assert f"tax: {text}." in store.run("status").stdout
     assert store.open(TAX, ("all",)).left_out == {}
@@ -213,7 +207,7 @@ def test_gained_columns_keep_the_rows_readable_and_proven_until_they_are_fetched
 
 
 def test_a_command_that_knows_a_newer_file_than_the_daemon_reads_what_is_there(store: Store) -> None:
-    put(store.open(None), Stream("price", "all"), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
+    put(store.open(None), Stream.parse("price/all", BUILT_IN), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
     store.file.write_text(TAX)
     assert "this replica has no tax yet" in store.run("get tax full").stderr
     assert "restart" in store.run("get tax full").stderr
@@ -277,7 +271,8 @@ class Line:
 
     def __init__(self, replica: Replica, *streams: Stream) -> None:
         self.link = MemoryLink(MemoryBroker(Random(0)), "store", lambda _: None)
-        self.worker = Router("t", replica, lambda _: MemorySpool(), self.link, streams)
+        known = tuple(Stream.parse(stream.name, replica.contexts) for stream in streams)
+        self.worker = Router("t", replica, lambda _: MemorySpool(), self.link, known)
         self.subscribed: set[str] = set()
         self.link.subscribe = lambda topics: self.subscribed.update(topics)  # type: ignore[method-assign]
         self.link.unsubscribe = lambda topics: self.subscribed.difference_update(topics)  # type: ignore[method-assign]
@@ -297,19 +292,18 @@ class Line:
 
 def told(text: str, seq: int, *rows: Row, epoch: str = EPOCH) -> tuple[Any, Any]:
     """What an HQ of that declaration sends: its head, and a heartbeat."""
-    forget()
-    CONTEXTS.declare(parse(text))
+    stream = Stream.parse("tax/all", registry_of(text))
     digest = to_hex(total(rows)) if rows else EMPTY
     return (
-        encode_head("t", Head(TAX_ALL, epoch, seq, digest, len(rows), 0, NOW_MS, (), rows, ())),
-        encode_live("t", Live(TAX_ALL, epoch, seq + 1, seq, digest, digest, True, NOW_MS)),
+        encode_head("t", Head(stream, epoch, seq, digest, len(rows), 0, NOW_MS, (), rows, ())),
+        encode_live("t", Live(stream, epoch, seq + 1, seq, digest, digest, True, NOW_MS)),
     )
 
 
 def test_a_store_behind_hqs_declaration_halts_that_stream_alone_and_says_which_column(store: Store) -> None:
     narrow_head, _ = told(TAX, 1, FULL)
     wide_head, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
-    line = Line(store.open(TAX), TAX_ALL, Stream("price", "all"))
+    line = Line(store.open(TAX), TAX_ALL, Stream.parse("price/all", BUILT_IN))
     line.send(narrow_head)
     assert line.follower.phase is Phase.LIVE
     line.send(wide_beat)
@@ -320,7 +314,7 @@ def test_a_store_behind_hqs_declaration_halts_that_stream_alone_and_says_which_c
     assert store.json("status")["contexts"] == {"tax": {"problem": text}}
     assert f"tax: {text}." in store.run("status").stdout
     assert store.asked("SELECT tax_class FROM taxes") == [("full",)]
-    assert line.worker.followers[Stream("price", "all")].phase is Phase.AWAITING_HEAD
+    assert line.worker.followers[Stream.parse("price/all", BUILT_IN)].phase is Phase.AWAITING_HEAD
 
     line = Line(store.open(WIDER_TAX), TAX_ALL)
     assert store.json("status")["contexts"] == {}
@@ -357,8 +351,8 @@ def test_a_store_ahead_of_hqs_declaration_waits_and_goes_on_by_itself(store: Sto
 def test_a_store_that_has_nothing_of_a_halted_context_yet_sells_on(store: Store) -> None:
     _, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0))
     replica = store.open(TAX)
-    put(replica, Stream("price", "all"), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
-    put(replica, Stream("product", "all"), (1, "4011", *(None,) * 12))
+    put(replica, Stream.parse("price/all", BUILT_IN), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
+    put(replica, Stream.parse("product/all", BUILT_IN), (1, "4011", *(None,) * 12))
     line = Line(replica, TAX_ALL)
     line.send(wide_beat)
     assert line.follower.state == "bootstrapping"

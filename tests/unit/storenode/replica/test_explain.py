@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.schedule import Step
-from storelink.contract.streams import Stream, rfc3339
+from storelink.contract.streams import Stream
+from storelink.contract.times import rfc3339
 from storenode.cli import main
 from storenode.core.precedence import Line, reigns_since
 from storenode.outbox import overrides
@@ -23,7 +24,7 @@ from storenode.replica import provenance
 from storenode.replica.provenance import CATCH_UP, LIVE, Commit, Provenance, commit_of
 from storenode.replica.writer import Replica
 
-ALL, WEST = Stream("price", "all"), Stream("price", "zone-west")
+ALL, WEST = Stream.parse("price/all", BUILT_IN), Stream.parse("price/zone-west", BUILT_IN)
 EPOCH = "000000000001-00000000"
 NOW_S = int(time.time())
 NOW_MS = NOW_S * 1000
@@ -31,7 +32,7 @@ NOW_MS = NOW_S * 1000
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "zone-west"))
+    replica = Replica(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 

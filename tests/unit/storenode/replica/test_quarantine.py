@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from storelink.contract import digest
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream
 from storenode.replica import queries
 from storenode.replica.writer import Batch, Replica
 
-PRICE = Stream("price", "all")
+PRICE = Stream.parse("price/all", BUILT_IN)
 EPOCH = "019b76da1000-5f3c9a01"
 
 
@@ -33,7 +33,7 @@ class Stand:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.replica = Replica(path, ("all",))
+        self.replica = Replica(path, ("all",), BUILT_IN)
         self.hashes: dict[str, int] = {}
 
     def apply(self, position: int, *batches: Batch, replace: bool = False) -> None:
@@ -62,7 +62,7 @@ class Stand:
         return [(each["key"][0], each["seq"]) for each in queries.quarantined(self.path)]
 
     def count(self) -> int:
-        return int(queries.status(self.path)["streams"]["price/all"]["quarantined"])
+        return int(queries.status(self.path, BUILT_IN)["streams"]["price/all"]["quarantined"])
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_rebuild_forgets_what_was_held(stand: Stand) -> None:
 def test_what_is_held_survives_a_crash_and_is_released_after_it(stand: Stand) -> None:
     stand.apply(1, ([], [], [bad(1, "a")]))
     stand.replica.connection.close()
-    stand.replica = Replica(stand.path, ("all",))
+    stand.replica = Replica(stand.path, ("all",), BUILT_IN)
     stand.apply(2, ([line(2, "a")], []))
     assert (stand.amounts(), stand.held()) == ({"a": 1}, [])
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storelink.host.process import lock_instance
@@ -20,7 +20,7 @@ from storenode.cli import main
 from storenode.replica import queries
 from storenode.replica.writer import Replica
 
-PRICE, PRODUCT = Stream("price", "all"), Stream("product", "all")
+PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
 EPOCH = "000000000001-00000000"
 LINE: Row = (1, "4011", "regular", "EUR", "[[1700000000,null,199]]")
 MILK: Row = (1, "4011", "5012345678900", "Milk", *(None,) * 9, '{"organic":true}')
@@ -57,7 +57,7 @@ def beat(replica: Replica, *, seen_s: int = 0) -> None:
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "price/zone-west"))
+    replica = Replica(tmp_path / "replica.db", ("all", "price/zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -261,7 +261,7 @@ def test_get_prints_a_row_with_its_json_taken_apart(live: Replica) -> None:
 
 
 def test_get_fills_the_kind_of_a_price_and_honours_the_scope(live: Replica) -> None:
-    put(live, Stream("price", "zone-west"), (1, "4011", "regular", "EUR", "[[1700000000,1900000000,150]]"))
+    put(live, Stream.parse("price/zone-west", BUILT_IN), (1, "4011", "regular", "EUR", "[[1700000000,1900000000,150]]"))
     scopes = {
         words: json.loads(typed(live, "get", "price", "4011", *words, "--json").stdout)["scope"]
         for words in ((), ("regular",), ("--scope", "all"))
@@ -289,8 +289,10 @@ def test_price_prints_the_documented_keys(live: Replica) -> None:
     [
         (["price", "nope"], "error: no price for nope now in this replica"),
         (["price", "4011", "--at", "2020-01-01"], "error: no price for 4011 at 2020-01-01T00:00:00Z in this replica"),
+        (["price", "4011", "--at", "2026-01-01T08"], "error: '2026-01-01T08' lacks Z or an offset"),
+        (["price", "4011", "--at", "20260101T0800"], "error: '20260101T0800' lacks Z or an offset"),
         (["price", "4011", "--at", "noon"], "error: 'noon' is not a time"),
-        (["price", "4011", "--at", "2026-01-01T08:00"], "error: '2026-01-01T08:00' does not say in which time zone"),
+        (["price", "4011", "--at", "2026-01-01T08:00"], "error: '2026-01-01T08:00' lacks Z or an offset"),
         (["get", "product", "nope"], "error: no product nope in this replica"),
         (["get", "product", "1", "--scope", "zone-west"], "error: no product 1 in scope zone-west of this replica"),
     ],

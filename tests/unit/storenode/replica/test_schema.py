@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storenode.errors import ReplicaDamaged
 from storenode.replica import queries, schema
@@ -15,7 +16,7 @@ from storenode.replica.writer import Replica
 
 
 def replica(path: Path) -> Path:
-    Replica(path, ("all",)).connection.close()
+    Replica(path, ("all",), BUILT_IN).connection.close()
     return path
 
 
@@ -83,8 +84,8 @@ def test_an_upgraded_replica_has_the_shape_of_a_new_one(tmp_path: Path) -> None:
 def test_what_no_statement_of_ours_can_read_is_damage_not_a_full_disk(damage: str, tmp_path: Path) -> None:
     """They were called ReplicaUnwritable, which a daemon tries again for ever."""
     path = tmp_path / "replica.db"
-    Replica(path, ("all",)).connection.close()
+    Replica(path, ("all",), BUILT_IN).connection.close()
     change(path, "INSERT INTO prices (sku, kind, scope, seq) VALUES ('1', 'regular', 'all', 1)")
     change(path, *(f"DROP VIEW {view}" for view in ("catalog", "current_prices")), damage)
     with pytest.raises(ReplicaDamaged):
-        queries.scan(path, Stream("price", "all"))
+        queries.scan(path, Stream.parse("price/all", BUILT_IN))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from storelink.contract.contexts import BUILT_IN, PRICE
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.core.states import Phase
@@ -26,7 +27,7 @@ def fill(replica: Replica, *streams: str) -> None:
         if name.startswith("product"):
             row = (1, "1", None, name, *(None,) * 10)
         replica.apply(
-            Stream.parse(name),
+            Stream.parse(name, BUILT_IN),
             epoch="e",
             position=1,
             digest=EMPTY,
@@ -45,7 +46,7 @@ def opened(tmp_path: Path) -> Any:
     def opened(*scopes: str) -> Replica:
         if found:
             found.pop().connection.close()
-        found.append(Replica(tmp_path / "replica.db", scopes))
+        found.append(Replica(tmp_path / "replica.db", scopes, BUILT_IN))
         return found[0]
 
     yield opened
@@ -69,7 +70,7 @@ def test_a_zone_that_replaces_another_never_leaves_a_store_without_prices(opened
     fill(opened("price/zone-west"), "price/zone-west")
     replica = opened("price/zone-east")
     assert (sold_at(replica), departing(replica)) == (20, ["price/zone-west"])
-    assert [str(s) for s in queries.streams(replica.path)] == ["price/zone-east"]
+    assert [str(s) for s in queries.streams(replica.path, BUILT_IN)] == ["price/zone-east"]
     fill(replica, "price/zone-east")
     assert sold_at(replica) == 30
     assert replica.let_go(()) == (["price/zone-west"], [])
@@ -109,9 +110,9 @@ def test_a_stream_that_comes_back_goes_on_where_it_was(opened: Callable[..., Rep
     fill(opened("price/zone-west"), "price/zone-west")
     opened("price/zone-east")
     replica = opened("price/zone-west")
-    assert (replica.state(Stream("price", "zone-west")).position, departing(replica)) == (1, [])
+    assert (replica.state(Stream.parse("price/zone-west", BUILT_IN)).position, departing(replica)) == (1, [])
     assert (sold_at(replica), ranks(replica)) == (20, {"zone-west": 0})
-    assert queries.streams(replica.path) == [Stream("price", "zone-west")]
+    assert queries.streams(replica.path, BUILT_IN) == [Stream.parse("price/zone-west", BUILT_IN)]
 
 
 def test_what_was_never_complete_is_not_kept(opened: Callable[..., Replica]) -> None:
@@ -128,7 +129,7 @@ class Heard:
 
 
 def followers(**phases: tuple[Phase, str | None]) -> dict[Stream, Follower]:
-    return {Stream("price", scope.replace("_", "-")): cast(Follower, Heard(*each)) for scope, each in phases.items()}
+    return {Stream(PRICE, scope.replace("_", "-")): cast(Follower, Heard(*each)) for scope, each in phases.items()}
 
 
 def test_a_stream_that_hq_does_not_have_is_waited_for_a_minute_of_connection(opened: Callable[..., Replica]) -> None:
@@ -163,6 +164,6 @@ def test_what_was_fetched_for_other_streams_is_swept(tmp_path: Path) -> None:
     for name in ("price/all", "price/zone-west", "product/all"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "1-2").write_text("x")
-    sweep_spools(tmp_path, [Stream("price", "all"), Stream("product", "all")])
+    sweep_spools(tmp_path, [Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)])
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("*/*")) == ["price/all", "product/all"]
     sweep_spools(tmp_path / "nowhere", [])

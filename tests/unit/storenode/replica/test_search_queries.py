@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storelink.contract.contexts import PRODUCT, Row
+from storelink.contract.contexts import BUILT_IN, PRODUCT, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.cli import main
@@ -28,7 +28,7 @@ def product(seq: int, sku: str, **values: str) -> Row:
 
 def fill(path: Path) -> None:
     """Three products chain-wide, one of them with another name in the west, and a price."""
-    replica = Replica(path, ("all", "zone-west"))
+    replica = Replica(path, ("all", "zone-west"), BUILT_IN)
     streams: dict[str, list[Row]] = {
         "product/all": [
             product(1, "1", name="Crème fraîche", brand="Isigny"),
@@ -40,7 +40,7 @@ def fill(path: Path) -> None:
     }
     for name, rows in streams.items():
         replica.apply(
-            Stream.parse(name),
+            Stream.parse(name, BUILT_IN),
             epoch=EPOCH,
             position=len(rows),
             digest=EMPTY,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import NotFound
@@ -18,8 +18,8 @@ from storenode.replica.writer import Replica
 
 NOW_S = int(time.time())
 HOUR_S, DAY_S = 3_600, 86_400
-ALL, WEST, STORE = (Stream("price", scope) for scope in ("all", "zone-west", "store-7"))
-PRODUCT, PRODUCT_STORE = Stream("product", "all"), Stream("product", "store-7")
+ALL, WEST, STORE = (Stream(BUILT_IN["price"], scope) for scope in ("all", "zone-west", "store-7"))
+PRODUCT, PRODUCT_STORE = Stream.parse("product/all", BUILT_IN), Stream.parse("product/store-7", BUILT_IN)
 
 
 def put(replica: Replica, stream: Stream, *rows: Row) -> None:
@@ -48,7 +48,7 @@ def product(sku: str, name: str, gtin: str | None = None) -> Row:
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "zone-west", "store-7"))
+    replica = Replica(tmp_path / "replica.db", ("all", "zone-west", "store-7"), BUILT_IN)
     yield replica
     replica.connection.close()
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storelink.contract.contexts import Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica, StreamState
 
-PRICE, WEST = Stream("price", "all"), Stream("price", "zone-west")
-PRODUCT = Stream("product", "all")
+PRICE, WEST = Stream.parse("price/all", BUILT_IN), Stream.parse("price/zone-west", BUILT_IN)
+PRODUCT = Stream.parse("product/all", BUILT_IN)
 Batch = tuple[list[Row], list[Row]]
 
 EPOCH = "000000000001-00000000"
@@ -49,7 +49,7 @@ def rows_of(path: Path, stream: Stream = PRICE) -> dict[str, int]:
     """What another process would read: sku to seq."""
     db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
     try:
-        return dict(db.execute(f"SELECT sku, seq FROM {stream.declared.table} WHERE scope = ?", (stream.scope,)))
+        return dict(db.execute(f"SELECT sku, seq FROM {stream.context.table} WHERE scope = ?", (stream.scope,)))
     finally:
         db.close()
 
@@ -61,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def replica(path: Path) -> Iterator[Replica]:
-    replica = Replica(path, ("all", "price/zone-west"))
+    replica = Replica(path, ("all", "price/zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -151,7 +151,7 @@ def test_a_reader_sees_all_of_a_change_set_or_none_of_it(replica: Replica, path:
 
 def test_a_killed_writer_leaves_the_last_commit(path: Path) -> None:
     """The files as they are while the writer lives, copied aside: what a kill -9 leaves behind."""
-    replica = Replica(path, ("all",))
+    replica = Replica(path, ("all",), BUILT_IN)
     advance(replica, 2, ([line(1, "a", 1), line(2, "b", 2)], []))
     replica.connection.execute("BEGIN IMMEDIATE")
     replica.connection.execute("DELETE FROM prices")
@@ -160,7 +160,7 @@ def test_a_killed_writer_leaves_the_last_commit(path: Path) -> None:
         copy.with_name(copy.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
     replica.connection.execute("ROLLBACK")
     replica.connection.close()
-    survivor = Replica(copy, ("all",))
+    survivor = Replica(copy, ("all",), BUILT_IN)
     assert survivor.state(PRICE) == StreamState(EPOCH, 2, f"{2:032x}")
     assert rows_of(copy) == {"a": 1, "b": 2}
     survivor.connection.close()
@@ -178,7 +178,7 @@ def test_any_history_in_any_batches_equals_a_dict(history: list[list[tuple[str, 
     sent: list[tuple[int, str, bool]] = []
     with TemporaryDirectory() as directory:
         path = Path(directory) / "replica.db"
-        replica = Replica(path, ("all",))
+        replica = Replica(path, ("all",), BUILT_IN)
         for change_set in history:
             for sku, dead in change_set:
                 sent.append((len(sent) + 1, sku, dead))

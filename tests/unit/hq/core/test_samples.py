@@ -12,7 +12,7 @@ from storelink.contract.declared import parse
 NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
 DAY = 86_400
 BLANK = (None,) * 9
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "contexts.toml"
+EXAMPLE = Path(__file__).parents[4] / "docs" / "examples" / "contexts.toml"
 
 
 def shown(context: Context, key: Key, old: Row | None, new: Row | None) -> list[str]:
