@@ -85,6 +85,11 @@ def create_context(connection: sqlite3.Connection, context: Context) -> None:
     connection.execute(tombstones(context).index)
 
 
+def add_column(connection: sqlite3.Connection, context: Context, column: Column) -> None:
+    """Give the table of a context one more column."""
+    connection.execute(f"ALTER TABLE [master_{context.name}] ADD COLUMN [{column.name}] {kind_of(column)}")
+
+
 def kind_of(column: Column) -> str:
     return "INTEGER" if column.is_integer else "TEXT"
 
