@@ -24,6 +24,7 @@ from hq.master.context_migration import left_out
 from hq.master.lock import hold
 from hq.master.store import Master, StreamRow, random_epoch
 from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import is_epoch
 from storelink.host.sqlite import sync
 
 NO_ROWS = (ContractViolation, msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError)
@@ -62,6 +63,7 @@ def _prove(path: Path, name: Path) -> None:
     try:
         with Master(path) as master:
             problems = [f"{each.stream}: {each.problems[0]}" for each in verify(master) if each.problems]
+            problems += [f"{row.stream}: its epoch is none" for row in master.streams() if not is_epoch(row.epoch)]
     except NO_ROWS as error:
         raise BackupRefused(f"{name} holds what no master holds: {str(error)[:200]}", hint=HINT) from error
     if problems:

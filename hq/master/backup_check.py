@@ -60,7 +60,10 @@ def check_file(path: Path, name: Path) -> None:
                 hint="use the hq that wrote it; a master in use gets the new format by: hq status",
             )
         with untrusted(path) as db:
-            said = _differences(db, header)
+            try:
+                said = _differences(db, header)
+            except sqlite3.DatabaseError as error:
+                raise MasterDamaged(f"SQLite cannot read the schema of {name}: {error}", hint=HINT) from error
             if said:
                 raise BackupRefused(
                     f"{name} is not made as this hq makes a master: {listed(said)}", hint=HINT, differences=said
@@ -132,6 +135,8 @@ def _strangers(db: sqlite3.Connection) -> str | None:
         for (scope,) in db.execute(f"SELECT DISTINCT scope FROM [master_{name}]"):
             if f"{name}/{scope}" not in streams:
                 return f"table master_{name} has rows of the scope {shown(scope)}, which is no stream's"
+    if db.execute("SELECT 1 FROM events WHERE NOT (json_valid(key) AND json_valid(changed)) LIMIT 1").fetchone():
+        return "table events has a key, or names of what changed, that are no JSON"
     for (stream,) in db.execute("SELECT DISTINCT stream FROM events"):
         if stream not in streams:
             return f"table events has events of {shown(stream)}, which is no stream"

@@ -129,17 +129,22 @@ def differences(found: FileSchema, expected: FileSchema) -> list[str]:
 
 def misfit(connection: sqlite3.Connection, objects: Objects) -> str | None:
     """
-    Say which column holds a value that is not of its declared kind: a BLOB or a number as text, text as a number.
+    Say which column holds a value that is not of its declared kind: a BLOB or a number as text, a key without a value.
 
     Args:
         objects: of this very file, compared before; virtual tables are passed over, and columns of no such kind.
     """
-    classes = {"TEXT": "'text', 'null'", "INTEGER": "'integer', 'null'"}
+    nullable = {"TEXT": "'text', 'null'", "INTEGER": "'integer', 'null'"}
+    in_key = {"TEXT": "'text'", "INTEGER": "'integer'"}
     for (kind, name), (_, declared) in objects.items():
         if kind != "table" or declared[1:2] != ("TABLE",):
             continue
-        columns = connection.execute("SELECT name, type FROM pragma_table_info(?)", (name,)).fetchall()
-        tests = {c: f'typeof("{c}") NOT IN ({classes[t]})' for c, t in columns if t in classes}
+        columns = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (name,)).fetchall()
+        tests = {
+            column: f'typeof("{column}") NOT IN ({(in_key if pk else nullable)[kind]})'
+            for column, kind, pk in columns
+            if kind in nullable
+        }
         answers = ", ".join(f"coalesce(max({test}), 0)" for test in tests.values())
         found = connection.execute(f'SELECT {answers} FROM "{name}"').fetchone() if tests else ()
         wrong = [column for column, is_wrong in zip(tests, found, strict=True) if is_wrong]

@@ -62,7 +62,7 @@ def check(path: Path, called: Path | None = None) -> dict[str, int]:
     except BackupUnsound:
         raise
     except StorenodeError as error:
-        raise BackupUnsound(f"{name} cannot be read as a backup: {error}") from error
+        raise BackupUnsound(f"{name} cannot be read as a backup: {error}", hint=RESTORE_HINT) from error
     except (ContractViolation, ValueError, TypeError, RecursionError) as error:
         raise BackupUnsound(f"{name} holds what no replica holds: {str(error)[:200]}", hint=RESTORE_HINT) from error
     if not any(scan.epoch for scan in scans):
@@ -80,7 +80,10 @@ def _check_schema(path: Path, name: Path) -> None:
             hint="restore it with the storenode that made it; or start the daemon, which fetches a new replica",
             differences=["user_version"],
         )
-    said = schema_differences(path)
+    try:
+        said = schema_differences(path)
+    except sqlite3.DatabaseError as error:
+        raise BackupUnsound(f"SQLite cannot read the schema of {name}: {error}", hint=RESTORE_HINT) from error
     if said:
         raise BackupUnsound(
             f"{name} is not made as this storenode makes a replica: {listed(said)}", hint=RESTORE_HINT, differences=said
@@ -96,6 +99,8 @@ def _check_pages(db: sqlite3.Connection, name: Path) -> None:
 def _check_rows(db: sqlite3.Connection, name: Path) -> None:
     """Hold each table to what a replica can hold; what HQ announced is compared by the scans."""
     problem = misfit(db, objects_of(db)) or _strangers(db) or _planted(db)
+    if db.execute("SELECT 1 FROM streams WHERE coalesce(min(position, head_seq), -1) < 0").fetchone():
+        problem = "a stream at a position below 0"
     if problem:
         raise BackupUnsound(f"{name} holds what no replica holds: {problem}", hint=RESTORE_HINT)
 

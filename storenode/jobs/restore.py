@@ -183,6 +183,7 @@ def _take_over(
             db.execute("DELETE FROM clock")
             marks = ", ".join("?" * len(_MARK))
             db.execute(f"INSERT INTO clock(id, {', '.join(_MARK)}) VALUES(1, {marks})", astuple(mark))
+            db.execute("UPDATE daemon SET pid = NULL, connected = 0, counters = '{}'")
             db.execute("DELETE FROM overrides")
             db.execute("DELETE FROM prices WHERE substr(scope, 1, 1) = ?", (OWN,))
             db.execute("DELETE FROM scopes WHERE rank >= ?", (OWN_RANK,))

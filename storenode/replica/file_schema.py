@@ -43,7 +43,7 @@ def schema_differences(path: Path) -> list[str]:
         except (ValueError, TypeError, RecursionError, sqlite3.DatabaseError):
             return [_RECORD, *differences(FileSchema(header, objects), expected)]
         said = differences(FileSchema(header, objects), expected)
-        return said or _shapes(db)
+        return said or _shapes(db) or _settings_of_search(db, objects)
 
 
 def foreign_triggers(db: sqlite3.Connection) -> list[str]:
@@ -116,6 +116,16 @@ def _shapes(db: sqlite3.Connection) -> list[str]:
     except (ValueError, TypeError, RecursionError):
         return [_RECORD]
     return []
+
+
+def _settings_of_search(db: sqlite3.Connection, objects: Objects) -> list[str]:
+    """An index of words may be told how to rank, which is SQL of its own; ours are told nothing."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        schema.create(fresh)
+        untold = fresh.execute("SELECT k, v FROM product_search_config").fetchall()
+    names = [name for (_, name), (_, contexts) in objects.items() if declared[1:2] == ("VIRTUAL",)]
+    told = [name for name in names if db.execute(f'SELECT k, v FROM "{name}_config"').fetchall() != untold]
+    return [f"table {name}_config is not as it was made" for name in told]
 
 
 def _names(text: Any) -> tuple[str, ...]:
