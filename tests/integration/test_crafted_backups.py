@@ -405,9 +405,8 @@ def test_a_time_in_the_backup_moves_no_price_of_another_machine(sites: dict[str,
     site = sites["storenode"]
     (site.live / "replica.db").unlink()
     now_ms = time.time_ns() // 1_000_000
-    site.craft(
-        f"UPDATE clock SET known_ms = {now_ms}, wall_ms = {now_ms}, correction_ms = 2592000000, hold_ms = 1 << 50"
-    )
+    ahead = "correction_ms = 2592000000, hold_ms = 1 << 50"
+    site.craft(f"UPDATE clock SET known_ms = {now_ms}, wall_ms = {now_ms}, {ahead}")
     assert site.restored("storenode").returncode == 0
     with closing(sqlite3.connect(site.live / "replica.db")) as db:
         (found,) = db.execute("SELECT now_s FROM price_clock").fetchone()
@@ -416,9 +415,9 @@ def test_a_time_in_the_backup_moves_no_price_of_another_machine(sites: dict[str,
 
 def test_rows_that_depart_are_proven_as_well(sites: dict[str, Site]) -> None:
     """A stream that is not followed any more is served until its rows are replaced."""
+    one = f"SELECT 'price/zone', epoch, position, digest, head_seq, NULL, 0 FROM streams WHERE stream = '{PRICE_ALL}'"
     depart = (
-        "INSERT INTO departing SELECT 'price/zone', epoch, position, digest, head_seq, NULL, 0 FROM streams"
-        " WHERE stream = 'price/all'",
+        f"INSERT INTO departing {one}",
         "INSERT INTO prices SELECT 'zone', sku, kind, currency, schedule, seq FROM prices WHERE scope = 'all'",
     )
     site = sites["storenode"]
