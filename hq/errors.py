@@ -88,7 +88,15 @@ class NotPublished(HqError):
 
 
 class BackupRefused(HqError):
-    pass
+    """A copy that is not sound.
+
+    Attributes:
+        differences: what of its schema is not as hq makes it, if it is that.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", differences: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.differences = tuple(differences)
 
 
 class AlreadyRunning(HqError):

@@ -15,10 +15,13 @@ StorenodeError
 ├── HookFailed        retry: the hook of price changes; nothing else stops
 ├── BackupFailed      refuse: no backup was made; the earlier ones are as they were
 ├── BackupUnsound     refuse: a file that is not a whole backup of a replica; nothing was restored
+├── OverridesUnknown  refuse: a backup has own prices that this store's outbox does not know; nothing was restored
 └── NotFound          refuse: no such row
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class StorenodeError(Exception):
@@ -82,7 +85,19 @@ class BackupFailed(StorenodeError):
 
 
 class BackupUnsound(StorenodeError):
-    pass
+    """`differences`: what of its schema is not as storenode makes it, if it is that."""
+
+    def __init__(self, message: str, *, hint: str = "", differences: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.differences = tuple(differences)
+
+
+class OverridesUnknown(StorenodeError):
+    """`skus`: whose own prices they are."""
+
+    def __init__(self, message: str, *, hint: str, skus: Sequence[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.skus = tuple(skus)
 
 
 class NotFound(StorenodeError):

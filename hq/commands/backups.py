@@ -36,7 +36,11 @@ def backup(file: Path, as_json: bool) -> None:
 def restore(file: Path, as_json: bool) -> None:
     """Put a copy in the master's place; `hq run` must be stopped. The present master is put aside.
 
+    FILE is proven before anything is touched: it must be made as this version makes a master, and hold what one holds.
     Every stream begins a new epoch, so each store rebuilds, by itself and while it sells on.
+
+    \b
+    hq restore hq-2026-11-25.db
     """
     settings = read_settings()
     aside = copies.restore(settings.db, file, now_ms(), settings.registry)

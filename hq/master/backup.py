@@ -13,16 +13,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
 from hq.errors import BackupRefused, MasterDamaged, MasterMissing
 from hq.master.audit import verify
-from hq.master.connection import connect, not_a_master, on_disk, translated
+from hq.master.backup_check import HINT, check_file
+from hq.master.connection import connect, on_disk, translated
+from hq.master.context_migration import HINT as CONTEXTS_HINT
+from hq.master.context_migration import left_out
 from hq.master.lock import hold
-from hq.master.schema import APPLICATION_ID
 from hq.master.store import Master, StreamRow, random_epoch
 from storelink.contract.contexts import Contexts
+from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import is_epoch
 from storelink.host.sqlite import sync
 
-SUFFIXES = ("-wal", "-shm", "")
+NO_ROWS = (ContractViolation, msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError)
+"""What reading a row, an event or a record raises that no hq has written."""
+
+SUFFIXES = ("-journal", "-wal", "-shm", "")
 
 
 def back_up(db: Path, target: Path, contexts: Contexts) -> int:
@@ -30,7 +39,8 @@ def back_up(db: Path, target: Path, contexts: Contexts) -> int:
     Copy the master to `target`, which must not exist; commits go on meanwhile. Returns the copy's size in bytes.
 
     Raises:
-        BackupRefused: the target is there already, or the copy does not prove sound; nothing is left of it then.
+        BackupRefused: the target is there already, or the copy does not prove sound, or there is more in the master
+            than hq has made, which a restore would refuse; nothing is left of it then.
     """
     if target.exists():
         raise BackupRefused(f"{target} exists", hint="name a file that does not, as in hq-$(date +%F).db")
@@ -40,7 +50,8 @@ def back_up(db: Path, target: Path, contexts: Contexts) -> int:
     with on_disk(target):
         try:
             _copy(db, part)
-            check(part, contexts)
+            check_file(part, db)
+            _prove(part, db, contexts)
             part.rename(target)
             sync(target.parent)
         finally:
@@ -48,20 +59,16 @@ def back_up(db: Path, target: Path, contexts: Contexts) -> int:
         return target.stat().st_size
 
 
-def check(path: Path, contexts: Contexts) -> None:
-    """Prove a copy: the file sound, rows, log and digests in agreement. Raises BackupRefused, MasterDamaged."""
-    if not path.exists():
-        raise MasterMissing(f"there is no file {path}", hint="name the copy that hq backup made")
-    with translated(path), closing(_reading(path)) as copy:
-        if copy.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise not_a_master(path)
-        (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != "ok":
-        raise MasterDamaged(f"{path} is damaged: {found}", hint="take another copy")
-    with Master(path, contexts) as master:
-        problems = [f"{each.stream}: {each.problems[0]}" for each in verify(master) if each.problems]
+def _prove(path: Path, name: Path, contexts: Contexts) -> None:
+    """Prove a copy whose file is sound: rows, log and digests in agreement. Raises BackupRefused, MasterDamaged."""
+    try:
+        with Master(path, contexts) as master:
+            problems = [f"{each.stream}: {each.problems[0]}" for each in verify(master) if each.problems]
+            problems += [f"{row.stream}: its epoch is none" for row in master.streams() if not is_epoch(row.epoch)]
+    except NO_ROWS as error:
+        raise BackupRefused(f"{name} holds what no master holds: {str(error)[:200]}", hint=HINT) from error
     if problems:
-        raise BackupRefused(f"{path} does not add up: {problems[0]}", hint="hq verify tells the same of the master")
+        raise BackupRefused(f"{name} does not add up: {problems[0]}", hint="hq verify tells the same of the master")
 
 
 def restore(
@@ -84,7 +91,9 @@ def restore(
                 raise MasterMissing(f"there is no file {source}", hint="name the copy that hq backup made")
             with translated(source):
                 _copy(source, fresh)
-            check(fresh, contexts)
+            check_file(fresh, source)
+            _gain(fresh, source, contexts, entropy)
+            _prove(fresh, source, contexts)
             with Master(fresh, contexts, entropy) as master:
                 there = _streams_of(db, contexts) + master.streams()
                 newest = max((int(row.epoch[:12], 16) for row in there), default=0)
@@ -93,6 +102,19 @@ def restore(
             return _put_in_place(fresh, db, now_ms)
         finally:
             remove(fresh)
+
+
+def _gain(fresh: Path, source: Path, contexts: Contexts, entropy: Callable[[], int]) -> None:
+    """Give rows what their contexts have gained since: a context that is not known cannot be proven, nor begin anew."""
+    try:
+        with Master(fresh, contexts, entropy) as master:
+            with master.writing():
+                pass
+            unknown = left_out(master.query, contexts)
+    except NO_ROWS as error:
+        raise BackupRefused(f"{source} holds what no master holds: {str(error)[:200]}", hint=HINT) from error
+    for name, reason in unknown.items():
+        raise BackupRefused(f"{source} has the context {name}, which cannot be proven: {reason}", hint=CONTEXTS_HINT)
 
 
 def _put_in_place(fresh: Path, db: Path, now_ms: int) -> Path | None:

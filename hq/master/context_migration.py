@@ -17,7 +17,18 @@ from typing import Any
 
 from hq.errors import ContextDiffers
 from hq.master import schema
-from storelink.contract.contexts import BUILT_IN, Context, Contexts, Differs, Gained, Row, Same, compare, record_of
+from storelink.contract.contexts import (
+    BUILT_IN,
+    Column,
+    Context,
+    Contexts,
+    Differs,
+    Gained,
+    Row,
+    Same,
+    compare,
+    record_of,
+)
 from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
 
@@ -109,7 +120,7 @@ def take_in(db: sqlite3.Connection, contexts: Contexts, entropy: Entropy, *, gai
             case None:
                 _make(db, context, now_ms, entropy)
             case Gained(columns) if gains:
-                _gain(db, context, [(c.name, schema.kind_of(c), c.default) for c in columns], now_ms, entropy)
+                _gain(db, context, columns, now_ms, entropy)
             case Differs() if gains and _is_unused(db, context):
                 db.execute(f"DROP TABLE [master_{context.name}]")
                 _make(db, context, now_ms, entropy)
@@ -149,16 +160,14 @@ def _make(db: sqlite3.Connection, context: Context, now_ms: int, entropy: Entrop
         _begin(db, stream, epoch, EMPTY, now_ms, entropy)
 
 
-def _gain(
-    db: sqlite3.Connection, context: Context, columns: Sequence[tuple[str, str, object]], now_ms: int, entropy: Entropy
-) -> None:
+def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], now_ms: int, entropy: Entropy) -> None:
     table = f"[master_{context.name}]"
-    for name, kind, default in columns:
-        db.execute(f"ALTER TABLE {table} ADD COLUMN [{name}] {kind}")
-        if default is not None:
-            db.execute(f"UPDATE {table} SET [{name}] = ? WHERE deleted = 0", (default,))
+    for column in columns:
+        schema.add_column(db, context, column)
+        if column.default is not None:
+            db.execute(f"UPDATE {table} SET [{column.name}] = ? WHERE deleted = 0", (column.default,))
     db.execute("UPDATE contexts SET columns = ? WHERE name = ?", (record_of(context), context.name))
-    fill = json.dumps([default for *_, default in columns])
+    fill = json.dumps([column.default for column in columns])
     for stream, epoch, head_seq in _streams_of(db, context):
         digest = to_hex(total(db.execute(schema.statements(context).live, (stream.scope,))))
         _begin(db, stream, epoch, digest, now_ms, entropy)

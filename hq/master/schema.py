@@ -15,6 +15,7 @@ APPLICATION_ID = 0x53744851
 """Marks an SQLite file as a master ("StHQ")."""
 
 VERSION = 2
+"""To be raised with every change of a declaration here: a copy is restored by the version that made it."""
 
 STREAM_COLUMNS: dict[str, type] = {
     "stream": str,
@@ -83,6 +84,11 @@ def create_context(connection: sqlite3.Connection, context: Context) -> None:
     )
     table.create_index(["scope", "seq"], unique=True)
     connection.execute(tombstones(context).index)
+
+
+def add_column(connection: sqlite3.Connection, context: Context, column: Column) -> None:
+    """Give the table of a context one more column."""
+    connection.execute(f"ALTER TABLE [master_{context.name}] ADD COLUMN [{column.name}] {kind_of(column)}")
 
 
 def kind_of(column: Column) -> str:

@@ -101,6 +101,17 @@ def parse(text: str) -> tuple[Context, ...]:
     return tuple(found)
 
 
+def is_name(value: Any) -> bool:
+    """Whether it is a text that may name a context or a column: nothing in it needs quotes."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def is_table_name(value: Any) -> bool:
+    """Whether it may name the table of a declared context: none of the replica's own."""
+    reserved = value in RESERVED_TABLES or str(value).startswith(RESERVED_PREFIXES) or str(value).endswith("_search")
+    return is_name(value) and not reserved
+
+
 def _context(given: Mapping[str, Any], place: int, mistakes: Mistakes) -> Context:
     name = given.get("name", "")
     what = f"context {name}" if isinstance(name, str) and name else f"context number {place}"
@@ -110,7 +121,7 @@ def _context(given: Mapping[str, Any], place: int, mistakes: Mistakes) -> Contex
         more = ": what a chain adds to products goes into attributes" if name == "product" else ""
         mistakes.append(f"{what}: is built in and cannot be declared{more}")
     table = _name(f"{what}, table", given.get("table", name), mistakes) if name or "table" in given else ""
-    if table in RESERVED_TABLES or table.startswith(RESERVED_PREFIXES) or table.endswith("_search"):
+    if table and not is_table_name(table):
         mistakes.append(f"{what}: table {table} is a name of the replica's own, name another with table = ...")
     keys = _columns(what, given, "keys", mistakes)
     values = _columns(what, given, "values", mistakes)
@@ -270,7 +281,7 @@ def _search(what: str, names: Any, columns: Mapping[str, Column], mistakes: Mist
 
 
 def _name(what: str, name: Any, mistakes: Mistakes) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         mistakes.append(f"{what}: needs a name of 1 to 32 of a-z, 0-9 and _, a letter first and no _ last")
         return ""
     if name in SQL_WORDS:

@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -81,18 +81,31 @@ def backup(settings: SettingsOf, directory: Path | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--overrides",
+    "unknown",
+    type=click.Choice(["set", "drop"]),
+    help="What becomes of own prices in force that this store's outbox does not know; without it FILE is refused then.",
+)
 @json_option
 @click.pass_obj
 @reported
-def restore(settings: SettingsOf, file: Path, as_json: bool) -> None:
+def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | None, as_json: bool) -> None:
     """Put a backup in the replica's place, with the daemon stopped; it catches up from there when it starts.
 
-    FILE is proven before anything is touched; the replica that is there is set aside; what waits for HQ waits on.
+    FILE is proven before anything is touched: it must be made as this version makes a replica, and hold what one
+    holds. The replica that is there is set aside; what waits for HQ waits on.
+
+    \b
+    storenode restore /var/backups/storenode/replica-s1-20261125T031500Z.db
+    storenode restore FILE --overrides set     on a new machine: the store's own prices again; HQ is told
     """
     from storenode.jobs.restore import restore as restored
 
     found = settings()
-    done = restored(file, found.db, found.registry, found.outbox_path, datetime.now(UTC))
+    done = restored(
+        file, found.db, found.registry, found.outbox_path, found.store_id, datetime.now(UTC), unknown=unknown
+    )
     if as_json:
         aside = None if done.aside is None else str(done.aside)
         click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))

@@ -22,8 +22,9 @@ import structlog
 
 from storelink.contract.contexts import Contexts
 from storelink.host.sqlite import give_to_owner, is_damage, sync
-from storenode.errors import BackupFailed, BackupUnsound, StorenodeError
-from storenode.replica import queries, schema
+from storenode.errors import BackupFailed, BackupUnsound
+from storenode.jobs.backup_check import check
+from storenode.replica import queries
 
 log = structlog.get_logger()
 
@@ -31,6 +32,7 @@ PAGES_PER_STEP = 1_024
 FREE_BYTES_KEPT = 100_000_000
 """What a backup leaves free on its disk: below that updates would stop."""
 
+FOREIGN_HINT = "a restore would refuse it: drop what is not ours; after an upgrade: systemctl restart storenode"
 FILE_MODE = 0o640
 PART_SUFFIX = ".part"
 
@@ -75,13 +77,15 @@ def make(
         _leave_room(replica, directory)
         part.unlink(missing_ok=True)
         _copy(replica, part, go_on)
-        positions = check(part, contexts)
+        positions = check(part, contexts, replica)
         part.chmod(FILE_MODE)
         give_to_owner(part, directory)
         sync(part)
         part.rename(directory / name)
         sync(directory)
     except (BackupUnsound, OSError) as error:
+        if getattr(error, "differences", ()):
+            raise BackupFailed(f"no backup in {directory}: {error}", hint=FOREIGN_HINT) from error
         hint = getattr(error, "hint", "") or "check the directory, its space and mode"
         raise BackupFailed(f"no backup in {directory}: {error}", hint=hint) from error
     finally:
@@ -97,34 +101,6 @@ def _free_name(directory: Path, store_id: str, now: datetime) -> str:
     while (directory / (name := f"replica-{store_id}-{now:%Y%m%dT%H%M%SZ}.db")).exists():
         now += timedelta(seconds=1)
     return name
-
-
-def check(path: Path, contexts: Contexts) -> dict[str, int]:
-    """
-    Prove a backup: the positions of its streams.
-
-    Raises:
-        BackupUnsound: not a replica, of a later version, damaged, never complete, or with other rows than HQ's.
-    """
-    try:
-        with queries.reading(path) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if not 1 <= version <= schema.VERSION:
-                raise BackupUnsound(f"{path} is of version {version}; this storenode knows {schema.VERSION}")
-            (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-        if found != "ok":
-            raise BackupUnsound(f"{path} is damaged: {found}")
-        scans = [queries.scan(path, stream) for stream in queries.streams(path, contexts)]
-    except BackupUnsound:
-        raise
-    except StorenodeError as error:
-        raise BackupUnsound(f"{path} cannot be read as a backup: {error}") from error
-    if not any(scan.epoch for scan in scans):
-        raise BackupUnsound(f"{path} has never been complete", hint="is it live? storenode status")
-    for scan in scans:
-        if not scan.ok:
-            raise BackupUnsound(f"the rows of {scan.stream} are not HQ's", hint="storenode verify")
-    return {str(scan.stream): scan.position for scan in scans if scan.epoch}
 
 
 def _copy(replica: Path, part: Path, go_on: Callable[[], bool]) -> None:

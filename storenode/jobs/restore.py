@@ -1,35 +1,60 @@
 """Restoring a replica from a backup, while the daemon is down; the daemon then catches up from where the backup stands.
 
-The file is proven before anything is touched, copied beside its place, and renamed into it once the replica that is
-there, and its log, are set aside. A crash in between leaves the old replica, none (the daemon then fetches a new one),
-or the restored one.
-What waits for HQ in `outbox.db` waits on, under the epoch that HQ knows. If the outbox was lost with the machine,
-the store's own prices that are still in force are set again from the backup, and HQ is told of them.
+The file is copied beside its place, proven there before anything is touched (storenode/jobs/backup_check.py), and
+renamed into it once the replica that is there, and its log, are set aside. A crash in between leaves the old
+replica, none (the daemon then fetches a new one), or the restored one.
+What waits for HQ in `outbox.db` waits on, under the epoch that HQ knows. Own prices come from there, not from the
+backup: those that the outbox does not know, since it was lost with the machine, or since somebody else wrote them into
+the file, are put back only if the operator says so; HQ is told of them then.
 """
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from storelink.contract.contexts import Contexts
+from storelink.contract.times import rfc3339
 from storelink.host.process import lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner, sync
-from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
+from storelink.host.sqlite import give_to_owner, sync, transaction
+from storenode.core.clock_rules import DAY_MS, NEVER_MS, UNCONFIRMED, Mark
+from storenode.errors import (
+    AlreadyRunning,
+    BackupUnsound,
+    BadArgument,
+    OverridesUnknown,
+    ReplicaDamaged,
+    ReplicaUnwritable,
+    StorenodeError,
+)
 from storenode.jobs import backup
-from storenode.outbox.file import translated
-from storenode.outbox.overrides import KEPT_S, put, read
+from storenode.jobs.backup_check import check
+from storenode.outbox import file
+from storenode.outbox.override_copy import copy
+from storenode.outbox.overrides import KEPT_S, Override, put, read, read_if_there
+from storenode.outbox.overrides import check as check_override
 from storenode.outbox.store import Outbox
 from storenode.replica import queries
+from storenode.replica.connection import translated
 from storenode.replica.damage import is_ours
 from storenode.replica.replace_damaged import drop_older, move_aside
-from storenode.replica.schema import APPLICATION_ID
+from storenode.replica.schema import APPLICATION_ID, OWN, OWN_RANK
+from storenode.replica.search_index import SearchIndex
 
 LABEL = "replaced"
+COMPANIONS = ("-journal", "-wal", "-shm", "")
+SKUS_SHOWN_MAX = 5
+
+Unknown = Literal["set", "drop"]
+"""What becomes of own prices that the outbox does not know: set again, and HQ is told; or left out."""
+
+_MARK = tuple(field.name for field in fields(Mark))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +66,29 @@ class Restored:
     overrides: int
 
 
-def restore(file: Path, db: Path, contexts: Contexts, outbox: Path, now: datetime) -> Restored:
+def restore(
+    file: Path,
+    db: Path,
+    contexts: Contexts,
+    outbox: Path,
+    store_id: str,
+    now: datetime,
+    *,
+    unknown: Unknown | None = None,
+) -> Restored:
     """
     Put a backup in the replica's place.
+
+    Args:
+        unknown: what becomes of own prices in force that the outbox does not know; None: the backup is refused then.
 
     Raises:
         AlreadyRunning: the daemon runs.
         BackupUnsound: the file is no whole backup; nothing was touched.
+        OverridesUnknown: as `unknown` says; nothing was touched.
         ReplicaDamaged: what is at `db` is not ours; nothing was touched.
         ReplicaUnwritable: no space or no right to write there.
-        OutboxFull, OutboxBusy, OutboxUnwritable, OutboxDamaged: the replica is in place, not all overrides are.
+        OutboxFull, OutboxBusy, OutboxUnwritable, OutboxDamaged: if the replica is in place, not all overrides are.
     """
     if not file.is_file():
         raise BackupUnsound(f"there is no backup at {file}", hint="ls the directory that backup_dir names")
@@ -63,49 +101,120 @@ def restore(file: Path, db: Path, contexts: Contexts, outbox: Path, now: datetim
             )
         with closing(lock):
             give_to_owner(lock_path(db), db.parent)
-            positions, aside = _put_in_place(file, db, contexts, now)
-            return Restored(positions, aside, _set_again(db, outbox, now))
+            _refuse_a_strangers(db)
+            part = db.with_name(f".{db.name}.restoring")
+            try:
+                _remove(part)
+                shutil.copyfile(file, part)
+                positions = check(part, contexts, file)  # the copy: what is proven is what is put in place
+                own = _overrides_of(outbox)
+                lost = _unknown(part, file, own, now, unknown)
+                _take_over(part, file, _present_mark(db), own, store_id, now)
+                aside = _put_in_place(part, db, now)
+            finally:
+                _remove(part)
+            return Restored(positions, aside, _set_again(lost, outbox, now))
     except OSError as error:
         raise ReplicaUnwritable(f"{db}: {error.strerror or error}", hint="check owner, mode and free space") from error
 
 
-def _put_in_place(file: Path, db: Path, contexts: Contexts, now: datetime) -> tuple[dict[str, int], Path | None]:
-    _refuse_a_strangers(db)
-    part = db.with_name(f".{db.name}.restoring")
-    try:
-        shutil.copyfile(file, part)
-        positions = backup.check(part, contexts)  # the copy: what is proven is what is put in place
-        part.chmod(backup.FILE_MODE)
-        give_to_owner(part, db.parent)
-        sync(part)
-        aside = _set_aside(db, now)
-        part.rename(db)
-        sync(db.parent)
-    finally:
-        part.unlink(missing_ok=True)
-    return positions, aside
+def _remove(part: Path) -> None:
+    for suffix in COMPANIONS:
+        Path(f"{part}{suffix}").unlink(missing_ok=True)
 
 
-def _set_again(db: Path, outbox: Path, now: datetime) -> int:
-    """Set the overrides in force that the outbox has never known; those that are over it keeps as long as KEPT_S."""
-    now_s = int(now.timestamp())
-    with queries.reading(db) as replica:
-        seen = replica.execute("SELECT seen_at_ms FROM daemon").fetchone()
-        held = [each for each in read(replica) if each.holds(now_s)]
-    if not held or seen is None or now_s - seen[0] // 1000 > KEPT_S:
-        return 0
-    with Outbox(outbox) as opened:
-        known = _skus_known(outbox)
-        lost = [each for each in held if each.sku not in known]
-        for each in lost:
-            put(opened, each.sku, each.amount_minor, each.currency, each.until, each.reason, now_s * 1000)
-    return len(lost)
+def _put_in_place(part: Path, db: Path, now: datetime) -> Path | None:
+    part.chmod(backup.FILE_MODE)
+    give_to_owner(part, db.parent)
+    sync(part)
+    aside = _set_aside(db, now)
+    part.rename(db)
+    sync(db.parent)
+    return aside
 
 
-def _skus_known(outbox: Path) -> set[str]:
+def _overrides_of(outbox: Path) -> list[Override]:
+    """What the outbox keeps of own prices; nothing if there is none. Raises OutboxDamaged and the like."""
+    if not outbox.exists():
+        return []
     uri = f"{outbox.absolute().as_uri()}?mode=ro"
-    with translated(outbox), closing(sqlite3.connect(uri, uri=True)) as db:
-        return {each.sku for each in read(db)}
+    with file.translated(outbox), closing(sqlite3.connect(uri, uri=True)) as db:
+        file.check_outbox(db, outbox)
+        return read_if_there(db)
+
+
+def _unknown(part: Path, file: Path, own: Sequence[Override], now: datetime, unknown: Unknown | None) -> list[Override]:
+    """
+    Return the own prices to set again: of the backup, in force or to come, and not known to the outbox.
+
+    What the outbox keeps of a sku, withdrawn or not, is newer than the backup. Overrides that are over have no effect.
+    Where the daemon was last seen longer ago than an outbox keeps them, nothing says whether they were ended.
+    """
+    now_s = int(now.timestamp())
+    with queries.reading(part) as db:
+        seen = db.execute("SELECT seen_at_ms FROM daemon").fetchone()
+        known = {each.sku for each in own}
+        lost = [each for each in read(db) if each.ends_at > now_s and each.sku not in known]
+    if seen is None or now_s - (seen[0] or 0) // 1000 > KEPT_S or unknown == "drop":
+        return []
+    if lost and unknown is None:
+        told = [f"{each.sku[:64]!r} {each.amount_minor} {each.currency}" for each in lost[:SKUS_SHOWN_MAX]]
+        more = f" and {len(lost) - SKUS_SHOWN_MAX} more" if len(lost) > SKUS_SHOWN_MAX else ""
+        raise OverridesUnknown(
+            f"{file} has prices of this store's own that its outbox does not know: {', '.join(told)}{more}",
+            hint="leave them out: --overrides drop; or, if you know them, set them again and tell HQ: --overrides set",
+            skus=[each.sku for each in lost],
+        )
+    for each in lost:
+        try:
+            check_override(each.sku, each.amount_minor, each.currency, each.until, each.reason, now_s)
+        except BadArgument as error:
+            raise BackupUnsound(f"{file} holds an override that nobody can have set: {error}") from error
+    return [each for each in lost if each.holds(now_s)]
+
+
+def _take_over(
+    part: Path, file: Path, present: Mark | None, own: Sequence[Override], store_id: str, now: datetime
+) -> None:
+    """Have in the copy what only this machine knows: own prices, its clock; and have the search index built anew."""
+    with translated(part), closing(sqlite3.connect(part, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = MEMORY")
+        db.execute("PRAGMA synchronous = OFF")  # a crash leaves a part that nobody reads; synced once, when whole
+        known_ms = db.execute("SELECT max(known_ms) FROM clock").fetchone()[0] or 0
+        if present is None and known_ms > now.timestamp() * 1000 + DAY_MS:
+            raise BackupUnsound(
+                f"{file} knows of a time later than this machine's clock: {rfc3339(known_ms)}",
+                hint="is the clock right? timedatectl; set it, then type this again",
+            )
+        mark = present or Mark(known_ms, 0, 0, None, UNCONFIRMED, NEVER_MS, "", 0)
+        with transaction(db):
+            db.execute("DELETE FROM clock")
+            marks = ", ".join("?" * len(_MARK))
+            db.execute(f"INSERT INTO clock(id, {', '.join(_MARK)}) VALUES(1, {marks})", astuple(mark))
+            db.execute("UPDATE daemon SET pid = NULL, connected = 0, counters = '{}'")
+            db.execute("DELETE FROM overrides")
+            db.execute("DELETE FROM prices WHERE substr(scope, 1, 1) = ?", (OWN,))
+            db.execute("DELETE FROM scopes WHERE rank >= ?", (OWN_RANK,))
+            SearchIndex(db).give_up()
+        copy(db, own, store_id)
+
+
+def _present_mark(db: Path) -> Mark | None:
+    """How this machine's clock stands by the replica that is there, if that can be read."""
+    with suppress(StorenodeError), queries.reading(db) as replica:
+        row = replica.execute(f"SELECT {', '.join(_MARK)} FROM clock WHERE known_ms > 0").fetchone()
+        return Mark(*row) if row else None
+    return None
+
+
+def _set_again(lost: Sequence[Override], outbox: Path, now: datetime) -> int:
+    """Set own prices as if typed now, so that HQ is told."""
+    if lost:
+        with Outbox(outbox) as opened:
+            for each in lost:
+                now_ms = int(now.timestamp()) * 1000
+                put(opened, each.sku, each.amount_minor, each.currency, each.until, each.reason, now_ms)
+    return len(lost)
 
 
 def _refuse_a_strangers(db: Path) -> None:

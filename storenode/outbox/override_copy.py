@@ -132,14 +132,22 @@ def _rewrite(replica: sqlite3.Connection, sku: str, rows: Sequence[Override], sc
     replica.execute("DELETE FROM prices WHERE sku = ? AND kind = ?", (sku, schema.OVERRIDE))
     marks = ", ".join("?" * len(COLUMNS.split(",")))
     replica.executemany(f"INSERT INTO overrides({COLUMNS}) VALUES({marks})", [astuple(row) for row in rows])
-    held = sorted((r for r in rows if r.starts_at < r.ends_at), key=lambda r: r.starts_at)
-    if held:
-        # A price line has one currency; what was sold in another before is not told.
-        steps = [Step(r.starts_at, r.ends_at, r.amount_minor) for r in held if r.currency == held[-1].currency]
-        replica.execute(
-            "INSERT INTO prices(scope, sku, kind, currency, schedule, seq) VALUES(?, ?, ?, ?, ?, ?)",
-            (scope, sku, schema.OVERRIDE, held[-1].currency, schedule.dump(tuple(steps[-STEPS_MAX:])), held[-1].seq),
-        )
+    replica.executemany(
+        "INSERT INTO prices(scope, sku, kind, currency, schedule, seq) VALUES(?, ?, ?, ?, ?, ?)", lines(rows, scope)
+    )
+
+
+def lines(rows: Iterable[Override], scope: str) -> list[tuple[str | int, ...]]:
+    """What readers' views get of overrides that are sorted by sku: a line `(scope, sku, kind, currency, ...)` a sku."""
+    found: list[tuple[str | int, ...]] = []
+    for sku, each in _by_sku(rows).items():
+        held = sorted((r for r in each if r.starts_at < r.ends_at), key=lambda r: r.starts_at)
+        if held:
+            # A price line has one currency; what was sold in another before is not told.
+            steps = [Step(r.starts_at, r.ends_at, r.amount_minor) for r in held if r.currency == held[-1].currency]
+            dumped = schedule.dump(tuple(steps[-STEPS_MAX:]))
+            found.append((scope, sku, schema.OVERRIDE, held[-1].currency, dumped, held[-1].seq))
+    return found
 
 
 def _by_sku(rows: Iterable[Override]) -> dict[str, list[Override]]:

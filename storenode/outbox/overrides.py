@@ -62,7 +62,7 @@ def put(outbox: Outbox, sku: str, amount_minor: int, currency: str, until: int, 
         OutboxFull, OutboxBusy, OutboxUnwritable: as named; nothing changed.
     """
     now_s = now_ms // 1000
-    _check(sku, amount_minor, currency, until, reason, now_s)
+    check(sku, amount_minor, currency, until, reason, now_s)
     made: list[Override] = []
 
     def also(db: sqlite3.Connection, seq: int) -> None:
@@ -139,7 +139,8 @@ def _told(sku: str, amount_minor: int, currency: str, starts_at: int, ends_at: i
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
-def _check(sku: str, amount_minor: int, currency: str, until: int, reason: str, now_s: int) -> None:
+def check(sku: str, amount_minor: int, currency: str, until: int, reason: str, now_s: int) -> None:
+    """Raise BadArgument unless such an override can be set at `now_s`."""
     for what, text, most in (("sku", sku, SKU_CHARS_MAX), ("reason", reason, REASON_CHARS_MAX)):
         if not text.strip() or len(text) > most or not text.isprintable():
             raise BadArgument(f"{what} {text[:80]!r} must be 1 to {most} printable characters")

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from storelink.contract.contexts import Context, Contexts
+from storelink.contract.contexts import Column, Context, Contexts
 from storelink.contract.streams import Stream
 from storelink.host.tables import database
 from storenode.core.scopes import undeclared
@@ -93,8 +93,8 @@ def columns_there(db: sqlite3.Connection, stream: Stream) -> tuple[str, ...]:
     context = stream.context
     if not context.is_built_in:
         found = db.execute(
-            "SELECT h.columns FROM shapes AS h JOIN streams AS s USING (stream)"
-            " WHERE h.stream = ? AND s.doubt IS NOT NULL",
+            "SELECT h.columns FROM shapes AS h JOIN (SELECT stream, doubt FROM streams UNION ALL"
+            " SELECT stream, doubt FROM departing) AS s USING (stream) WHERE h.stream = ? AND s.doubt IS NOT NULL",
             (str(stream),),
         ).fetchone()
         if found is not None:
@@ -107,7 +107,7 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
     if recorded is None:
         if _is_taken(db, context.table) or (context.search and _is_taken(db, _index(context.table))):
             return f"this replica has a table {context.table} of its own: declare another name with table = ..."
-        _make(db, context)
+        make(db, context)
     else:
         table, columns, search, rules = recorded
         if table != context.table:
@@ -123,14 +123,14 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
                 )
             _drop_search(db, context.table)
             db.execute(f"DROP TABLE {context.table}")
-            _make(db, context)
+            make(db, context)
         elif tuple(json.loads(columns)) != context.columns:
             _adapt(db, context, columns)
         elif rules != _rules(context):
             _let_go(db, context)
         if search != json.dumps(context.search) or table != context.table:
             _drop_search(db, context.table)
-    _index_words(db, context)
+    index_words(db, context)
     db.execute(
         "INSERT OR REPLACE INTO contexts(name, table_name, columns, search, rules) VALUES(?, ?, ?, ?, ?)",
         (context.name, context.table, json.dumps(context.columns), json.dumps(context.search), _rules(context)),
@@ -138,7 +138,8 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
     return None
 
 
-def _make(db: sqlite3.Connection, context: Context) -> None:
+def make(db: sqlite3.Connection, context: Context) -> None:
+    """Make the table of a context."""
     kinds: dict[str, type] = {"scope": str}
     kinds |= {column.name: int if column.is_integer else str for column in (*context.keys, *context.values)}
     database(db).table(context.table).create(
@@ -146,6 +147,11 @@ def _make(db: sqlite3.Connection, context: Context) -> None:
         pk=(*context.key_names, "scope"),
         not_null={"scope", *context.key_names, "seq"},
     )
+
+
+def add_column(db: sqlite3.Connection, table: str, column: Column) -> None:
+    """Give a context's table one more column."""
+    db.execute(f"ALTER TABLE {table} ADD COLUMN {column.name} {'INTEGER' if column.is_integer else 'TEXT'}")
 
 
 def _fits(db: sqlite3.Connection, context: Context) -> bool:
@@ -168,8 +174,7 @@ def _adapt(db: sqlite3.Connection, context: Context, columns: str) -> None:
     there = {row[1] for row in db.execute(f"PRAGMA table_info({context.table})")}
     for column in context.values:
         if column.name not in there:
-            kind = "INTEGER" if column.is_integer else "TEXT"
-            db.execute(f"ALTER TABLE {context.table} ADD COLUMN {column.name} {kind}")
+            add_column(db, context.table, column)
     for table in ("streams", "departing"):
         # Where an earlier change still waits, the rows have the columns from before that one.
         db.execute(
@@ -193,7 +198,7 @@ def _rules(context: Context) -> str:
     return repr((context.keys, context.values))
 
 
-def _index_words(db: sqlite3.Connection, context: Context) -> None:
+def index_words(db: sqlite3.Connection, context: Context) -> None:
     """
     Make the index of words, or prove the one that there is and build it anew if it drifted.
 

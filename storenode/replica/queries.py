@@ -22,6 +22,7 @@ from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, Storenode
 from storenode.replica import price_clock, schema
 from storenode.replica.connection import translated
 from storenode.replica.contexts import columns_of, columns_there, problems_of
+from storenode.replica.file_schema import foreign_triggers
 from storenode.replica.status import clock_status, stream_status
 
 BUSY_TIMEOUT_S = 2.0
@@ -92,7 +93,9 @@ def scan(path: Path, stream: Stream) -> Scan:
     """Hash every row of a stream and put the sum beside what HQ announced; 450,000 rows a second."""
     with reading(path) as db:
         epoch, position, announced = db.execute(
-            "SELECT epoch, position, digest FROM streams WHERE stream = ?", (str(stream),)
+            "SELECT epoch, position, digest FROM streams WHERE stream = ?1 UNION ALL"
+            " SELECT epoch, position, digest FROM departing WHERE stream = ?1",
+            (str(stream),),
         ).fetchone() or (None, 0, digest.EMPTY)
         held = {
             tuple(json.loads(key)): row
@@ -120,9 +123,12 @@ def check_file(path: Path) -> None:
         (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         is_this_version = db.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION
         there = schema.shape(db) if is_this_version else schema.expected_shape()
+        triggers = foreign_triggers(db)
     other = [name for name, made in schema.expected_shape().items() if there.get(name) != made]
     if found == "ok" and other:
         found = f"{other[0]} is not as it was made"
+    if found == "ok" and triggers:
+        found = f"trigger {triggers[0]} is not ours: it would run in the daemon's own transactions"
     if found != "ok":
         raise ReplicaDamaged(f"{path} is not a sound replica: {found}", hint="storenode run sets it aside")
 

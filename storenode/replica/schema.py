@@ -24,6 +24,8 @@ APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
 
 VERSION = 3
+"""To be raised with every change of a declaration here, of a view, too: a backup is restored by its own version."""
+
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
 

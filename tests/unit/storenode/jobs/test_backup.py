@@ -181,7 +181,7 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
     reader = sqlite3.connect(f"{replica.path.as_uri()}?mode=ro", uri=True, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM prices").fetchone()
-    done = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
+    done = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     assert done.positions == {"price/all": 500}
     assert done.aside == replica.path.with_name("replica.db.replaced-20261125T031500.000000Z")
     assert amounts(replica.path) == {100}
@@ -196,7 +196,7 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
 
 def test_a_restore_onto_a_new_machine_needs_no_replica_there(replica: Replica, tmp_path: Path) -> None:
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
-    done = restore(made.path, tmp_path / "new" / "replica.db", BUILT_IN, tmp_path / "new" / "outbox.db", NOW)
+    done = restore(made.path, tmp_path / "new" / "replica.db", BUILT_IN, tmp_path / "new" / "outbox.db", "s", NOW)
     assert (done.aside, amounts(tmp_path / "new" / "replica.db")) == (None, {100})
 
 
@@ -206,7 +206,7 @@ def test_an_old_log_never_comes_under_a_restored_file(replica: Replica, tmp_path
     fill(replica, 500, 200, shift=500)
     assert Path(f"{replica.path}-wal").stat().st_size > 0
     replica.path.rename(tmp_path / "gone")
-    restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
+    restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     assert amounts(replica.path) == {100}
     assert queries.scan(replica.path, ALL).ok
 
@@ -216,7 +216,7 @@ def test_a_restore_is_refused_while_the_daemon_runs(replica: Replica, tmp_path: 
     lock = lock_instance(Path(f"{replica.path}.lock"))
     assert lock is not None
     with closing(lock), pytest.raises(AlreadyRunning, match="the daemon has the replica") as caught:
-        restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
+        restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     assert "systemctl stop" in caught.value.hint
 
 
@@ -239,7 +239,7 @@ def test_a_file_that_is_no_whole_backup_touches_nothing(replica: Replica, tmp_pa
     fill(replica, 500, 200, shift=500)
     before = sorted(p.name for p in replica.path.parent.iterdir() if not p.name.endswith(".lock"))
     with pytest.raises(BackupUnsound):
-        restore(bad, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
+        restore(bad, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     assert sorted(p.name for p in replica.path.parent.iterdir() if not p.name.endswith(".lock")) == before
     assert amounts(replica.path) == {200}
 
@@ -251,7 +251,7 @@ def test_somebody_elses_file_in_the_replicas_place_is_left_alone(replica: Replic
         db.execute("CREATE TABLE mine (x)")
     before = other.read_bytes()
     with pytest.raises(ReplicaDamaged, match="not a replica"):
-        restore(made.path, other, BUILT_IN, tmp_path / "outbox.db", NOW)
+        restore(made.path, other, BUILT_IN, tmp_path / "outbox.db", "s", NOW)
     assert other.read_bytes() == before
 
 
@@ -260,7 +260,7 @@ def test_what_waits_for_hq_waits_on_through_a_restore(replica: Replica, tmp_path
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         outbox.append("sale.total", {"minor": 5})
         before = outbox.standing()
-    restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), NOW)
+    restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         assert outbox.standing() == before
         assert [e.data for e in outbox.after(0, 9)[0]] == ['{"minor":5}']
@@ -279,16 +279,15 @@ def test_a_machine_that_was_lost_with_its_outbox_gets_the_stores_own_prices_back
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     later = NOW + timedelta(minutes=10)
     new = tmp_path / "new" / "replica.db"
-    assert restore(made.path, new, BUILT_IN, outbox_of(new), later).overrides == 1
+    assert restore(made.path, new, BUILT_IN, outbox_of(new), "s", later, unknown="set").overrides == 1
     with Outbox(outbox_of(new)) as outbox:
         ((kind, data),) = [(e.type, json.loads(e.data)) for e in outbox.after(0, 9)[0]]
     assert (kind, data["sku"], data["amount_minor"]) == (OVERRIDE_SET, "1", 77)
-    assert restore(made.path, new, BUILT_IN, outbox_of(new), later).overrides == 0, "the outbox knows them now"
-    same = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), later)
+    assert restore(made.path, new, BUILT_IN, outbox_of(new), "s", later).overrides == 0, "the outbox knows them now"
+    same = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", later)
     assert same.overrides == 0, "an outbox that is there knows better, also what was withdrawn"
-    old = restore(
-        made.path, tmp_path / "old" / "replica.db", BUILT_IN, tmp_path / "old" / "outbox.db", NOW + timedelta(days=99)
-    )
+    old_db = tmp_path / "old" / "replica.db"
+    old = restore(made.path, old_db, BUILT_IN, outbox_of(old_db), "s", NOW + timedelta(days=99))
     assert old.overrides == 0
 
 

@@ -64,6 +64,14 @@ def test_what_others_add_to_the_file_is_no_damage(tmp_path: Path) -> None:
     queries.check_file(path)
 
 
+def test_a_trigger_that_is_not_ours_is_damage(tmp_path: Path) -> None:
+    """It would run in the daemon's own transactions."""
+    path = replica(tmp_path / "replica.db")
+    change(path, "CREATE TRIGGER evil AFTER UPDATE ON streams BEGIN DELETE FROM prices; END")
+    with pytest.raises(ReplicaDamaged, match="trigger evil is not ours"):
+        queries.check_file(path)
+
+
 def test_an_upgraded_replica_has_the_shape_of_a_new_one(tmp_path: Path) -> None:
     """Columns that an upgrade adds stand last; that is no damage."""
     path = replica(tmp_path / "replica.db")
