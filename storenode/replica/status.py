@@ -6,6 +6,7 @@ import sqlite3
 from typing import Any
 
 from storelink.contract.contexts import CONTEXTS
+from storelink.contract.refusal import MessageRefusal, document
 from storelink.contract.streams import rfc3339
 from storenode.replica import price_clock
 
@@ -16,9 +17,9 @@ def stream_status(db: sqlite3.Connection, name: str, *, alive: bool, counted: bo
     state, position, head_seq, lag, as_of, stale = db.execute(
         "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?", (name,)
     ).fetchone()
-    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason = db.execute(
-        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
-        " WHERE stream = ?",
+    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason, refusal = db.execute(
+        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason, refusal"
+        " FROM streams WHERE stream = ?",
         (name,),
     ).fetchone()
     rows = None
@@ -41,6 +42,7 @@ def stream_status(db: sqlite3.Connection, name: str, *, alive: bool, counted: bo
         "quarantined": quarantined,
         "rebuilt_at": None if rebuilt_ms is None else rfc3339(rebuilt_ms),
         "rebuild_reason": rebuild_reason,
+        "refusal": document(MessageRefusal.from_json(refusal)),
     }
 
 
