@@ -26,6 +26,7 @@ from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storenode.core.rate_limit import Pace
+from storenode.core.refusals import Refusals
 from storenode.core.verdicts import CatchUp, Position, plan
 from storenode.follow.fetch import Fetch
 
@@ -85,7 +86,8 @@ class LightStore:
         self._root = root
         self._tally = tally
         self._following = {
-            stream: _Following(stream, Fetch(stream, root, DigestSpool(), self.client, Pace())) for stream in STREAMS
+            stream: _Following(stream, Fetch(stream, root, DigestSpool(), self.client, Pace(), Refusals(None)))
+            for stream in STREAMS
         }
         self._heads = {head_topic(root, stream): stream for stream in STREAMS}
         self._lives = {live_topic(root, stream) for stream in STREAMS}
@@ -117,7 +119,7 @@ class LightStore:
             self._take_head(following, Message(message.topic, payload, True, message.content_type))
         else:
             following = self._following[self._stream_of(message.topic)]
-            self._tally.rejected += not following.fetch.take(message.topic, payload, _now_ms())
+            self._tally.rejected += not following.fetch.take(message.topic, payload, _now_ms(), 0)
         if following.planned and not following.done and not following.fetch.missing:
             following.done = True
             self.client.unsubscribe([head_topic(self._root, following.stream)])

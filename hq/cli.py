@@ -1,7 +1,7 @@
 """`hq`: the command of the catalog desk and of the machine at headquarters.
 
 Exit codes: 0 done; 1 refused or failed, with `error:` and `hint:` on stderr; 2 wrong usage, or `verify` found
-a difference.
+a difference, or a store that refuses what HQ sends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hq.commands.shared import settings as read_settings
 
 
 @click.group(cls=HqGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="storenode")
 @configured
 def main() -> None:
     """The master catalog: change it, publish it, see how it stands.

@@ -7,7 +7,7 @@ writer and the only one to checkpoint; commands read. A position never changes a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from hq.errors import InboxDamaged, InboxUnwritable
+from storelink.contract.refusal import MessageRefusal, document
 from storelink.contract.status import OFFLINE, Status
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch, Refusal
 from storelink.host.sqlite import is_damage, transaction
@@ -212,6 +213,12 @@ def stores(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
         store: {"online": bool(online), "seen_at_ms": seen_at_ms, "status": msgspec.json.decode(text) if text else None}
         for store, online, seen_at_ms, text in db.execute("SELECT * FROM stores ORDER BY store")
     }
+
+
+def refusal_of(said: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a store said that it refuses of one stream, as JSON documents have it; `said`: of a status in `stores`."""
+    told = said.get("refusal")
+    return None if told is None else document(MessageRefusal(**told))
 
 
 def check_inbox(db: sqlite3.Connection, path: Path) -> None:

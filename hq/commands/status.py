@@ -16,6 +16,7 @@ from hq.errors import BadField
 from hq.master import audit, lock
 from hq.master.store import Master
 from hq.publish.publication import publication_path, read_published
+from storelink.contract import refusal
 from storelink.contract.streams import Stream
 from storelink.contract.times import epoch_seconds
 
@@ -116,7 +117,14 @@ def _since(text: str | None) -> tuple[int | None, int | None]:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Prove that rows, event log and digests agree, and that stores have what the master had. Exit code 2 if not."""
+    """Prove that rows, event log and digests agree, and that stores have what the master had. Exit code 2 if not.
+
+    A store that refuses a message of HQ's again and again (REFUSES) does not come to where HQ is: exit code 2, too.
+
+    \b
+    hq verify
+    hq verify --json     # of a store that refuses: "ok": false, "refusal": {"message", "range", "reason", ...}
+    """
     settings = read_settings()
     with reading(inbox_path(settings.db)) as inbox:
         said = read_stores(inbox) if inbox else {}
@@ -124,8 +132,8 @@ def verify(ctx: click.Context, as_json: bool) -> None:
         found = audit.verify(master)
         warn_of_left_out(master)
         fleet = audit.verify_fleet(master, said)
-    forked = [f"{s} {n}" for s, streams in fleet.items() for n, facts in streams.items() if facts["ok"] is False]
-    ok = not forked and not any(each.problems for each in found)
+    wrong = [(f"{s} {n}", each) for s, streams in fleet.items() for n, each in streams.items() if each["ok"] is False]
+    ok = not wrong and not any(each.problems for each in found)
     if as_json:
         streams = {
             str(f.stream): {
@@ -142,8 +150,12 @@ def verify(ctx: click.Context, as_json: bool) -> None:
         for each in found:
             verdict = "; ".join(each.problems) or f"{each.rows} rows, digest {each.digest}"
             click.echo(f"{'DIFFERS' if each.problems else 'ok':<8} {each.stream!s:<20} {verdict}")
-        for name in forked:
-            click.echo(f"DIFFERS  {name}: not what the master had at that position; it rebuilds by itself")
+        for name, facts in wrong:
+            if facts["refusal"]:
+                said_so = refusal.sentence(name, facts["refusal"])
+                click.echo(f"REFUSES  {said_so}\n{'':9}{refusal.todo(facts['refusal'])}")
+            else:
+                click.echo(f"DIFFERS  {name}: not what the master had at that position; it rebuilds by itself")
         proven = sum(facts["ok"] is True for streams in fleet.values() for facts in streams.values())
         click.echo(f"{proven} streams of {len(fleet)} stores are as the master had them")
     ctx.exit(0 if ok else EXIT_DIFFERS)

@@ -8,11 +8,12 @@ from typing import Any
 import click
 import msgspec
 
-from hq.collect.inbox import Kept, entries_after, inbox_path, reading, summary
+from hq.collect.inbox import Kept, entries_after, inbox_path, reading, refusal_of, summary
 from hq.collect.inbox import stores as read_stores
 from hq.commands.shared import configured, json_option, print_json
 from hq.commands.shared import settings as read_settings
 from hq.master.store import Master
+from storelink.contract import refusal
 from storelink.contract.times import rfc3339
 
 NO_LIMIT = 2**62
@@ -55,7 +56,14 @@ def inbox(
 @configured
 @json_option
 def stores(as_json: bool) -> None:
-    """Show each store's last status: online or not, state, how far behind, what waits in its outbox."""
+    """Show each store's last status: online or not, state, how far behind, what waits in its outbox.
+
+    Below a store: what it refuses of HQ's, since when and why.
+
+    \b
+    hq stores
+    hq stores --json     # of a stream: "refusal": null, or {"message", "range", "reason", "why", "detail", ...}
+    """
     settings = read_settings()
     with reading(inbox_path(settings.db)) as db:
         found = read_stores(db) if db else {}
@@ -75,6 +83,9 @@ def stores(as_json: bool) -> None:
         line = "online" if facts["online"] else "offline"
         since = f"{name:<32} {line:<8} {facts['state']:<14} {facts['seen_at']:<20}"
         click.echo(f"{since} {behind:>8} {pending:>8} {clock:>9}")
+        for stream, said in facts["streams"].items():
+            if said["refusal"]:
+                click.echo(f"  {refusal.sentence(stream, said['refusal'])}\n  {refusal.todo(said['refusal'])}")
 
 
 def _store(found: dict[str, Any], heads: dict[str, tuple[str, int]]) -> dict[str, Any]:
@@ -83,7 +94,7 @@ def _store(found: dict[str, Any], heads: dict[str, tuple[str, int]]) -> dict[str
     for name, stream in said["streams"].items():
         epoch, head_seq = heads.get(name, (None, 0))
         lag = max(head_seq - stream["position"], 0) if stream["epoch"] == epoch or not stream["epoch"] else None
-        streams[name] = stream | {"lag_events": lag}
+        streams[name] = stream | {"lag_events": lag, "refusal": refusal_of(stream)}
     skew_ms = said.get("skew_ms")
     return {
         "online": found["online"],

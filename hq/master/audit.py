@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hq.collect.inbox import refusal_of
 from hq.master import context_migration
 from hq.master.store import Master, StreamRow
 from storelink.contract.contexts import Key, Row
@@ -78,7 +79,8 @@ def verify_fleet(master: Master, stores: Mapping[str, Mapping[str, Any]]) -> dic
     Hold what each store last said of its streams against the master's log; by store and stream.
 
     `ok`: its digest is what the master had at that position, and its own scan did not find otherwise; None where
-    nothing can be said: it is in another epoch, or never bootstrapped.
+    nothing can be said: it is in another epoch, or never bootstrapped. False as well where the store refuses a
+    message of HQ's again and again (`refusal`): it does not come to where HQ is.
 
     Args:
         stores: as `hq.collect.inbox.stores` reads them.
@@ -91,12 +93,19 @@ def verify_fleet(master: Master, stores: Mapping[str, Mapping[str, Any]]) -> dic
                     "position": said["position"],
                     "digest": said["digest"],
                     "verified_ok": said["verified_ok"],
-                    "ok": _proven(master, name, said) if said["epoch"] == epochs.get(name) else None,
+                    "ok": _judged(master, name, said, epochs.get(name)),
+                    "refusal": refusal_of(said),
                 }
                 for name, said in (found["status"] or {"streams": {}})["streams"].items()
             }
             for store, found in stores.items()
         }
+
+
+def _judged(master: Master, name: str, said: Mapping[str, Any], epoch: str | None) -> bool | None:
+    if refusal_of(said) is not None:
+        return False
+    return _proven(master, name, said) if said["epoch"] == epoch else None
 
 
 def _proven(master: Master, name: str, said: Mapping[str, Any]) -> bool:

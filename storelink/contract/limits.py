@@ -56,3 +56,6 @@ BATCH_BYTES_TARGET = 65_536
 ACK_REFUSED_MAX = 1_000
 STATUS_STREAMS_MAX = 256
 """Streams of one store's status."""
+
+REFUSAL_DETAIL_CHARS_MAX = 200
+"""What a store's status says of why it refuses a message."""

@@ -12,18 +12,26 @@ from typing import Annotated, Any
 import msgspec
 
 from storelink.contract.errors import ContractViolation
-from storelink.contract.limits import SEQ_MAX, STATUS_STREAMS_MAX
+from storelink.contract.limits import REFUSAL_DETAIL_CHARS_MAX, SEQ_MAX, STATUS_STREAMS_MAX
 from storelink.contract.messages import Hash, Message, Seq, Text
+from storelink.contract.refusal import KINDS, MessageRefusal, printable
 from storelink.contract.streams import check_stream_name
 from storelink.contract.upstream import StoreBody, check_epoch, store_body, store_message
 
 OFFLINE = "offline"
+TIME_MS_MAX = 253_402_300_799_999
+"""The end of the year 9999: HQ writes it out."""
+
 STATES = ("live", "catching_up", OFFLINE, "bootstrapping", "rebuilding", "diverged")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """Where a store stands in one stream; epoch None: never bootstrapped. `rebuild_reason`: why it last was rebuilt."""
+    """
+    Where a store stands in one stream; epoch None: never bootstrapped. `rebuild_reason`: why it last was rebuilt.
+
+    `refusal`: the message of HQ's that it refuses again and again, if there is one.
+    """
 
     state: str
     epoch: str | None
@@ -33,6 +41,7 @@ class StreamStatus:
     quarantined: int = 0
     rebuilt_at_ms: int | None = None
     rebuild_reason: str | None = None
+    refusal: MessageRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,15 @@ class Status:
     skew_ms: int | None = None
 
 
+class _RefusalBody(msgspec.Struct, kw_only=True):
+    message: Text
+    range: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}\Z")] | None
+    reason: Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,40}\Z")]
+    detail: Annotated[str, msgspec.Meta(max_length=REFUSAL_DETAIL_CHARS_MAX)]
+    since_ms: Annotated[int, msgspec.Meta(ge=0, le=TIME_MS_MAX)]
+    times: Seq
+
+
 class _StreamBody(msgspec.Struct, kw_only=True):
     state: Text
     epoch: Text | None
@@ -70,6 +88,7 @@ class _StreamBody(msgspec.Struct, kw_only=True):
     quarantined: Seq = 0
     rebuilt_at_ms: Seq | None = None
     rebuild_reason: Text | None = None
+    refusal: _RefusalBody | None = None
 
 
 class _OutboxBody(msgspec.Struct, kw_only=True):
@@ -104,7 +123,7 @@ def encode_status(root: str, status: Status) -> Message:
 def _body_of(stream: StreamStatus) -> dict[str, Any]:
     """What all versions of the protocol know, and what this one adds where there is something to say."""
     members = asdict(stream)
-    added = ("quarantined", "rebuilt_at_ms", "rebuild_reason")
+    added = ("quarantined", "rebuilt_at_ms", "rebuild_reason", "refusal")
     return {name: value for name, value in members.items() if name not in added or value}
 
 
@@ -119,12 +138,21 @@ def decode_status(root: str, message: Message) -> Status:
         check_stream_name(name)  # HQ may lack a store's declaration
         if s.epoch is not None:
             check_epoch(s.epoch)
-        streams[name] = StreamStatus(*(getattr(s, field) for field in s.__struct_fields__))
+        told = {field: getattr(s, field) for field in s.__struct_fields__}
+        streams[name] = StreamStatus(**told | {"refusal": _refusal(s.refusal)})
     outbox = None
     if body.outbox is not None:
         check_epoch(body.outbox.epoch)
         outbox = OutboxStatus(*(getattr(body.outbox, name) for name in body.outbox.__struct_fields__))
     return Status(body.store, body.state, body.at_ms, streams, outbox, body.versions, body.skew_ms)
+
+
+def _refusal(body: _RefusalBody | None) -> MessageRefusal | None:
+    if body is None:
+        return None
+    if body.message not in KINDS or (body.message == "segment") != (body.range is not None):
+        raise ContractViolation("wrong_type", f"a refusal of none of {', '.join(KINDS)}", field="refusal")
+    return MessageRefusal(body.message, body.range, body.reason, printable(body.detail), body.since_ms, body.times)
 
 
 _STATUS = msgspec.json.Decoder(_StatusBody)

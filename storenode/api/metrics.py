@@ -73,6 +73,12 @@ def _streams(streams: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         [({"stream": n, "state": state}, int(s["state"] == state)) for n, s in streams.items() for state in STATES],
     )
     yield from family(
+        "storenode_stream_refused_times",
+        "gauge",
+        "How often a message that HQ keeps sending was refused; 0: none is.",
+        [({"stream": n}, s["refusal"]["times"] if s["refusal"] else 0) for n, s in streams.items()],
+    )
+    yield from family(
         "storenode_stream_verified",
         "gauge",
         "Whether the last scan found HQ's rows.",

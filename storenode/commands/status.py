@@ -20,7 +20,7 @@ from storenode.errors import StorenodeError
 from storenode.replica import queries
 
 EVERY_S = 1.0
-WIDTH_IN_A_PIPE = 160
+WIDTH_IN_A_PIPE = 1_000
 """Lines are not folded in a pipe: one fact stays one line for grep."""
 
 _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storelink.contract import refusal
 from storenode.core.health import NEEDED
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -77,6 +78,10 @@ def daemon(pid: int | None, *, running: bool, seen_s: int | None) -> Finding:
 
 def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | None:
     """Judge one stream; None where there is nothing to say, or where the line says it already."""
+    if (refused := s.get("refusal")) is not None:
+        has_rows = s["epoch"] is not None
+        so = "What is here serves on, and does not get newer" if has_rows else "There is nothing to sell by yet"
+        return Finding(FAIL, f"{refusal.sentence(name, refused)}. {so}.", refusal.todo(refused))
     if s["verified_ok"] is False and s["state"] != "rebuilding":
         todo = "" if connected else LINE
         return Finding(FAIL, f"{name}: rows were found that are not HQ's; they are fetched anew by themselves.", todo)

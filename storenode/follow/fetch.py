@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from hashlib import sha256
 
+from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import FETCH_WINDOW
 from storelink.contract.messages import SegmentRef
+from storelink.contract.refusal import OTHER_BYTES
 from storelink.contract.streams import Stream, segment_topic
 from storelink.transport.port import Link
 from storenode.core.rate_limit import Pace
+from storenode.core.refusals import Refusals, span_of
 from storenode.follow.spool import Spool
 
 TIMEOUT_MS = 10_000
@@ -22,12 +25,13 @@ LINE_BYTES_PER_MS_MIN = 4
 class Fetch:
     """What one stream's catch-up still lacks, and what of it has been asked for. `now_ms` is monotonic."""
 
-    def __init__(self, stream: Stream, root: str, spool: Spool, link: Link, pace: Pace) -> None:
+    def __init__(self, stream: Stream, root: str, spool: Spool, link: Link, pace: Pace, refusals: Refusals) -> None:
         self._stream = stream
         self._root = root
         self._spool = spool
         self._link = link
         self._pace = pace
+        self._refusals = refusals
         self._wanted: dict[str, SegmentRef] = {}
         self._outstanding: dict[str, SegmentRef] = {}
         self._deadline_ms = 0
@@ -37,8 +41,9 @@ class Fetch:
         """Segments that are not in the spool yet."""
         return len(self._wanted)
 
-    def want(self, needed: Iterable[SegmentRef], now_ms: int) -> None:
+    def want(self, needed: Collection[SegmentRef], now_ms: int) -> None:
         """Fetch exactly these; what is in the spool or on its way is not asked for again."""
+        self._refusals.need({span_of(s) for s in needed})
         self._wanted = {s.sha256: s for s in needed if not self._spool.has(s.sha256)}
         gone = [t for t, s in self._outstanding.items() if s.sha256 not in self._wanted]
         for topic in gone:
@@ -48,11 +53,16 @@ class Fetch:
         self._wait(now_ms)
         self.fill_window(now_ms)
 
-    def take(self, topic: str, payload: bytes, now_ms: int) -> bool:
+    def take(self, topic: str, payload: bytes, now_ms: int, wall_ms: int) -> bool:
         """Accept a segment that was asked for; False: unasked, or not the bytes that the head promised."""
         ref = self._outstanding.get(topic)
-        if ref is None or sha256(payload).hexdigest() != ref.sha256:
+        if ref is None:
             return False
+        if sha256(payload).hexdigest() != ref.sha256:
+            other = ContractViolation(OTHER_BYTES, f"{len(payload)} bytes came, the head names {ref.size_bytes} others")
+            self._refusals.refuse("segment", span_of(ref), other, wall_ms)
+            return False
+        self._refusals.fetched(span_of(ref))
         del self._outstanding[topic]
         self._link.unsubscribe([topic])
         self._spool.put(ref.sha256, payload)

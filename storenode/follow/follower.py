@@ -17,10 +17,11 @@ from storelink.contract.streams import Stream, head_topic, live_topic
 from storelink.transport.port import Link
 from storenode.core.changesets import Parked, Pending, Presumption
 from storenode.core.rate_limit import Pace
+from storenode.core.refusals import Refusals, span_of
 from storenode.core.states import Phase, state_of
 from storenode.core.verdicts import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.follow.fetch import Fetch
-from storenode.follow.spool import Batch, Spool, unspooled
+from storenode.follow.spool import Batch, SegmentRefused, Spool, unspooled
 from storenode.replica.provenance import CATCH_UP, LIVE, Commit
 from storenode.replica.writer import Replica
 
@@ -59,11 +60,12 @@ class Follower:
         self._presumption = Presumption()
         self._missing_to = 0
         self._doubt = stored.doubt
+        self.refusals = Refusals(stored.refusal)
         self.life = 0
         self._catch_up: CatchUp | None = None
         self._pace = pace
         self._heard = heard
-        self._fetch = Fetch(stream, root, spool, link, pace)
+        self._fetch = Fetch(stream, root, spool, link, pace, self.refusals)
         self._head_deadline_ms = 0
 
     @property
@@ -74,7 +76,7 @@ class Follower:
     @property
     def standing(self) -> str:
         """What HQ is told anew when it changes."""
-        return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}"
+        return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}/{self.refusals.standing}"
 
     def connected(self, now_ms: int) -> None:
         """A new connection: ask for what is live, then for the head."""
@@ -112,8 +114,9 @@ class Follower:
             self._fetch.fill_window(now_ms)
             if not self._fetch.is_late(now_ms):
                 return
-            self._counters["fetch_timeouts"] += 1
-            log.warning("segments.missed", stream=str(self.stream), missing=self._fetch.missing)
+            if self._fetch.missing:
+                self._counters["fetch_timeouts"] += 1
+                log.warning("segments.missed", stream=str(self.stream), missing=self._fetch.missing)
         elif self.phase is not Phase.AWAITING_HEAD or now_ms < self._head_deadline_ms:
             return
         self._reread_head(now_ms)
@@ -121,6 +124,7 @@ class Follower:
     def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""
         live = decode_live(self._root, message, self._replica.contexts)
+        self.refusals.accept("live")
         if self.phase is Phase.HALTED:
             self._ask_head(now_ms)
         self._heard(live.at_ms, self.phase is Phase.LIVE and not message.retain)
@@ -139,6 +143,7 @@ class Follower:
             return
         self._pace.charge(len(message.payload))
         head = decode_head(self._root, message, self._replica.contexts)
+        self.refusals.accept("head")
         self._heard(head.at_ms, False)
         decision = plan(self.position, head, missing_to=self._missing_to, doubt=self._doubt)
         if isinstance(decision, Stale):
@@ -155,7 +160,7 @@ class Follower:
 
     def on_segment(self, message: Message, now_ms: int, wall_ms: int) -> None:
         """Put a fetched segment into the spool and ask for the next."""
-        if self._fetch.take(message.topic, message.payload, now_ms):
+        if self._fetch.take(message.topic, message.payload, now_ms, wall_ms):
             self._finish_if_complete(now_ms, wall_ms)
         else:
             # Unasked, or replaced meanwhile: the fetch times out unless a newer head comes first.
@@ -240,7 +245,11 @@ class Follower:
         except ContractViolation as violation:
             self._counters[f"rejected_{violation.reason}"] += 1
             log.warning("segment.rejected", stream=str(self.stream), reason=violation.reason, detail=violation.detail)
-            self._spool.sweep(())
+            keep: set[str] = set()
+            if isinstance(violation, SegmentRefused):
+                self.refusals.refuse("segment", span_of(violation.ref), violation, wall_ms)
+                keep = {ref.sha256 for ref in done.needed}  # fetched anew they would be the same bytes
+            self._spool.sweep(keep)
             self.phase = Phase.FETCHING  # the deadline asks for the head again
             return
         self._doubt = None
@@ -274,6 +283,7 @@ class Follower:
     def _arrive(self, now_ms: int, wall_ms: int) -> None:
         """The head holds nothing more: go live with what came meanwhile."""
         self._missing_to = 0
+        self.refusals.clear()
         self.phase = Phase.LIVE
         self.as_of_ms = wall_ms
         self._link.unsubscribe([head_topic(self._root, self.stream)])

@@ -12,6 +12,7 @@ import structlog
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message
+from storelink.contract.refusal import MessageRefusal
 from storelink.contract.streams import SCOPE_ALL, Stream, parse_topic
 from storelink.host.process import give_back_memory
 from storelink.transport.port import Connected, Disconnected, Event, Link, Received
@@ -56,6 +57,8 @@ class Router:
         self._halted: dict[Stream, str] = {}
         self._search_unproven = False
         self._noted: dict[Stream, tuple[str, int, int]] = {}
+        self._noted_refusals = {stream: follower.refusals.worst for stream, follower in self.followers.items()}
+        self._refusals_due_ms = 0
 
     @property
     def is_settled(self) -> bool:
@@ -123,13 +126,41 @@ class Router:
             as_of_ms = follower.as_of_ms or 0
             state, noted_head, noted_as_of = self._noted.get(stream, ("", 0, -NOTE_EVERY_MS))
             changed = (state, noted_head) != (follower.state, follower.head_seq)
+            changed |= self._note_refusal(stream, follower.refusals.worst, now_ms)
             if changed or as_of_ms - noted_as_of >= NOTE_EVERY_MS:
-                self._replica.note(stream, state=follower.state, head_seq=follower.head_seq, as_of_ms=follower.as_of_ms)
+                self._replica.note(
+                    stream,
+                    state=follower.state,
+                    head_seq=follower.head_seq,
+                    as_of_ms=follower.as_of_ms,
+                    refusal=self._noted_refusals[stream],
+                )
                 self._noted[stream] = (follower.state, follower.head_seq, as_of_ms)
             if stream in self._halted and follower.phase in (Phase.FETCHING, Phase.LIVE):
                 del self._halted[stream]
                 self._note_halted(stream.context.name)
                 log.info("stream.resumed", stream=str(stream))
+
+    def _note_refusal(self, stream: Stream, refusal: MessageRefusal | None, now_ms: int) -> bool:
+        """Take over what is refused, a mere count at most once a second; True if there is something to write down."""
+        noted = self._noted_refusals[stream]
+        if refusal == noted:
+            return False
+        if refusal is None:
+            log.info("refusal.ended", stream=str(stream))
+        elif noted is None or (refusal.message, refusal.range) != (noted.message, noted.range):
+            log.error(
+                "message.refused",
+                stream=str(stream),
+                message=refusal.message,
+                range=refusal.range,
+                reason=refusal.reason,
+                detail=refusal.detail,
+            )
+        elif now_ms < self._refusals_due_ms:
+            return False
+        self._noted_refusals[stream], self._refusals_due_ms = refusal, now_ms + NOTE_EVERY_MS
+        return True
 
     def _halt(self, stream: Stream, reason: str) -> None:
         """Stop one stream whose columns at HQ are not those declared here; the others go on."""
@@ -147,6 +178,7 @@ class Router:
     def _receive(self, message: Message, now_ms: int, wall_ms: int) -> None:
         self.counters["messages"] += 1
         self.counters["bytes"] += len(message.payload)
+        follower = None
         try:
             kind, stream, _ = parse_topic(self._root, message.topic, self._replica.contexts)
             follower = self.followers.get(stream)
@@ -163,6 +195,8 @@ class Router:
                     follower.on_segment(message, now_ms, wall_ms)
         except ContractViolation as violation:
             self.counters[f"rejected_{violation.reason}"] += 1
+            if follower is not None:
+                follower.refusals.refuse(kind, None, violation, wall_ms)
             if violation.reason == "columns":
                 self._halt(stream, violation.detail)
                 return

@@ -14,7 +14,7 @@ from typing import Protocol
 from storelink.contract import codec
 from storelink.contract.contexts import Contexts, Row
 from storelink.contract.errors import ContractViolation
-from storelink.contract.messages import Message, decode_segment
+from storelink.contract.messages import Message, SegmentRef, decode_segment
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream, segment_topic
 from storenode.core.verdicts import CatchUp
@@ -22,6 +22,14 @@ from storenode.replica.connection import on_disk
 
 Batch = tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
 """Rows, tombstones `(seq, *keys)`, and what is held for breaking a rule."""
+
+
+class SegmentRefused(ContractViolation):
+    """A fetched segment has the bytes that the head names, and cannot be used; `ref`: which."""
+
+    def __init__(self, ref: SegmentRef, violation: ContractViolation) -> None:
+        super().__init__(violation.reason, violation.detail, field=violation.field)
+        self.ref = ref
 
 
 class Spool(Protocol):
@@ -91,7 +99,13 @@ class MemorySpool:
 
 
 def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterator[Batch]:
-    """Read the rows of a catch-up, one segment in memory at a time, the tail last. Raises ContractViolation."""
+    """
+    Read the rows of a catch-up, one segment in memory at a time, the tail last.
+
+    Raises:
+        SegmentRefused: one that cannot be read, or is of another epoch than the head.
+        ContractViolation: one has left the spool.
+    """
     contexts = Contexts((stream.context,))
     for ref in done.needed:
         payload = spool.get(ref.sha256)
@@ -99,8 +113,11 @@ def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterato
             raise ContractViolation("segment_gone", f"{ref.first}-{ref.last} left the spool")
         content_type = codec.content_type_of(payload)
         topic = segment_topic(root, stream, ref.first, ref.last)
-        segment = decode_segment(root, Message(topic, payload, True, content_type), contexts)
-        if segment.epoch != done.head.epoch:
-            raise ContractViolation("epoch", f"segment of {segment.epoch} under a head of {done.head.epoch}")
+        try:
+            segment = decode_segment(root, Message(topic, payload, True, content_type), contexts)
+            if segment.epoch != done.head.epoch:
+                raise ContractViolation("epoch", f"segment of {segment.epoch} under a head of {done.head.epoch}")
+        except ContractViolation as violation:
+            raise SegmentRefused(ref, violation) from violation
         yield segment.rows, segment.deleted, segment.held
     yield done.head.tail_rows, done.head.tail_deleted, done.head.tail_held

@@ -1,6 +1,7 @@
 """The announcer: tells HQ how this store stands, in one retained message, with a last will for when it cannot.
 
-Owned by the writer thread; it has no clock. A status is sent on connect, when a state changes, and every minute.
+Owned by the writer thread; it has no clock. A status is sent on connect, when a state changes, when a refusal begins
+or ends, and every minute.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from storelink.contract.contexts import Contexts
 from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Message
+from storelink.contract.refusal import MessageRefusal
 from storelink.contract.status import OFFLINE, OutboxStatus, Status, StreamStatus, encode_status
 from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected
 from storenode.core import health
@@ -65,12 +67,13 @@ class StatusPublisher:
 
     def _status(self, outbox: OutboxStatus | None, wall_ms: int, skew_ms: int | None) -> Status:
         streams = {}
-        for name, state, epoch, position, digest, ok, *rest in self._replica.execute(
-            "SELECT stream, state, epoch, position, digest, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason"
-            " FROM streams ORDER BY stream"
+        for name, state, epoch, position, digest, ok, *rest, refusal in self._replica.execute(
+            "SELECT stream, state, epoch, position, digest, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason,"
+            " refusal FROM streams ORDER BY stream"
         ):
             if name.partition("/")[0] in self._contexts:
                 verified = None if ok is None else bool(ok)
+                rest.append(MessageRefusal.from_json(refusal))
                 streams[name] = StreamStatus(state, epoch, position, digest or EMPTY, verified, *rest)
         state = health.overall(
             {n: {"state": s.state, "epoch": s.epoch, "verified_ok": s.verified_ok} for n, s in streams.items()}

@@ -8,6 +8,7 @@ read with an old SQLite.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
 
-VERSION = 3
+VERSION = 4
 """To be raised with every change of a declaration here, of a view, too: a backup is restored by its own version."""
 
 STALE_AFTER_S = 30
@@ -43,6 +44,9 @@ NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 # `doubt`: why the rows are to be fetched anew, until they are; `rebuild_reason`: why they last were.
 STREAM_COLUMNS_3: dict[str, type] = {"doubt": str, "rebuilt_at_ms": int, "rebuild_reason": str}
+
+# `refusal`: the message of HQ's that is refused again and again, as JSON; null if there is none.
+STREAM_COLUMNS_4: dict[str, type] = {"refusal": str}
 
 GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE gtin IS NOT NULL"
 """Products without one cost nothing."""
@@ -75,7 +79,8 @@ def create(connection: sqlite3.Connection) -> None:
             "verified_ok": int,
             "quarantined": int,
         }
-        | STREAM_COLUMNS_3,
+        | STREAM_COLUMNS_3
+        | STREAM_COLUMNS_4,
         pk="stream",
         defaults={"position": 0, "head_seq": 0, "quarantined": 0, "state": "bootstrapping"},
     )
@@ -249,11 +254,17 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
     if version < 3:
         db = database(connection)
         _create_further_tables(db)
-        for name, kind in STREAM_COLUMNS_3.items():
-            if name not in db.table("streams").columns_dict:
-                db.table("streams").add_column(name, kind)
+        _add_stream_columns(db, STREAM_COLUMNS_3)
         renew_views(connection)
+    if version < 4:
+        _add_stream_columns(database(connection), STREAM_COLUMNS_4)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _add_stream_columns(db: Database, columns: Mapping[str, type]) -> None:
+    for name, kind in columns.items():
+        if name not in db.table("streams").columns_dict:
+            db.table("streams").add_column(name, kind)
 
 
 @lru_cache

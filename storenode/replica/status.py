@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from storelink.contract.refusal import MessageRefusal, document
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storenode.replica import price_clock
@@ -16,9 +17,9 @@ def stream_status(db: sqlite3.Connection, stream: Stream, *, alive: bool, counte
         "SELECT state, position, head_seq, lag_events, as_of, stale_seconds FROM freshness WHERE stream = ?",
         (stream.name,),
     ).fetchone()
-    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason = db.execute(
-        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason FROM streams"
-        " WHERE stream = ?",
+    epoch, announced, verified_ms, verified_ok, quarantined, rebuilt_ms, rebuild_reason, refusal = db.execute(
+        "SELECT epoch, digest, verified_at_ms, verified_ok, quarantined, rebuilt_at_ms, rebuild_reason, refusal"
+        " FROM streams WHERE stream = ?",
         (stream.name,),
     ).fetchone()
     rows = None
@@ -41,6 +42,7 @@ def stream_status(db: sqlite3.Connection, stream: Stream, *, alive: bool, counte
         "quarantined": quarantined,
         "rebuilt_at": None if rebuilt_ms is None else rfc3339(rebuilt_ms),
         "rebuild_reason": rebuild_reason,
+        "refusal": document(MessageRefusal.from_json(refusal)),
     }
 
 

@@ -18,6 +18,7 @@ from typing import cast
 
 from storelink.contract.contexts import PRODUCT, Context, Contexts, Row
 from storelink.contract.digest import EMPTY
+from storelink.contract.refusal import MessageRefusal
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream
 from storelink.host.sqlite import transaction
@@ -53,6 +54,7 @@ class StreamState:
     position: int
     digest: str
     doubt: str | None = None
+    refusal: MessageRefusal | None = None
 
 
 class Replica:
@@ -110,9 +112,10 @@ class Replica:
     def state(self, stream: Stream) -> StreamState:
         with translated(self.path):
             row = self.connection.execute(
-                "SELECT epoch, position, digest, doubt FROM streams WHERE stream = ?", (str(stream),)
+                "SELECT epoch, position, digest, doubt, refusal FROM streams WHERE stream = ?", (str(stream),)
             ).fetchone()
-        return StreamState(row[0], row[1], row[2] or EMPTY, row[3]) if row else StreamState(None, 0, EMPTY)
+        epoch, position, digest, doubt, refusal = row or (None, 0, None, None, None)
+        return StreamState(epoch, position, digest or EMPTY, doubt, MessageRefusal.from_json(refusal))
 
     def apply(
         self,
@@ -173,12 +176,15 @@ class Replica:
         self._quarantine.committed()
         return written
 
-    def note(self, stream: Stream, *, state: str, head_seq: int, as_of_ms: int | None) -> None:
+    def note(
+        self, stream: Stream, *, state: str, head_seq: int, as_of_ms: int | None, refusal: MessageRefusal | None = None
+    ) -> None:
         """Write down what readers may know of a stream between two commits."""
         with translated(self.path):
             self.connection.execute(
-                "UPDATE streams SET state = ?, head_seq = ?, as_of_ms = coalesce(?, as_of_ms) WHERE stream = ?",
-                (state, head_seq, as_of_ms, str(stream)),
+                "UPDATE streams SET state = ?, head_seq = ?, as_of_ms = coalesce(?, as_of_ms), refusal = ?"
+                " WHERE stream = ?",
+                (state, head_seq, as_of_ms, refusal and refusal.as_json(), str(stream)),
             )
 
     def heartbeat(

@@ -56,6 +56,11 @@ class Declaring(Chain):
         except sqlite3.OperationalError:
             return []  # no replica yet, or not this table
 
+    def refused(self, name: str) -> str | None:
+        """What HQ knows of why a store refuses taxes."""
+        found = json.loads(self.hq("stores", "--json").stdout)["stores"][name]["streams"]["tax/all"]["refusal"]
+        return None if found is None else str(found["detail"])
+
     def problems(self, name: str) -> dict[str, str]:
         found = json.loads(self.store(name, "status", "--json").stdout)["contexts"]
         return {context: facts["problem"] for context, facts in found.items()}
@@ -178,6 +183,7 @@ def test_stores_that_lack_a_declaration_or_a_column_follow_all_the_rest(chain: D
     until(lambda: chain.problems("early") == {}, "it goes on by itself once HQ has them")
     lacks = {"tax": "HQ's tax has columns label, reduced that the declaration here lacks"}
     until(lambda: chain.problems("late") == lacks, "the other says what it lacks")
+    until(lambda: chain.refused("late") == lacks["tax"], "HQ knows that, too")
     dear = dear.replace("200", "300")
     for name in ("plain", "late", "early"):
         until(lambda name=name: chain.rows(name, dear) == [(50,)], f"{name} sells at the newest")  # type: ignore[misc]
@@ -192,6 +198,7 @@ def test_stores_that_lack_a_declaration_or_a_column_follow_all_the_rest(chain: D
     for name in ("late", "early"):
         until(lambda name=name: chain.rows(name, labelled) == [(1, "one", 1), (2, None, 0)], name)  # type: ignore[misc]
         assert chain.problems(name) == {}
+        until(lambda name=name: name == "plain" or chain.refused(name) is None, "HQ knows that all agree")  # type: ignore[misc]
     until(lambda: chain.followed().keys() == {"plain", "late", "early"}, "each store has told HQ")
     assert chain.followed()["plain"] == {"price/all", "product/all"}
     assert chain.followed()["late"] == {"price/all", "product/all", "tax/all"}

@@ -263,8 +263,7 @@ OWN: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "a planted override": (
             "'8' 1 EUR",
             (
-                "INSERT INTO overrides SELECT '8', 1, currency, starts_at, ends_at, until, reason, 0, 9, 9"
-                " FROM overrides",
+                "INSERT INTO overrides SELECT '8', 1, currency, starts_at, ends_at, until, '', 0, 9, 9 FROM overrides",
                 f"INSERT INTO prices SELECT scope, '8', kind, currency, {CHEAP}, 9 FROM prices WHERE kind = 'override'",
             ),
         ),

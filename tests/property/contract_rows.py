@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from storelink.contract.contexts import BUILT_IN, Column, Context, Row
 from storelink.contract.digest import to_hex
 from storelink.contract.messages import Head, Live, Segment, SegmentRef
+from storelink.contract.refusal import WORDS, MessageRefusal, printable
 from storelink.contract.status import STATES, OutboxStatus, Status, StreamStatus
 from storelink.contract.streams import Stream
 from storelink.contract.upstream import Ack, Entry, OutboxBatch, Refusal, Rejection
@@ -175,7 +176,14 @@ def acks(draw: st.DrawFn) -> Ack:
 def statuses(draw: st.DrawFn) -> Status:
     states = st.sampled_from(STATES)
     verdicts = st.none() | st.booleans()
-    one = st.builds(StreamStatus, states, st.none() | EPOCHS, st.integers(0, 2**40), DIGESTS, verdicts)
+    times = st.integers(0, 2**40)
+    spans = st.tuples(times, times).map(lambda span: f"{span[0]}-{span[1]}")
+    reasons, details = st.sampled_from(sorted(WORDS)), st.text(max_size=300).map(printable)
+    refused = st.builds(MessageRefusal, st.sampled_from(["head", "live"]), st.none(), reasons, details, times, times)
+    refused |= st.builds(MessageRefusal, st.just("segment"), spans, reasons, details, times, times)
+    one = st.builds(
+        StreamStatus, states, st.none() | EPOCHS, st.integers(0, 2**40), DIGESTS, verdicts, refusal=st.none() | refused
+    )
     outbox = st.builds(OutboxStatus, EPOCHS, *(st.integers(0, 2**40),) * 3)
     return Status(
         draw(STORE_IDS),

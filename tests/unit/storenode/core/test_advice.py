@@ -56,6 +56,18 @@ def clocked(verdict: str, skew_s: float | None) -> dict[str, Any]:
     return {"skew_seconds": skew_s, "verdict": verdict, "correction_seconds": -3_600, "known_at": at}
 
 
+REFUSAL = {
+    "message": "segment",
+    "range": "1-4000",
+    "reason": "oversized",
+    "why": "it is too large",
+    "detail": "5100000 bytes",
+    "since": "2026-01-01T06:41:02Z",
+    "times": 41,
+}
+REFUSED = "refuses segment 1-4000 since 2026-01-01T06:41:02Z: it is too large (5100000 bytes; 41 times)"
+REPAIR = "HQ and store versions may differ: compare storenode --version with hq --version, upgrade the older one"
+
 CASES: list[tuple[dict[str, Any], list[Finding]]] = [
     (facts(), []),
     (facts(pid=None, connected=False), [DEAD]),
@@ -87,6 +99,14 @@ CASES: list[tuple[dict[str, Any], list[Finding]]] = [
         [Finding("fail", "price/all: has never been complete; there is nothing to sell by yet.")],
     ),
     (facts({"state": "bootstrapping"}, "price/zone-west"), []),
+    (
+        facts({"state": "bootstrapping", "epoch": None, "refusal": REFUSAL}),
+        [Finding("fail", f"price/all: {REFUSED}. There is nothing to sell by yet.", REPAIR)],
+    ),
+    (
+        facts({"state": "catching_up", "epoch": "e", "lag_events": 47_496, "refusal": REFUSAL}),
+        [Finding("fail", f"price/all: {REFUSED}. What is here serves on, and does not get newer.", REPAIR)],
+    ),
     (
         facts({"state": "rebuilding"}),
         [Finding("warn", "price/all: is fetched anew; the rows from before serve meanwhile.")],

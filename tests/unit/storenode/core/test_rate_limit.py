@@ -9,6 +9,7 @@ from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
 from storenode.core.rate_limit import Pace
+from storenode.core.refusals import Refusals
 from storenode.follow.fetch import LINE_BYTES_PER_MS_MIN, TIMEOUT_MS, Fetch
 from storenode.follow.spool import MemorySpool
 
@@ -69,7 +70,7 @@ def refs(count: int) -> list[SegmentRef]:
 
 def fetching(count: int, max_kbps: int) -> tuple[Fetch, Asked]:
     link = Asked()
-    fetch = Fetch(STREAM, "t", MemorySpool(), link, Pace(max_kbps))
+    fetch = Fetch(STREAM, "t", MemorySpool(), link, Pace(max_kbps), Refusals(None))
     fetch.want(refs(count), 0)
     return fetch, link
 
@@ -77,7 +78,7 @@ def fetching(count: int, max_kbps: int) -> tuple[Fetch, Asked]:
 def test_a_capped_fetch_asks_for_one_segment_after_the_other() -> None:
     fetch, link = fetching(3, max_kbps=400)  # 50,000 bytes a second
     assert link.topics == ["t/segment/price/all/1-1"]
-    assert fetch.take("t/segment/price/all/1-1", b"1", 100)
+    assert fetch.take("t/segment/price/all/1-1", b"1", 100, 0)
     fetch.fill_window(900)
     assert len(link.topics) == 1
     fetch.fill_window(1_000)
@@ -91,7 +92,7 @@ def test_waiting_for_ones_own_pace_is_never_late_but_waiting_for_the_broker_is()
     assert not fetch.is_late(given_ms - 1)
     assert fetch.is_late(given_ms)
     fetch, _ = fetching(2, max_kbps=32)
-    assert fetch.take("t/segment/price/all/1-1", b"1", 1)
+    assert fetch.take("t/segment/price/all/1-1", b"1", 1, 0)
     assert not fetch.is_late(12_000)
 
 
@@ -99,6 +100,6 @@ def test_what_the_spool_has_is_not_asked_for_again() -> None:
     link, spool = Asked(), MemorySpool()
     first, second = refs(2)
     spool.put(first.sha256, b"1")
-    fetch = Fetch(STREAM, "t", spool, link, Pace())
+    fetch = Fetch(STREAM, "t", spool, link, Pace(), Refusals(None))
     fetch.want([first, second], 0)
     assert link.topics == ["t/segment/price/all/2-2"]

@@ -121,6 +121,7 @@ def test_the_status_document_is_exactly_the_documented_one(live: Replica) -> Non
         "quarantined": 0,
         "rebuilt_at": None,
         "rebuild_reason": None,
+        "refusal": None,
     }
     assert set(found["database"]) == {"path", "bytes", "wal_bytes", "free_bytes"}
     assert 60 <= found["uptime_seconds"] <= 90

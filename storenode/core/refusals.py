@@ -1,0 +1,72 @@
+"""What one stream refuses, until it takes it or no longer needs it: a message is told of once it is refused again.
+
+Refused once is no news: the head heals a batch, and the next head a segment. Refused again, the store stands still,
+and neither waiting nor fetching helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from storelink.contract import refusal
+from storelink.contract.errors import ContractViolation
+from storelink.contract.messages import SegmentRef
+from storelink.contract.refusal import KINDS, MessageRefusal
+
+AGAIN = 2
+"""Times from which on a refusal is told."""
+
+MESSAGES_MAX = 256
+"""Messages of one stream that are counted; of more, those that came first."""
+
+
+class Refusals:
+    """Counts by message; `told`: what was told before a restart."""
+
+    def __init__(self, told: MessageRefusal | None) -> None:
+        self._found = {} if told is None else {(told.message, told.range): told}
+
+    @property
+    def worst(self) -> MessageRefusal | None:
+        """The one to tell of: it was refused again, and stops the stream first."""
+        again = (found for found in self._found.values() if found.times >= AGAIN)
+        return min(again, key=lambda found: (KINDS.index(found.message), found.since_ms), default=None)
+
+    @property
+    def standing(self) -> str:
+        """What HQ is told anew when it changes."""
+        found = self.worst
+        return "" if found is None else f"{found.message}/{found.range}/{found.reason}/{found.since_ms}"
+
+    def refuse(self, message: str, span: str | None, violation: ContractViolation, wall_ms: int) -> None:
+        """Count a message that was refused; `span`: the range of a segment."""
+        found = self._found.get((message, span))
+        if found is not None:
+            self._found[message, span] = found.again(violation)
+        elif len(self._found) < MESSAGES_MAX:
+            self._found[message, span] = refusal.first(message, span, violation, wall_ms)
+
+    def accept(self, message: str) -> None:
+        """A live message or a head was read."""
+        self._found.pop((message, None), None)
+
+    def fetched(self, span: str) -> None:
+        """A segment came with the bytes that the head names; whether they can be read shows when they are applied."""
+        found = self._found.get(("segment", span))
+        if found is not None and found.reason == refusal.OTHER_BYTES:
+            del self._found["segment", span]
+
+    def need(self, spans: Collection[str]) -> None:
+        """Only these segments are needed."""
+        for message, span in [*self._found]:
+            if span is not None and span not in spans:
+                del self._found[message, span]
+
+    def clear(self) -> None:
+        """The stream has moved past all of it."""
+        self._found.clear()
+
+
+def span_of(ref: SegmentRef) -> str:
+    """The range of a segment, as its topic has it."""
+    return f"{ref.first}-{ref.last}"
