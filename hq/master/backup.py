@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 from hq.errors import BackupRefused, MasterDamaged, MasterMissing
 from hq.master.audit import verify
@@ -20,8 +19,10 @@ from hq.master.lock import hold
 from hq.master.schema import APPLICATION_ID
 from hq.master.store import Master, StreamRow, random_epoch
 from storelink.contract.contexts import Contexts
-from storelink.host.sqlite import sync
+from storelink.host.files import sync
+from storelink.host.sqlite import open_readonly
 
+READ_TIMEOUT_S = 5.0
 SUFFIXES = ("-wal", "-shm", "")
 
 
@@ -141,7 +142,7 @@ def _settle(path: Path) -> None:
 
 
 def _reading(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+    return open_readonly(path, READ_TIMEOUT_S)
 
 
 def remove(path: Path) -> None:

@@ -10,15 +10,15 @@ the store's own prices that are still in force are set again from the backup, an
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from storelink.contract.contexts import Contexts
-from storelink.host.process import lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner, sync
+from storelink.host.files import give_to_owner, sync
+from storelink.host.locks import lock_instance, lock_path
+from storelink.host.sqlite import open_readonly
 from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
 from storenode.jobs import backup
 from storenode.outbox.file import translated
@@ -30,6 +30,8 @@ from storenode.replica.replace_damaged import drop_older, move_aside
 from storenode.replica.schema import APPLICATION_ID
 
 LABEL = "replaced"
+
+READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,7 @@ def _set_again(db: Path, outbox: Path, now: datetime) -> int:
 
 
 def _skus_known(outbox: Path) -> set[str]:
-    uri = f"{outbox.absolute().as_uri()}?mode=ro"
-    with translated(outbox), closing(sqlite3.connect(uri, uri=True)) as db:
+    with translated(outbox), closing(open_readonly(outbox, READ_TIMEOUT_S)) as db:
         return {each.sku for each in read(db)}
 
 
