@@ -7,8 +7,6 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-import structlog
-
 from hq.collect.inbox import StoreInbox, inbox_path
 from hq.collect.receiver import Receiver
 from hq.collect.retention import InboxRetention
@@ -21,7 +19,7 @@ from hq.master.store import Master
 from hq.master.wakeup import bell_of
 from hq.publish.publication import Publication, publication_path
 from hq.publish.publisher import Publisher
-from storelink.host.logs import configure_logs
+from storelink.host.logs import configure_logs, get_logger
 from storelink.host.process import give_back_memory, notify_supervisor, on_stop
 from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
@@ -30,7 +28,7 @@ from storelink.transport.port import NotConnected
 if TYPE_CHECKING:
     from hq.config import Settings
 
-log = structlog.get_logger()
+log = get_logger()
 
 IDLE_WAIT_S = 0.25
 """The slow fallback: how late a commit is noticed whose datagram got lost."""

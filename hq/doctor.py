@@ -19,11 +19,13 @@ from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, decode_head
 from storelink.contract.streams import Stream, head_topic
+from storelink.host.sqlite import open_file
 from storelink.transport.probe import Unreached, Visit, reach, resolve
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 FREE_BYTES_MIN, FREE_BYTES_LOW = 100_000_000, 1_000_000_000
 HEADS_S = 2.0
+READ_TIMEOUT_S = 2.0
 QUICK_CHECK_S = 5.0
 STEPS_PER_LOOK = 100_000
 START = "systemctl start hq"
@@ -106,8 +108,8 @@ def _opened(path: Path, *, running: bool) -> sqlite3.Connection | None:
     beside = [Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-shm")]
     if not all(beside) and (running or any(beside)):
         return None
-    how = "mode=ro" if all(beside) else "mode=ro&immutable=1"  # without a log, the file is all there is
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, timeout=2.0)
+    # Without a log, the file is all there is.
+    return open_file(path, "ro" if all(beside) else "ro&immutable=1", READ_TIMEOUT_S)
 
 
 def _sound(db: sqlite3.Connection) -> Check:

@@ -1,3 +1,1 @@
 """The query side: a replica of HQ's catalog in every store, and the daemon that keeps it equal."""
-
-import storelink.host.logs  # noqa: F401 - first: see there

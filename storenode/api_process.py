@@ -10,11 +10,10 @@ import subprocess
 import sys
 from contextlib import suppress
 
-import structlog
-
+from storelink.host.logs import get_logger
 from storenode.config import Settings, api_environment
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_EVERY_MS = 250
 AGAIN_AFTER_MS, AGAIN_AFTER_MS_MAX = 1_000, 30_000

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
+import shlex
 import socket
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from storelink.contract.contexts import BUILT_IN, Contexts
 from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import SEQ_MAX
 from storelink.contract.streams import SCOPE_ALL, Stream, checked_name, checked_root
-from storelink.host.settings import Declarations
-from storelink.transport.errors import LinkError
-from storelink.transport.url import BrokerUrl
-from storenode import setting_forms
+from storelink.host.settings import Declarations, flag, listed, names_of, path, read_settings, setting, text, whole
+from storelink.transport.url import DEFAULT_BROKER, BrokerUrl, broker_setting
 from storenode.core import api_address
 from storenode.core.job_times import Rhythm, rhythms
 from storenode.core.scopes import checked_scopes, followed_streams, scope_ranks
@@ -26,6 +25,10 @@ from storenode.errors import BadSettings
 
 ENVIRONMENT_PREFIX = "STORENODE_"
 OUTBOX_MAX_BYTES = 268_435_456
+OUTBOX_BYTES_MIN = 65_536
+KBPS_MIN = 32
+"""Below this a catch-up would give up on each segment."""
+
 CLOCK_HOLD_DAYS = 30
 
 
@@ -35,38 +38,85 @@ def _host_name() -> str:
     return name or "store"
 
 
+def _api(value: Any) -> api_address.Address | None:
+    """Read an address; empty: none."""
+    return None if value == "" else api_address.parsed(text(value))
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    """Read `till.example,192.0.2.7`."""
+    return tuple(api_address.checked_host(host) for host in listed("till.example,192.0.2.7")(value) if host)
+
+
+def _kbps(value: Any) -> int:
+    found = whole(0, 999_999_999, form := f"0 (no cap) or a whole number from {KBPS_MIN} kbit/s")(value)
+    if 0 < found < KBPS_MIN:
+        raise ValueError(f"{value!r} must be {form}")
+    return found
+
+
+def _hook(value: Any) -> str | None:
+    """Read a command line or an address."""
+    given = text(value)
+    if given.startswith(("http://", "https://")):
+        parts = urlsplit(given)
+        _ = parts.port  # raises ValueError for what is no port
+        if not parts.hostname or parts.username is not None:
+            raise ValueError("must be an address like http://labels.local:8080/prices, without user and password")
+    elif "://" in given or not shlex.split(given):
+        raise ValueError("must be a command line, or an address that begins with http:// or https://")
+    return given
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything `storenode` can be told from outside, checked.
+    """Everything `storenode` can be told from outside, checked."""
 
-    `scopes`: `scope` for every context, or `context/scope` for one; from the least to the most specific.
-    A scope of a context that is not declared is passed over. `contexts`: the file of what the chain declares itself.
-    `max_kbps`: what a catch-up may take of the line, in thousands of bits a second; 0 for all of it.
-    `clock_hold_days`: a clock further past the last time that HQ vouched for is not believed; 0: any is.
-    `api`: where the daemon's local HTTP API listens; None: the daemon starts none. `api_hosts`: further names by which
-    it may be called, and public addresses at which it may listen.
-    `on_price_change`: a command line or an http(s) address; see storenode/jobs/hook.py.
-    `backup_dir`: None for no nightly backups; `backup_hour` is UTC.
-    """
-
-    db: Path = Path("replica.db")
-    store_id: str = field(default_factory=_host_name)
-    broker: BrokerUrl = field(default_factory=lambda: BrokerUrl.parse("mqtt://localhost:1883"))
-    root: str = "storenode"
-    scopes: tuple[str, ...] = (SCOPE_ALL,)
-    max_kbps: int = 0
-    outbox: Path | None = None
-    outbox_max_bytes: int = OUTBOX_MAX_BYTES
-    api: api_address.Address | None = None
-    api_hosts: tuple[str, ...] = ()
-    contexts: Declarations | None = None
-    clock_hold_days: int = CLOCK_HOLD_DAYS
-    on_price_change: str | None = None
-    price_look_s: int = 60
-    tell_activations: bool = False
-    backup_dir: Path | None = None
-    backup_keep: int = 7
-    backup_hour: int = 3
+    db: Path = setting(Path("replica.db"), path, "The replica, an SQLite file.")
+    store_id: str = setting(
+        _host_name, lambda value: checked_name(text(value), "store id"), "This store's name; else the machine's."
+    )
+    broker: BrokerUrl = setting(
+        DEFAULT_BROKER, broker_setting, "The broker: mqtt:// or mqtts://user:password@host:port."
+    )
+    root: str = setting("storenode", lambda value: checked_root(text(value)), "First level(s) of every topic.")
+    scopes: tuple[str, ...] = setting(
+        (SCOPE_ALL,),
+        listed("all,zone-west,price/store-042"),
+        "`scope` for every context, or `context/scope` for one; from the least to the most specific. A scope of a"
+        " context that is not declared is passed over.",
+    )
+    max_kbps: int = setting(
+        0, _kbps, "What a catch-up may take of the line, in thousands of bits a second; 0 for all of it."
+    )
+    outbox: Path | None = setting(None, path, "The outbox, an SQLite file; else beside the replica.")
+    outbox_max_bytes: int = setting(
+        OUTBOX_MAX_BYTES,
+        whole(OUTBOX_BYTES_MIN, SEQ_MAX, f"a whole number of bytes, at least {OUTBOX_BYTES_MIN}"),
+        "How large the outbox may become.",
+    )
+    api: api_address.Address | None = setting(
+        None, _api, "Where the daemon's local HTTP API listens; without it, the daemon starts none."
+    )
+    api_hosts: tuple[str, ...] = setting(
+        (), _hosts, "Further names by which the API may be called, and public addresses at which it may listen."
+    )
+    contexts: Declarations | None = setting(
+        None, Declarations.read, "The file of contexts that the chain declares itself."
+    )
+    clock_hold_days: int = setting(
+        CLOCK_HOLD_DAYS,
+        whole(0, 9_999, "a whole number of days, 0 to 9999 (0: a clock is always believed)"),
+        "A clock further past the last time that HQ vouched for is not believed; 0: any is.",
+    )
+    on_price_change: str | None = setting(
+        None, _hook, "A command line or an http(s) address; see storenode/jobs/hook.py."
+    )
+    price_look_s: int = setting(60, whole(1, 3_600), "How often prices are looked at for changes.")
+    tell_activations: bool = setting(False, flag, "Whether HQ is told of prices that change here.")
+    backup_dir: Path | None = setting(None, path, "Where nightly backups go; without it, there are none.")
+    backup_keep: int = setting(7, whole(1, 1_000), "How many backups are kept.")
+    backup_hour: int = setting(3, whole(0, 23), "The hour of the nightly backup, UTC.")
 
     @property
     def outbox_path(self) -> Path:
@@ -127,7 +177,7 @@ def load(
     """
     found = examine(environ, config, options)
     if found.mistakes:
-        raise BadSettings("; ".join(found.mistakes), hint="settings: " + ", ".join(_PARSERS))
+        raise BadSettings("; ".join(found.mistakes), hint="settings: " + ", ".join(names_of(Settings)))
     return found.settings
 
 
@@ -135,36 +185,16 @@ def examine(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Examined:
     """Read the settings as `load` does, and raise nothing: what is wrong is told, and the default stands in for it."""
-    mistakes: list[str] = []
-    given: dict[str, tuple[str, Any]] = {}
-    path = config or (Path(environ["STORENODE_CONFIG"]) if environ.get("STORENODE_CONFIG") else None)
-    if path is not None:
-        given |= {name: (f"{name} in {path}", value) for name, value in _read(path, mistakes).items()}
-    for name in _PARSERS:
-        variable = ENVIRONMENT_PREFIX + name.upper()
-        if variable in environ:
-            given[name] = (variable, environ[variable])
-    given |= {n: (f"--{n.replace('_', '-')}", v) for n, v in (options or {}).items() if v is not None}
-    found: dict[str, Any] = {}
-    broken = set()
-    for name, (source, value) in given.items():
+    found = read_settings(Settings, ENVIRONMENT_PREFIX, environ, config, options)
+    if "scopes" in found.values:
         try:
-            found[name] = _PARSERS[name](value)
-        except (ContractViolation, ValueError, LinkError) as error:
-            mistakes.append(f"{source}: {error.detail if isinstance(error, ContractViolation) else error}")
-            broken.add(name)
-    if "scopes" in found:
-        try:
-            checked_scopes(found["scopes"], Settings(contexts=found.get("contexts")).registry)
+            checked_scopes(found.values["scopes"], Settings(contexts=found.values.get("contexts")).registry)
         except ContractViolation as error:
-            mistakes.append(f"{given['scopes'][0]}: {error.detail}")
-            broken.add("scopes")
-            del found["scopes"]
-    if refused := found.get("api") and api_address.refusal(found["api"], found.get("api_hosts", ())):
-        mistakes.append(f"{given['api'][0]}: {refused}")
-        broken.add("api")
-        del found["api"]
-    return Examined(Settings(**found), tuple(mistakes), frozenset(broken), path)
+            found.refuse("scopes", error.detail)
+    api = found.values.get("api")
+    if api is not None and (refused := api_address.refusal(api, found.values.get("api_hosts", ()))):
+        found.refuse("api", refused)
+    return Examined(Settings(**found.values), tuple(found.mistakes), frozenset(found.broken), found.path)
 
 
 def api_environment(settings: Settings) -> dict[str, str]:
@@ -185,37 +215,3 @@ def api_environment(settings: Settings) -> dict[str, str]:
     if settings.contexts is not None:
         told["contexts"] = str(settings.contexts.path)
     return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
-
-
-def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        mistakes.append(f"{path}: {getattr(error, 'strerror', None) or error}")
-        return {}
-    for name in sorted(table.keys() - _PARSERS.keys()):
-        close = difflib.get_close_matches(name, _PARSERS, n=1)
-        mistakes.append(f"{path}: unknown setting {name!r}" + (f", did you mean {close[0]!r}?" if close else ""))
-    return {name: value for name, value in table.items() if name in _PARSERS}
-
-
-_PARSERS: dict[str, Callable[[Any], Any]] = {
-    "db": lambda value: Path(setting_forms.text(value)),
-    "store_id": lambda value: checked_name(setting_forms.text(value), "store id"),
-    "broker": lambda value: BrokerUrl.parse(setting_forms.text(value)),
-    "root": lambda value: checked_root(setting_forms.text(value)),
-    "scopes": setting_forms.scopes,
-    "max_kbps": setting_forms.kbps,
-    "outbox": lambda value: Path(setting_forms.text(value)),
-    "outbox_max_bytes": setting_forms.outbox_bytes,
-    "api": setting_forms.api,
-    "api_hosts": setting_forms.hosts,
-    "contexts": lambda value: Declarations.read(Path(setting_forms.text(value))),
-    "clock_hold_days": setting_forms.days,
-    "on_price_change": lambda value: setting_forms.hook(setting_forms.text(value)),
-    "price_look_s": lambda value: setting_forms.whole(value, 1, 3_600),
-    "tell_activations": setting_forms.yes,
-    "backup_dir": lambda value: Path(setting_forms.text(value)),
-    "backup_keep": lambda value: setting_forms.whole(value, 1, 1_000),
-    "backup_hour": lambda value: setting_forms.whole(value, 0, 23),
-}

@@ -18,11 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from storelink.contract.streams import Stream
-from storelink.host.logs import configure_logs
-from storelink.host.process import lock_instance, lock_path, notify_supervisor, on_reload, on_stop
+from storelink.host.locks import lock_instance, lock_path
+from storelink.host.logs import configure_logs, get_logger
+from storelink.host.process import notify_supervisor, on_reload, on_stop
 from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import NotConnected
@@ -44,7 +43,7 @@ from storenode.replica.writer import Replica
 if TYPE_CHECKING:
     from storenode.config import Settings
 
-log = structlog.get_logger()
+log = get_logger()
 
 IDLE_WAIT_S = 0.5
 RENEW_PAUSE_S = 2.0

@@ -19,7 +19,7 @@ from hq.errors import InboxDamaged, InboxUnwritable
 from storelink.contract.refusal import MessageRefusal, document
 from storelink.contract.status import OFFLINE, Status
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch, Refusal
-from storelink.host.sqlite import is_damage, transaction
+from storelink.host.sqlite import is_damage, open_readonly, transaction
 
 APPLICATION_ID = 0x53744249
 """Marks an SQLite file as an inbox ("StBI")."""
@@ -167,11 +167,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
         return
     with (
         translated(path),
-        closing(
-            sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=READ_TIMEOUT_S
-            )
-        ) as db,
+        closing(open_readonly(path, READ_TIMEOUT_S)) as db,
     ):
         db.execute("BEGIN")
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 
-import structlog
-
 from hq.collect.inbox import StoreInbox
 from hq.core.outbox_intake import Gap, Repeat, Take, judge
 from hq.errors import HqError
@@ -21,9 +19,10 @@ from storelink.contract.messages import Message
 from storelink.contract.status import Status, decode_status
 from storelink.contract.streams import parse_store_topic, store_topic
 from storelink.contract.upstream import Ack, OutboxBatch, Rejection, batch_named, decode_batch, encode_ack
+from storelink.host.logs import get_logger
 from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected, Received
 
-log = structlog.get_logger()
+log = get_logger()
 
 TURN_BYTES_MAX = 16 * 1024 * 1024
 """Payloads and what is in them, taken in before they are committed, at the latest."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import structlog
-
 from hq.collect.inbox import PRUNE_MAX, StoreInbox
 from hq.errors import HqError
+from storelink.host.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 EVERY_MS = 600_000
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 
@@ -26,7 +25,10 @@ from hq.master.store import Master, StreamRow, random_epoch
 from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import is_epoch
-from storelink.host.sqlite import sync
+from storelink.host.files import sync
+from storelink.host.sqlite import open_readonly
+
+READ_TIMEOUT_S = 5.0
 
 NO_ROWS = (ContractViolation, msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError)
 """What reading a row, an event or a record raises that no hq has written."""
@@ -163,7 +165,7 @@ def _settle(path: Path) -> None:
 
 
 def _reading(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+    return open_readonly(path, READ_TIMEOUT_S)
 
 
 def remove(path: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import structlog
-
 from hq.errors import HqError
 from hq.master.store import Master
 from storelink.contract.contexts import Contexts
+from storelink.host.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_EVERY_S = 0.5
 WAIT_MS = 2_000

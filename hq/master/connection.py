@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 from hq.errors import HqError, MasterBusy, MasterDamaged, MasterUnwritable
 from hq.master import schema
+from storelink.host.sqlite import Trouble, open_file, trouble_of
 
-BUSY_TIMEOUT_MS = 60_000
+BUSY_TIMEOUT_S = 60.0
 
 LOG_BYTES_KEPT = 4_194_304
 """What is left of the write-ahead log's file when it begins anew; less than what a checkpoint is due at."""
 
 
 UNWRITABLE_HINT = "check free space, owner and mode of file and directory"
-
-ROWS_PER_STATEMENT = 32
-"""A quarter faster than a statement each."""
 
 
 def make_for_group(path: Path) -> None:
@@ -40,8 +35,7 @@ def make_for_group(path: Path) -> None:
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Open `path` (`rw`: must exist; `rwc`: is made) with the settings that every writer of a master has."""
-    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection = open_file(path, mode, BUSY_TIMEOUT_S)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a commit that was reported survives a power cut
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # one process checkpoints: `hq run`
@@ -49,23 +43,6 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size = -65536")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
-
-
-def insert(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]], then: str = ""
-) -> None:
-    """Insert rows, ROWS_PER_STATEMENT at once; `then`: an ON CONFLICT clause."""
-    one = f"({', '.join('?' * len(columns))})"
-    head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
-    waiting, rest = iter(rows), list[tuple[Any, ...]]()
-
-    def groups() -> Iterator[tuple[Any, ...]]:
-        while len(group := list(islice(waiting, ROWS_PER_STATEMENT))) == ROWS_PER_STATEMENT:
-            yield tuple(chain.from_iterable(group))
-        rest.extend(group)
-
-    connection.executemany(head + ", ".join([one] * ROWS_PER_STATEMENT) + then, groups())
-    connection.executemany(head + one + then, rest)
 
 
 def not_a_master(path: Path) -> MasterDamaged:
@@ -102,11 +79,14 @@ def on_disk(path: Path) -> Iterator[None]:
 
 
 def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        return MasterBusy(f"{path} is held by another command: {text}", hint="wait for it, then type this again")
-    if "not a database" in text:
-        return not_a_master(path)
-    if "malformed" in text or "no such table" in text or "no such column" in text:
-        return MasterDamaged(f"{path} is damaged: {text}", hint="restore the master from a backup")
-    return MasterUnwritable(f"cannot use {path}: {text}", hint=UNWRITABLE_HINT)
+    match trouble_of(error):
+        case Trouble.BUSY:
+            return MasterBusy(f"{path} is held by another command: {error}", hint="wait for it, then type this again")
+        case Trouble.NO_DATABASE:
+            return not_a_master(path)
+        case Trouble.DAMAGED | Trouble.MISFIT:
+            return MasterDamaged(
+                f"{path} is damaged: {error}", hint="restore the master from a backup: hq restore FILE"
+            )
+        case _:
+            return MasterUnwritable(f"cannot use {path}: {error}", hint=UNWRITABLE_HINT)

@@ -7,8 +7,8 @@ from typing import IO
 
 from hq.errors import AlreadyRunning
 from hq.master.connection import make_for_group, on_disk
-from storelink.host.process import is_running, lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner
+from storelink.host.files import give_to_owner
+from storelink.host.locks import is_running, lock_instance, lock_path
 
 
 def runs(db: Path) -> bool:

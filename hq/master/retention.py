@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 
-import structlog
-
 from hq.errors import MasterBusy
 from hq.master import schema
-from hq.master.connection import BUSY_TIMEOUT_MS
+from hq.master.connection import BUSY_TIMEOUT_S
 from hq.master.store import Master
 from storelink.contract.streams import Stream
+from storelink.host.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 PRUNE_EVERY_MS = 180_000
 PRUNE_EVERY_MS_MIN = 1_000
@@ -112,4 +111,4 @@ def _impatient(master: Master) -> Iterator[None]:
     try:
         yield
     finally:
-        master.query(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        master.query(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from hq.core.changes import Stored
 from storelink.contract.contexts import BUILT_IN, Column, Context
-from storelink.host.tables import database
+from storelink.host.sqlite import database
 
 APPLICATION_ID = 0x53744851
 """Marks an SQLite file as a master ("StHQ")."""

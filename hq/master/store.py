@@ -18,12 +18,12 @@ import msgspec
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, earlier, parts, sequence
 from hq.errors import MasterDamaged, MasterMissing
 from hq.master import context_migration, schema, wakeup
-from hq.master.connection import connect, insert, is_master, make_for_group, not_a_master, translated
+from hq.master.connection import connect, is_master, make_for_group, not_a_master, translated
 from hq.master.records import Committed, EventRow, StreamRow, Tail
 from storelink.contract.contexts import BUILT_IN, Contexts, Key, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
-from storelink.host.sqlite import transaction
+from storelink.host.sqlite import insert, transaction
 
 __all__ = ["Committed", "EventRow", "Master", "StreamRow", "Tail"]
 

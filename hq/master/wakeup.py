@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storelink.host.wakeup import Wakeup, ring, wakeup_address
+from storelink.host.wakeup import Wakeup, wake, wakeup_address
 
 WHAT = "hq"
 
 
 def notify(path: Path) -> None:
     """Wake `hq run` of this master, if there is one. Never blocks, never fails."""
-    ring(wakeup_address(WHAT, path))
+    wake(wakeup_address(WHAT, path))
 
 
 def bell_of(path: Path) -> Wakeup:
     """The receiving end of the master at `path`."""
-    return Wakeup.hung(WHAT, path)
+    return Wakeup.of(WHAT, path)

@@ -15,11 +15,13 @@ from typing import Any
 
 from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
-from storelink.host.tables import database
+from storelink.host.sqlite import database, open_readonly
 
 VERSION = 2
 
 PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+
+READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,7 @@ def read_published(path: Path) -> dict[str, Any]:
     file = publication_path(path)
     if not file.exists():
         return document
-    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+    connection = open_readonly(file, READ_TIMEOUT_S)
     try:
         for stream, epoch, seq in connection.execute("SELECT stream, epoch, seq FROM streams"):
             count, size = connection.execute(

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-import structlog
-
 from hq.master.store import Master, StreamRow
 from hq.publish.broker_check import BrokerCheck, is_sound
 from hq.publish.publication import Publication
@@ -19,9 +17,10 @@ from hq.publish.stream_publisher import Sizes, StreamPublisher
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, SegmentRef, decode_head
 from storelink.contract.streams import Stream, head_topic, parse_topic
+from storelink.host.logs import get_logger
 from storelink.transport.port import Connected, Disconnected, Event, Link, Published, Received
 
-log = structlog.get_logger()
+log = get_logger()
 
 WINDOW = 64
 """Messages sent and not acknowledged, at most."""

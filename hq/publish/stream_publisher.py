@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import cast
 
 import msgspec
-import structlog
 
 from hq.core.segment_plan import Rewrite, Sealed, rewrites
 from hq.master.context_migration import reshapes
@@ -33,8 +32,9 @@ from storelink.contract.messages import (
     encode_segment,
 )
 from storelink.contract.streams import Stream
+from storelink.host.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 LIVE_EVENTS_MAX = 4_000
 """Events of one live batch, before its size is looked at."""

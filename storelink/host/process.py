@@ -1,18 +1,14 @@
-"""What both daemons owe the machine they run on: word to the supervisor, one instance, a stop flag, memory back."""
+"""A daemon and its machine: messages to systemd, signals, memory."""
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import IO
 
 
 def notify_supervisor(state: str) -> None:
@@ -28,43 +24,6 @@ def give_back_memory() -> None:
     """Return what a burst of work left unused to the system; glibc alone keeps it. Elsewhere, nothing."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-_FLOCK = struct.Struct("@hhqqi4x")
-"""Linux's `struct flock`: type, whence, start, length, pid."""
-
-_WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-
-
-def lock_path(file: Path) -> Path:
-    """Where the lock of the one daemon on a database is."""
-    return file.with_name(f"{file.name}.lock")
-
-
-def lock_instance(path: Path) -> IO[str] | None:
-    """Take the lock of the one daemon on a database; None when another holds it. Keep the file open."""
-    file = open(path, "a+", encoding="ascii")  # noqa: SIM115 - lives as long as the process
-    try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _WHOLE_FILE)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def is_running(path: Path) -> bool:
-    """Whether a daemon holds this lock; asks without taking it. One that may not be looked at counts as held."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE))[0]
-        return kind != fcntl.F_UNLCK
-    finally:
-        os.close(descriptor)
 
 
 def on_reload(flag: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
-"""A bell between processes of one machine: a datagram to an abstract socket (Linux) that wakes a daemon at once.
+"""How one process of a machine wakes a daemon at once: a datagram to an abstract socket (Linux).
 
-It is a hint and nothing more: whoever misses it finds the work by looking, a little later.
+A wake-up is a hint and nothing more: a daemon that misses it finds the work by looking, a little later.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
-import structlog
+from storelink.host.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 _DRAIN_MAX = 4096
 
 
 @lru_cache
 def wakeup_address(what: str, path: Path) -> str:
-    """The abstract socket address of the bell `what` for the file at `path`."""
+    """The abstract socket address of the daemon `what` of the file at `path`."""
     return f"\0storenode-{what}-" + sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
 
 
-def ring(address: str) -> None:
-    """Wake whoever listens, if anyone does. Never blocks, never fails."""
+def wake(address: str) -> None:
+    """Wake whoever listens there, if anyone does. Never blocks, never fails."""
     with (
         suppress(OSError, AttributeError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
@@ -40,7 +40,7 @@ class Wakeup:
     """
     The receiving end; bound for as long as it lives, and gone with its process. Raises OSError if it is taken.
 
-    `address` None: a deaf one, which nobody can ring.
+    `address` None: cannot be woken; poll.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -53,21 +53,25 @@ class Wakeup:
             raise
 
     @classmethod
-    def hung(cls, what: str, path: Path) -> Self:
-        """The bell `what` of the file at `path`: deaf where somebody has its address, which any user may bind."""
+    def of(cls, what: str, path: Path) -> Self:
+        """
+        The receiving end of the daemon `what` of the file at `path`.
+
+        Any user of the machine may bind its address first; then it cannot be woken.
+        """
         try:
             return cls(wakeup_address(what, path))
         except OSError as error:
-            log.warning("bell.taken", path=str(path), error=str(error))
+            log.warning("wakeup.refused", path=str(path), error=str(error))
             return cls(None)
 
     def wait(self, timeout_s: float) -> bool:
-        """Return True as soon as someone rang, False after `timeout_s`; rings in between count as one."""
+        """Return True as soon as it is woken, False after `timeout_s`; several wake-ups in between count as one."""
         ready, _, _ = select.select([self._socket], [], [], max(0.0, timeout_s))
         return self.drain() if ready else False
 
     def drain(self) -> bool:
-        """Forget the rings so far; True if there were any."""
+        """Forget the wake-ups so far; True if there were any."""
         for count in range(_DRAIN_MAX):
             try:
                 self._socket.recv(16)
@@ -76,6 +80,7 @@ class Wakeup:
         return True
 
     def fileno(self) -> int:
+        """Readable while a wake-up waits; for `select`."""
         return self._socket.fileno()
 
     def close(self) -> None:

@@ -10,14 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from storelink.contract.messages import Message
+from storelink.host.logs import get_logger
 from storelink.transport.connection import Connection, LineLost, Publish, Subscribe, Terms, Unsubscribe
 from storelink.transport.port import TOPICS_PER_PACKET, Disconnected, Event, NotConnected, Sink, check_size
 from storelink.transport.url import BrokerUrl
 
-log = structlog.get_logger()
+log = get_logger()
 
 BACKOFF_S_MIN = 0.2
 BACKOFF_S_MAX = 5.0

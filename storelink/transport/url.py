@@ -65,3 +65,14 @@ class BrokerUrl:
             user = quote(self.username, safe="") + (":***" if self.password is not None else "") + "@"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{host}:{self.port}"
+
+
+DEFAULT_BROKER = BrokerUrl("localhost", PORTS["mqtt"])
+
+
+def broker_setting(value: object) -> BrokerUrl:
+    """Read a broker's address among settings. Raises ValueError with the expected form."""
+    try:
+        return BrokerUrl.parse(value if isinstance(value, str) else "")
+    except BadBrokerUrl as error:
+        raise ValueError(f"{error}; {error.hint}") from None

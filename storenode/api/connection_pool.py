@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from storelink.host.sqlite import open_readonly
 from storenode.api.limits import DEADLINE_S
 from storenode.api.problems import TookTooLong
 from storenode.errors import ReplicaDamaged, ReplicaMissing
@@ -101,9 +102,7 @@ class WarmConnection:
         return self._db
 
     def _opened(self) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
-        )
+        db = open_readonly(self._path, BUSY_TIMEOUT_S)
         try:
             db.execute("PRAGMA query_only=ON")
             # trusted_schema stays on: for SQLite 3.40, json_extract in a view would be unsafe.

@@ -9,7 +9,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +18,7 @@ from starlette.routing import Route
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import KEY_CHARS_MAX
 from storelink.contract.times import BadTime, epoch_seconds
+from storelink.host.logs import get_logger
 from storenode.api import openapi, problems, prometheus_text, questions
 from storenode.api.answers import document, json_body, parameters, validated, whole
 from storenode.api.connection_pool import Pool
@@ -32,7 +32,7 @@ from storenode.core import health
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
 from storenode.replica import queries
 
-log = structlog.get_logger()
+log = get_logger()
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
 import uvicorn
 
-from storelink.host.logs import configure_logs
+from storelink.host.logs import configure_logs, get_logger
 from storelink.host.process import on_stop
 from storenode.api.connection import Connection, sweep
 from storenode.api.guard import Guard
@@ -30,7 +29,7 @@ from storenode.errors import AlreadyRunning, BadSettings
 if TYPE_CHECKING:
     from storenode.config import Settings
 
-log = structlog.get_logger()
+log = get_logger()
 
 BACKLOG = 128
 SOCKET_MODE = 0o660

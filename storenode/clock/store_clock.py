@@ -11,13 +11,12 @@ from contextlib import suppress
 from dataclasses import astuple, fields
 from pathlib import Path
 
-import structlog
-
+from storelink.host.logs import get_logger
 from storenode.core.clock_rules import BEHIND, CORRECTED, DAY_MS, HELD, NEVER_MS, SKEW_MS_MAX, SUSPECT, Clock, Mark
 from storenode.replica.connection import translated
 from storenode.replica.writer import Replica
 
-log = structlog.get_logger()
+log = get_logger()
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _COLUMNS = ", ".join(field.name for field in fields(Mark))

@@ -14,6 +14,7 @@ import click
 
 from storelink.contract.limits import ENTRY_BYTES_MAX
 from storelink.contract.times import rfc3339
+from storelink.host.sqlite import open_readonly
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.errors import NotFound
 from storenode.outbox.file import check_outbox, standing_of, translated
@@ -123,5 +124,4 @@ def _listed(path: Path, limit: int) -> dict[str, Any]:
 
 
 def read_outbox(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=READ_TIMEOUT_S)
+    return open_readonly(path, READ_TIMEOUT_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,8 +12,9 @@ import click
 
 from storelink.contract.money import minor_units, money_text
 from storelink.contract.times import epoch_seconds, rfc3339
-from storelink.host.process import lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner
+from storelink.host.files import give_to_owner
+from storelink.host.locks import lock_instance, lock_path
+from storelink.host.sqlite import open_readonly
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.config import Settings
 from storenode.errors import BadArgument, NotFound, StorenodeError
@@ -181,11 +181,7 @@ def _list(settings: Settings, now_ms: int, *, as_json: bool) -> None:
     rows: list[Override] = []
     acked_seq = 0
     if path.exists():
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with (
-            translated(path),
-            closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=READ_TIMEOUT_S)) as db,
-        ):
+        with translated(path), closing(open_readonly(path, READ_TIMEOUT_S)) as db:
             check_outbox(db, path)
             rows = [each for each in own.read_if_there(db) if each.holds(now_ms // 1000)]
             acked_seq = standing_of(db).acked_seq

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-import structlog
-
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Live, Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
+from storelink.host.logs import get_logger
 from storelink.transport.port import Link
 from storenode.core.changesets import Parked, Pending, Presumption
 from storenode.core.rate_limit import Pace
@@ -25,7 +24,7 @@ from storenode.follow.spool import Batch, SegmentRefused, Spool, unspooled
 from storenode.replica.provenance import CATCH_UP, LIVE, Commit
 from storenode.replica.writer import Replica
 
-log = structlog.get_logger()
+log = get_logger()
 
 HEAD_TIMEOUT_MS = 10_000
 

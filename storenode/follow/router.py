@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-import structlog
-
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message
 from storelink.contract.refusal import MessageRefusal
 from storelink.contract.streams import SCOPE_ALL, Stream, parse_topic
+from storelink.host.logs import get_logger
 from storelink.host.process import give_back_memory
 from storelink.transport.port import Connected, Disconnected, Event, Link, Received
 from storenode.core.rate_limit import Pace
@@ -24,7 +23,7 @@ from storenode.replica.connection import translated
 from storenode.replica.contexts import note_problems
 from storenode.replica.writer import Replica
 
-log = structlog.get_logger()
+log = get_logger()
 
 NOTE_EVERY_MS = 1_000
 """How often `as_of` is written while nothing else changes."""

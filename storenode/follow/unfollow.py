@@ -11,14 +11,13 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
-
 from storelink.contract.streams import Stream
+from storelink.host.logs import get_logger
 from storenode.core.states import Phase
 from storenode.follow.follower import Follower
 from storenode.replica.writer import Replica
 
-log = structlog.get_logger()
+log = get_logger()
 
 MISSING_AFTER_MS = 60_000
 """Six times as long as a follower waits for a head before it asks again."""

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
-
+from storelink.host.logs import get_logger
 from storelink.host.sqlite import transaction
 from storenode.core.availability import DOWN, Interval
 from storenode.errors import OutboxBusy, StorenodeError
@@ -22,7 +21,7 @@ from storenode.outbox.file import connect, translated
 from storenode.replica.connection import translated as translated_replica
 from storenode.replica.writer import Replica
 
-log = structlog.get_logger()
+log = get_logger()
 
 WRITTEN_EVERY_MS = 60_000
 CHANGES_EVERY_MS = 1_000

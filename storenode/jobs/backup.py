@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from storelink.contract.contexts import Contexts
-from storelink.host.sqlite import give_to_owner, is_damage, sync
+from storelink.host.files import give_to_owner, sync
+from storelink.host.logs import get_logger
+from storelink.host.sqlite import is_damage
 from storenode.errors import BackupFailed, BackupUnsound
 from storenode.jobs.backup_check import check
 from storenode.replica import queries
 
-log = structlog.get_logger()
+log = get_logger()
 
 PAGES_PER_STEP = 1_024
 FREE_BYTES_KEPT = 100_000_000

@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import structlog
-
 from storelink.contract.streams import Stream
+from storelink.host.logs import get_logger
 from storenode.core import job_times
 from storenode.core.states import ASKED
 from storenode.follow.router import Router
@@ -27,7 +26,7 @@ from storenode.replica.writer import Replica
 if TYPE_CHECKING:
     from storenode.config import Settings
 
-log = structlog.get_logger()
+log = get_logger()
 
 Command = Job | Result
 

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from storelink.host.sqlite import open_readonly
 from storenode.outbox.file import check_outbox, connect, make, translated
 
 BUSY_TIMEOUT_S = 10.0
@@ -74,11 +75,7 @@ def read(path: Path) -> Mapping[str, Run]:
         return {}
     with (
         translated(path),
-        closing(
-            sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
-            )
-        ) as db,
+        closing(open_readonly(path, BUSY_TIMEOUT_S)) as db,
     ):
         check_outbox(db, path)
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone() is None:

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from storelink.contract.times import rfc3339
+from storelink.host.logs import get_logger
 from storenode.errors import HookFailed
 from storenode.jobs.hook import TIME_LIMIT_S, run_hook
 from storenode.jobs.price_changes import Look, Owed, PriceChanges
 from storenode.outbox.store import Outbox
 
-log = structlog.get_logger()
+log = get_logger()
 
 ENTRY_TYPE = "storenode.price.activated"
 ENTRY_SKUS_MAX = 200

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
-
-from storelink.host.sqlite import is_damage
+from storelink.host.logs import get_logger
+from storelink.host.sqlite import is_damage, open_file
 from storenode.errors import ReplicaMissing
 from storenode.replica.connection import translated
 
-log = structlog.get_logger()
+log = get_logger()
 
 BUSY_TIMEOUT_S = 10.0
 CACHE_KIB = 8_192
@@ -63,7 +62,7 @@ def opened(path: Path, replica: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rwc", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+    db = open_file(path, "rwc", BUSY_TIMEOUT_S)
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")

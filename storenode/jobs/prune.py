@@ -7,11 +7,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
+from storelink.host.logs import get_logger
 from storenode.jobs.backup import PART_SUFFIX
 
-log = structlog.get_logger()
+log = get_logger()
 
 ASIDE_DAYS = 30
 PART_HOURS = 24

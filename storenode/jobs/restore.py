@@ -21,8 +21,9 @@ from typing import Literal
 
 from storelink.contract.contexts import Contexts
 from storelink.contract.times import rfc3339
-from storelink.host.process import lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner, sync, transaction
+from storelink.host.files import give_to_owner, sync
+from storelink.host.locks import lock_instance, lock_path
+from storelink.host.sqlite import open_readonly, transaction
 from storenode.core.clock_rules import DAY_MS, NEVER_MS, UNCONFIRMED, Mark
 from storenode.errors import (
     AlreadyRunning,
@@ -55,6 +56,8 @@ Unknown = Literal["set", "drop"]
 """What becomes of own prices that the outbox does not know: set again, and HQ is told; or left out."""
 
 _MARK = tuple(field.name for field in fields(Mark))
+
+READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,7 @@ def _overrides_of(outbox: Path) -> list[Override]:
     """What the outbox keeps of own prices; nothing if there is none. Raises OutboxDamaged and the like."""
     if not outbox.exists():
         return []
-    uri = f"{outbox.absolute().as_uri()}?mode=ro"
-    with file.translated(outbox), closing(sqlite3.connect(uri, uri=True)) as db:
+    with file.translated(outbox), closing(open_readonly(outbox, READ_TIMEOUT_S)) as db:
         file.check_outbox(db, outbox)
         return read_if_there(db)
 

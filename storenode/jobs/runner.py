@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from storelink.contract.streams import Stream
+from storelink.host.logs import get_logger
 from storelink.host.process import give_back_memory
 from storenode.core import job_times
 from storenode.errors import StorenodeError
@@ -30,7 +29,7 @@ from storenode.replica.verify import Result, Verified, prove
 if TYPE_CHECKING:
     from storenode.config import Settings
 
-log = structlog.get_logger()
+log = get_logger()
 
 PAUSE_MS = 100
 PASSED_MS_MAX = 2_000

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from storelink.host.logs import get_logger
 from storenode.core import job_times
 from storenode.core.job_times import ClockWatch, Rhythm
 from storenode.errors import StorenodeError
@@ -24,7 +23,7 @@ from storenode.errors import StorenodeError
 if TYPE_CHECKING:
     from storenode.jobs.history import JobHistory
 
-log = structlog.get_logger()
+log = get_logger()
 
 CLOCK_LOOK_S = 5.0
 

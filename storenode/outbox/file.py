@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storelink.contract.streams import new_epoch
-from storelink.host.sqlite import give_to_owner, is_damage, sync
+from storelink.host.files import give_to_owner, sync
+from storelink.host.sqlite import Trouble, open_file, trouble_of
 from storenode.errors import OutboxBusy, OutboxDamaged, OutboxFull, OutboxUnwritable, StorenodeError
 
 APPLICATION_ID = 0x53744F62
@@ -106,19 +107,20 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _in_our_words(path: Path, error: sqlite3.DatabaseError) -> StorenodeError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return OutboxFull(f"no space for {path}", hint="free space on its disk, then type this again")
-    if is_damage(error):
-        return OutboxDamaged(f"{path} is not a sound outbox: {error}", hint="keep a copy, then move it away")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return OutboxBusy(f"{path} is held by another program", hint="type this again")
-    return OutboxUnwritable(f"{path}: {error}", hint="check free space, owner and mode of file and directory")
+    match trouble_of(error):
+        case Trouble.FULL:
+            return OutboxFull(f"no space for {path}", hint="free space on its disk, then type this again")
+        case Trouble.DAMAGED | Trouble.NO_DATABASE:
+            return OutboxDamaged(f"{path} is not a sound outbox: {error}", hint="keep a copy, then move it away")
+        case Trouble.BUSY:
+            return OutboxBusy(f"{path} is held by another program", hint="type this again")
+        case _:
+            return OutboxUnwritable(f"{path}: {error}", hint="check free space, owner and mode of file and directory")
 
 
 def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     """Open it with the settings that every writer of an outbox has."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=busy_timeout_s)
+    db = open_file(path, "rw", busy_timeout_s)
     db.execute("PRAGMA synchronous=FULL")  # what was accepted survives a power cut
     db.execute("PRAGMA wal_autocheckpoint=0")
     if _ident(db) == (APPLICATION_ID, 1):

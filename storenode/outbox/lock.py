@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from storelink.host.process import lock_instance, lock_path
+from storelink.host.locks import lock_instance, lock_path
 from storelink.host.wakeup import Wakeup
 from storenode.errors import AlreadyRunning
 from storenode.outbox.file import make_directory
@@ -22,7 +22,7 @@ class OutboxLock:
 
     def __init__(self, outbox: Path) -> None:
         self._lock = _locked(outbox)
-        self.bell = Wakeup.hung(BELL, outbox)
+        self.bell = Wakeup.of(BELL, outbox)
 
 
 def _locked(outbox: Path) -> IO[str] | None:

@@ -18,17 +18,17 @@ from dataclasses import astuple
 from itertools import groupby
 from pathlib import Path
 
-import structlog
-
 from storelink.contract import schedule
 from storelink.contract.limits import STEPS_MAX
 from storelink.contract.schedule import Step
+from storelink.host.logs import get_logger
+from storelink.host.sqlite import open_file
 from storenode.outbox.overrides import COLUMNS, Override, read
 from storenode.replica import schema
 from storenode.replica.connection import translated
 from storenode.replica.writer import Replica
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_EVERY_MS = 5_000
 """How late an override is noticed whose bell was not heard, and how soon an unreadable outbox is tried again."""
@@ -71,7 +71,7 @@ class OverrideCopy:
         if self._outbox is None:
             if not self._path.exists():
                 return None
-            self._outbox = _opened(self._path, "ro")
+            self._outbox = open_file(self._path, "ro", TIMEOUT_S)
         (newest,) = self._outbox.execute("SELECT coalesce(max(changed_seq), 0) FROM overrides").fetchone()
         if newest == self._copied:
             return None
@@ -154,18 +154,14 @@ def _by_sku(rows: Iterable[Override]) -> dict[str, list[Override]]:
     return {sku: list(each) for sku, each in groupby(rows, key=lambda row: row.sku)}
 
 
-def _opened(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=TIMEOUT_S)
-
-
 def _main(db: str, outbox: str, store_id: str) -> int:
     """Copy once, and leave the connection open."""
-    replica = _opened(Path(db), "rw")
+    replica = open_file(Path(db), "rw", TIMEOUT_S)
     ident, version = (replica.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
     if (ident, version) != (schema.APPLICATION_ID, schema.VERSION):
         return 3  # the daemon brings it to this version, and copies then
     replica.execute("PRAGMA wal_autocheckpoint=0")
-    copy(replica, read(_opened(Path(outbox), "ro")), store_id)
+    copy(replica, read(open_file(Path(outbox), "ro", TIMEOUT_S)), store_id)
     return 0
 
 

@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import structlog
-
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message
 from storelink.contract.status import OutboxStatus
 from storelink.contract.streams import store_topic
 from storelink.contract.upstream import Ack, OutboxBatch, decode_ack, encode_batch
+from storelink.host.logs import get_logger
 from storelink.transport.port import Connected, Disconnected, Event, Link, Oversized, Received
 from storenode.core.send_window import Window
 from storenode.errors import OutboxBusy, StorenodeError
 from storenode.outbox.file import Standing
 from storenode.outbox.store import Outbox
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_EVERY_MS = 1_000
 """How late an entry is noticed whose bell was not heard."""

@@ -23,7 +23,7 @@ from storelink.contract.limits import BATCH_BYTES_TARGET
 from storelink.contract.streams import new_epoch
 from storelink.contract.upstream import Entry, Refusal, checked_json, checked_type
 from storelink.host.sqlite import transaction
-from storelink.host.wakeup import ring, wakeup_address
+from storelink.host.wakeup import wake, wakeup_address
 from storenode.config import OUTBOX_MAX_BYTES
 from storenode.errors import BadArgument, OutboxFull
 from storenode.outbox.file import Standing, check_outbox, connect, make, standing_of, translated
@@ -109,7 +109,7 @@ class Outbox:
             seq = self._db.execute("INSERT INTO entries(type, at_ms, data) VALUES(?, ?, ?)", row).lastrowid
             assert seq is not None
             also(self._db, seq)
-        ring(wakeup_address(BELL, self.path))
+        wake(wakeup_address(BELL, self.path))
         self.checkpoint()
         return seq
 

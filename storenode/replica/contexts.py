@@ -14,7 +14,7 @@ from typing import Any
 
 from storelink.contract.contexts import Column, Context, Contexts
 from storelink.contract.streams import Stream
-from storelink.host.tables import database
+from storelink.host.sqlite import database
 from storenode.core.scopes import undeclared
 from storenode.core.states import COLUMNS
 from storenode.errors import NotFound

@@ -12,13 +12,12 @@ import sqlite3
 from collections.abc import Sequence
 from typing import cast
 
-import structlog
-
 from storelink.contract.contexts import Context, Key, Row
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream
+from storelink.host.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Quarantine:

@@ -17,7 +17,8 @@ from storelink.contract.contexts import Context, Contexts
 from storelink.contract.schedule import load
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
-from storelink.host.process import is_running, lock_path
+from storelink.host.locks import is_running, lock_path
+from storelink.host.sqlite import open_readonly
 from storenode.errors import NotFound, ReplicaDamaged, ReplicaMissing, StorenodeError
 from storenode.replica import price_clock, schema
 from storenode.replica.connection import translated
@@ -64,9 +65,7 @@ def reading(path: Source) -> Iterator[sqlite3.Connection]:
             f"there is no replica at {path}", hint="start the daemon (storenode run), or set --db / STORENODE_DB"
         )
     with translated(path):
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
-        )
+        db = open_readonly(path, BUSY_TIMEOUT_S)
         try:
             if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
                 raise ReplicaDamaged(f"{path} is not a replica", hint="check --db / STORENODE_DB")

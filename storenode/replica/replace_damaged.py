@@ -10,14 +10,13 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
+from storelink.host.logs import get_logger
 from storenode.errors import ReplicaDamaged
 from storenode.replica.connection import on_disk
 from storenode.replica.damage import is_ours
 from storenode.replica.schema import APPLICATION_ID
 
-log = structlog.get_logger()
+log = get_logger()
 
 KEPT_MAX = 2
 SUFFIXES = ("-shm", "", "-wal")

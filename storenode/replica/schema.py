@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from storelink.contract.contexts import BUILT_IN, PRICE, PRODUCT, Context
 from storelink.contract.limits import SEQ_MAX
-from storelink.host.tables import database
+from storelink.host.sqlite import database
 from storenode.replica import price_clock, search_index
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import msgspec
 
 from storelink.contract.contexts import PRODUCT
 from storelink.contract.streams import Stream
-from storelink.host.tables import database
+from storelink.host.sqlite import database
 
 NAME = "product_search"
 INDEXED = ("sku", "gtin", "name", "description", "brand", "department", "category")

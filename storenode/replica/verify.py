@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from storelink.contract.streams import Stream
+from storelink.host.logs import get_logger
 from storenode.errors import ReplicaDamaged, StorenodeError
 from storenode.replica.queries import check_file, scan
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

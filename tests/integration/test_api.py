@@ -17,7 +17,7 @@ import pytest
 
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
-from storelink.host.process import lock_instance
+from storelink.host.locks import lock_instance
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
 from tests.integration.apiserver import MILK_LINE, PRICE, PRODUCT, ApiServer, filled, put

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.host.process import lock_instance
+from storelink.host.locks import lock_instance
 from storenode.api import openapi
 from storenode.api.limits import BODY_BYTES_MAX, CONNECTIONS_MAX, IDLE_S, REQUEST_S, TARGET_BYTES_MAX
 from storenode.api.problems import CODES

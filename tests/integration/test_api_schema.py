@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from storelink.host.process import lock_instance
+from storelink.host.locks import lock_instance
 from tests.integration.apiserver import ApiServer, filled
 
 SEED = 20261125

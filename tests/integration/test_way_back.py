@@ -132,7 +132,7 @@ def test_a_stranger_who_takes_the_bell_keeps_no_daemon_from_its_work(chain: Chai
     chain.import_prices(1, "1.00")
     chain.wait_equal("s")
     for process in (chain.stores["s"], chain.hq_run):
-        assert "bell.taken" in process.log.read_text()
+        assert "wakeup.refused" in process.log.read_text()
     for stranger in strangers:
         stranger.close()
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
-from storelink.host.process import lock_instance
+from storelink.host.locks import lock_instance
 from storenode.cli import main
 from storenode.core.advice import LINE, Finding, advise, size, span
 from storenode.replica.writer import Replica

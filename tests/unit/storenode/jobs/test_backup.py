@@ -18,7 +18,7 @@ from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import to_hex, total
 from storelink.contract.streams import Stream
 from storelink.contract.upstream import OVERRIDE_SET
-from storelink.host.process import lock_instance
+from storelink.host.locks import lock_instance
 from storenode.cli import main
 from storenode.errors import AlreadyRunning, BackupFailed, BackupUnsound, ReplicaDamaged
 from storenode.jobs import backup

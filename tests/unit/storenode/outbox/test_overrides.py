@@ -21,7 +21,7 @@ from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch
-from storelink.host.process import lock_instance
+from storelink.host.locks import lock_instance
 from storenode.cli import main
 from storenode.commands import overrides as command
 from storenode.errors import BadArgument, NotFound, OutboxFull

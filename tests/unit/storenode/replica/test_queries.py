@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.streams import Stream
-from storelink.host.process import lock_instance
+from storelink.host.locks import lock_instance
 from storenode.cli import main
 from storenode.replica import queries
 from storenode.replica.writer import Replica
