@@ -12,7 +12,7 @@ what HQ had at their position.
 
 from __future__ import annotations
 
-import enum
+from storenode.core.phases import Phase
 
 ASKED = "asked"
 """The doubt of a stream whose rebuild somebody asked for."""
@@ -21,14 +21,6 @@ COLUMNS = "columns"
 """The doubt of a stream whose rows lack columns that are declared since."""
 
 HARMLESS = (ASKED, COLUMNS)
-
-
-class Phase(enum.Enum):
-    DOWN = "down"
-    AWAITING_HEAD = "awaiting_head"
-    FETCHING = "fetching"
-    LIVE = "live"
-    HALTED = "halted"
 
 
 def state_of(phase: Phase, epoch: str | None, doubt: str | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from storelink.contract.streams import Stream
 from storelink.host.logs import get_logger
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.follow.follower import Follower
 from storenode.replica.writer import Replica
 

@@ -20,7 +20,7 @@ from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Connected, Received
 from storenode.cli import main
 from storenode.core import advice
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.follow.router import Router
 from storenode.follow.spool import MemorySpool
 from storenode.replica import queries

@@ -11,7 +11,7 @@ import pytest
 from storelink.contract.contexts import BUILT_IN, PRICE
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.core.verdicts import Position
 from storenode.follow.follower import Follower
 from storenode.follow.unfollow import LOOK_EVERY_MS, MISSING_AFTER_MS, UnfollowedStreams, sweep_spools
