@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from storenode.api.prometheus_text import Histogram, family, gauge, page
-from storenode.core.health import STATES
+from storenode.core.states import STATES
 
 _OF_A_STREAM = (
     ("position", "Seq through which the replica has the stream."),

@@ -8,7 +8,7 @@ from typing import Any
 
 from storelink.contract.contexts import PRODUCT, Contexts
 from storenode.api.limits import SAME_GTIN_MAX
-from storenode.core import health
+from storenode.core import states
 from storenode.core.clock_rules import UNCONFIRMED
 from storenode.errors import NotFound
 from storenode.replica import queries, schema
@@ -59,7 +59,7 @@ def freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> dict[st
             stream["state"] = "offline"
         streams[name] = stream
         judged[name] = stream | {"epoch": epoch, "verified_ok": None if verified is None else bool(verified)}
-    return {"state": health.overall(judged), "clock": clock, "streams": streams}
+    return {"state": states.overall(judged), "clock": clock, "streams": streams}
 
 
 def _price_or_none(db: sqlite3.Connection, sku: str) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from storenode.api.posting import Posting
 from storenode.api.problems import Refused
 from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
 from storenode.replica import queries
 
@@ -99,11 +99,11 @@ class Api:
     async def _health(self, request: Request) -> Response:
         demanded = whole(parameters(request, "fresh").get("fresh", "0"), "fresh", 0, 1)
         state = self._pool.look_up(self._fresh)["state"]
-        verdict = health.exit_code(state)
-        if verdict == health.UNUSABLE or (demanded and verdict != health.LIVE):
-            code = "not_usable" if verdict == health.UNUSABLE else "not_fresh"
+        verdict = states.exit_code(state)
+        if verdict == states.UNUSABLE or (demanded and verdict != states.LIVE):
+            code = "not_usable" if verdict == states.UNUSABLE else "not_fresh"
             raise Refused(code, f"this store is {state}", hint="storenode status")
-        return document({"state": state, "usable": True, "fresh": verdict == health.LIVE})
+        return document({"state": state, "usable": True, "fresh": verdict == states.LIVE})
 
     async def _exposition(self, request: Request) -> Response:
         parameters(request)
@@ -140,7 +140,7 @@ class Api:
         except FileNotFoundError as error:  # set aside this very moment
             raise ReplicaMissing(str(error), hint="storenode status") from error
         found["outbox"] = outbox_status(self._settings.outbox_path)
-        return {"store_id": found.pop("store_id"), "state": health.overall(found["streams"]), **found}
+        return {"store_id": found.pop("store_id"), "state": states.overall(found["streams"]), **found}
 
     def _answered(self, path: str, handler: Handler) -> Handler:
         """Every way out of a route is an answer of ours, counted and timed."""

@@ -14,7 +14,7 @@ from storelink.contract.errors import ContractViolation
 from storelink.contract.times import BadTime, epoch_seconds
 from storelink.transport.errors import LinkError
 from storenode.config import Examined, Settings, examine
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import BadArgument, StorenodeError
 
 P = ParamSpec("P")
@@ -23,7 +23,7 @@ SettingsOf = Callable[[], Settings]
 
 
 class CannotJudge(click.UsageError):
-    exit_code = health.UNKNOWN
+    exit_code = states.UNKNOWN
 
 
 class Judging(click.Command):
@@ -73,6 +73,6 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             if getattr(error, "hint", ""):
                 click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)
             judging = isinstance(click.get_current_context().command, Judging)
-            raise SystemExit(health.UNKNOWN if judging else 1) from error
+            raise SystemExit(states.UNKNOWN if judging else 1) from error
 
     return wrapped

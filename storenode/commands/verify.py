@@ -9,7 +9,7 @@ import click
 
 from storelink.contract.streams import Stream
 from storenode.commands.shared import Judging, SettingsOf, json_option, reported
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import NotFound, ReplicaDamaged
 from storenode.jobs import rebuild_request
 from storenode.replica import queries
@@ -28,10 +28,10 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
     found = settings()
     path, problem = found.db, _problem(found.db)
     scans = [queries.scan(path, stream) for stream in queries.streams(path, found.registry)] if problem is None else []
-    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in health.NEEDED)
-    code = health.LIVE if proven else health.UNKNOWN
+    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in states.NEEDED)
+    code = states.LIVE if proven else states.UNKNOWN
     if problem is not None or not all(s.ok for s in scans):
-        code = health.UNUSABLE
+        code = states.UNUSABLE
     if as_json:
         streams = {
             str(s.stream): {
@@ -50,7 +50,7 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
         for s in scans:
             verdict = ("equal" if s.ok else "DIFFERS") if s.epoch else "never bootstrapped"
             click.echo(f"{s.stream!s:24}{s.rows:>9} rows  {s.digest}  {verdict}")
-    if code == health.UNUSABLE:
+    if code == states.UNUSABLE:
         click.echo("hint: storenode rebuild fetches it anew; so does the daemon by itself, at night", err=True)
     raise SystemExit(code)
 

@@ -59,16 +59,16 @@ UPGRADE = "HQ and store versions may differ: compare storenode --version with hq
 def test_once_is_no_news_and_again_is() -> None:
     found = Refusals(None)
     found.refuse("head", None, LARGE, 1)
-    assert (found.worst, found.standing) == (None, "")
+    assert (found.worst, found.reported) == (None, "")
     found.refuse("head", None, ContractViolation("bad_json", "at 7"), 9)
     assert found.worst == MessageRefusal("head", None, "bad_json", "at 7", 1, AGAIN)
-    standing = found.standing
+    reported = found.reported
     found.refuse("head", None, ContractViolation("bad_json", "at 7"), 10)
-    assert found.standing == standing, "a count alone is no news to HQ"
+    assert found.reported == reported, "a count alone is no news to HQ"
     found.accept("live")
     assert found.worst == MessageRefusal("head", None, "bad_json", "at 7", 1, 3)
     found.accept("head")
-    assert found.standing == ""
+    assert found.reported == ""
 
 
 def test_the_head_is_told_before_a_segment_and_that_before_live_messages() -> None:
