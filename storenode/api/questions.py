@@ -12,6 +12,7 @@ from storenode.core import states
 from storenode.core.clock_rules import UNCONFIRMED
 from storenode.errors import NotFound
 from storenode.replica import queries, schema
+from storenode.replica.status import daemon_alive
 
 _BY_GTIN = (
     f"SELECT p.sku FROM {PRODUCT.table} AS p WHERE p.gtin = ? AND p.rowid = ({schema.product_winner('p.sku')})"
@@ -47,7 +48,7 @@ def found(db: sqlite3.Connection, text: str, limit: int) -> dict[str, Any]:
 
 def freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> dict[str, Any]:
     """State of the store, of its clock and of each stream; `live` ends with the daemon, as in `storenode status`."""
-    alive, clock = queries.daemon_alive(path), UNCONFIRMED
+    alive, clock = daemon_alive(path), UNCONFIRMED
     streams, judged = {}, {}
     for name, verdict, *values in db.execute(_FRESHNESS):
         if name.partition("/")[0] not in contexts:

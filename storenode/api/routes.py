@@ -30,7 +30,7 @@ from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
 from storenode.core import states
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
-from storenode.replica import queries
+from storenode.replica.status import status_document
 
 log = get_logger()
 
@@ -136,7 +136,7 @@ class Api:
     def _standing(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
         """The status document; with `rows`, which a scrape every few seconds need not pay for, or without."""
         try:
-            found = queries.status(self._settings.db, self._settings.registry, db, counted=counted)
+            found = status_document(self._settings.db, self._settings.registry, db, counted=counted)
         except FileNotFoundError as error:  # set aside this very moment
             raise ReplicaMissing(str(error), hint="storenode status") from error
         found["outbox"] = outbox_status(self._settings.outbox_path)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import astuple, fields
 from pathlib import Path
 
 from storelink.host.logs import get_logger
-from storenode.core.clock_rules import BEHIND, CORRECTED, DAY_MS, HELD, NEVER_MS, SKEW_MS_MAX, SUSPECT, Clock, Mark
-from storenode.replica.connection import translated
+from storenode.core.clock_rules import BEHIND, CORRECTED, DAY_MS, HELD, NEVER_MS, SKEW_MS_MAX, SUSPECT, Clock
+from storenode.replica.file import translated
+from storenode.replica.price_clock import read_mark, write_mark
 from storenode.replica.writer import Replica
 
 log = get_logger()
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_COLUMNS = ", ".join(field.name for field in fields(Mark))
 _DOUBTFUL = (CORRECTED, SUSPECT, HELD, BEHIND)
 
 
@@ -29,8 +28,7 @@ class StoreClock:
     def __init__(self, replica: Replica, hold_days: int) -> None:
         self._replica = replica
         with translated(replica.path):
-            row = replica.connection.execute(f"SELECT {_COLUMNS} FROM clock WHERE known_ms > 0").fetchone()
-        self._mark = Mark(*row) if row else None
+            self._mark = read_mark(replica.connection)
         self._clock = Clock(boot_id(), steady_ms(), self._mark, hold_days * DAY_MS or NEVER_MS)
 
     @property
@@ -63,9 +61,7 @@ class StoreClock:
             )
         self._mark = mark
         with translated(self._replica.path):
-            self._replica.connection.execute(
-                f"INSERT OR REPLACE INTO clock(id, {_COLUMNS}) VALUES(1{', ?' * len(fields(Mark))})", astuple(mark)
-            )
+            write_mark(self._replica.connection, mark)
 
 
 def boot_id() -> str:

@@ -17,7 +17,7 @@ from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
 from storenode.core import advice, states
 from storenode.errors import StorenodeError
-from storenode.replica import queries
+from storenode.replica.status import beside_document, status_document
 
 EVERY_S = 1.0
 WIDTH_IN_A_PIPE = 1_000
@@ -32,7 +32,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(document))
     else:
-        _console().print(_screen(document | queries.beside_status(settings.db)))
+        _console().print(_screen(document | beside_document(settings.db)))
     return states.exit_code(document["state"])
 
 
@@ -54,14 +54,14 @@ def watch(settings: Settings) -> None:
 
 
 def _document(settings: Settings) -> dict[str, Any]:
-    found = queries.status(settings.db, settings.registry) | {"outbox": outbox_status(settings.outbox_path)}
+    found = status_document(settings.db, settings.registry) | {"outbox": outbox_status(settings.outbox_path)}
     return {"store_id": found.pop("store_id"), "state": states.overall(found["streams"]), **found}
 
 
 def _now(settings: Settings) -> RenderableType:
     """The screen, or why there is none: a replica that is not there yet may come."""
     try:
-        return _screen(_document(settings) | queries.beside_status(settings.db))
+        return _screen(_document(settings) | beside_document(settings.db))
     except StorenodeError as error:
         return _told(advice.Finding(advice.FAIL, str(error), error.hint))
 

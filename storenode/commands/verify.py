@@ -1,4 +1,4 @@
-"""`storenode verify` and `storenode rebuild`: prove the replica, and have what is doubted fetched anew."""
+"""`storenode verify` and `storenode rebuild`: prove the replica, and have suspect rows fetched anew."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from storenode.core import states
 from storenode.errors import NotFound, ReplicaDamaged
 from storenode.jobs import rebuild_request
 from storenode.replica import queries
+from storenode.replica.status import daemon_alive
+from storenode.replica.verify import check_file, scan
 
 
 @click.command(cls=Judging)
@@ -27,7 +29,7 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
     """
     found = settings()
     path, problem = found.db, _problem(found.db)
-    scans = [queries.scan(path, stream) for stream in queries.streams(path, found.registry)] if problem is None else []
+    scans = [scan(path, stream) for stream in queries.streams(path, found.registry)] if problem is None else []
     proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in states.NEEDED)
     code = states.LIVE if proven else states.UNKNOWN
     if problem is not None or not all(s.ok for s in scans):
@@ -57,7 +59,7 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
 
 def _problem(path: Path) -> str | None:
     try:
-        queries.check_file(path)
+        check_file(path)
     except ReplicaDamaged as error:
         return str(error)
     return None
@@ -81,7 +83,7 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
         followed = ", ".join(map(str, there))
         raise NotFound(f"{', '.join(unknown)}: not followed by this replica", hint=f"it follows {followed}")
     rebuild_request.ask(path, wanted)
-    running = queries.daemon_alive(path)
+    running = daemon_alive(path)
     if as_json:
         click.echo(json.dumps({"streams": [str(stream) for stream in wanted], "running": running}))
         return

@@ -37,17 +37,17 @@ LIVE, USABLE, UNUSABLE, UNKNOWN = 0, 1, 2, 3
 """Exit codes of `storenode status`."""
 
 
-def state_of(phase: Phase, epoch: str | None, rebuild_reason: str | None) -> str:
-    """The stream's public state, as the `freshness` view names it; `rebuild_reason` None: no rebuild is due."""
+def state_of(phase: Phase, epoch: str | None, rebuild_due: str | None) -> str:
+    """The stream's public state, as the `freshness` view names it; `rebuild_due` None: no rebuild is due."""
     if epoch is None:
         return "bootstrapping"
-    if rebuild_reason is not None and rebuild_reason not in SOUND_ROWS:
+    if rebuild_due is not None and rebuild_due not in SOUND_ROWS:
         return "rebuilding" if phase is Phase.FETCHING else "diverged"
     if phase is Phase.DOWN:
         return "offline"
-    if phase is Phase.LIVE and rebuild_reason is None:
+    if phase is Phase.LIVE and rebuild_due is None:
         return "live"
-    return "catching_up" if rebuild_reason is None or phase is Phase.HALTED else "rebuilding"
+    return "catching_up" if rebuild_due is None or phase is Phase.HALTED else "rebuilding"
 
 
 def overall(streams: Mapping[str, Mapping[str, Any]]) -> str:

@@ -101,22 +101,22 @@ class Stale:
 Plan = CatchUp | UpToDate | Stale
 
 
-def plan(position: Position, head: Head, *, missing_to: int = 0, rebuild_reason: str | None = None) -> Plan:
+def plan(position: Position, head: Head, *, missing_to: int = 0, rebuild_due: str | None = None) -> Plan:
     """
     Decide what a head asks of a replica at `position`.
 
     Args:
         missing_to: changes up to here are known to exist; an older head does not end the gap.
-        rebuild_reason: why the rows there are to be replaced; None: they are not. AHEAD: the position counts for
+        rebuild_due: why the rows there are to be replaced; None: they are not. AHEAD: the position counts for
             nothing either.
     """
-    if position.epoch is None or rebuild_reason == AHEAD:
-        return _from(head, 0, rebuild_reason or "bootstrap")
-    needed_to = missing_to if rebuild_reason is None else max(missing_to, position.seq)
+    if position.epoch is None or rebuild_due == AHEAD:
+        return _from(head, 0, rebuild_due or "bootstrap")
+    needed_to = missing_to if rebuild_due is None else max(missing_to, position.seq)
     if (head.epoch, head.seq) < (position.epoch, needed_to):
         return Stale()
-    if rebuild_reason is not None or head.epoch != position.epoch:
-        return _from(head, 0, rebuild_reason or "epoch")
+    if rebuild_due is not None or head.epoch != position.epoch:
+        return _from(head, 0, rebuild_due or "epoch")
     if head.seq < position.seq or (head.seq == position.seq and head.digest == position.digest):
         return UpToDate()
     if head.seq == position.seq:

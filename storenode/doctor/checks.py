@@ -24,8 +24,9 @@ from storenode.doctor import verdicts
 from storenode.doctor.broker_probe import visited
 from storenode.doctor.verdicts import START, Check, Owned, User
 from storenode.errors import StorenodeError
-from storenode.replica import queries, schema
-from storenode.replica.damage import IDENT_AT, MAGIC
+from storenode.replica import schema
+from storenode.replica.file import IDENT_AT, MAGIC
+from storenode.replica.status import beside_document, daemon_alive, status_document
 
 SYSTEM_CONFIG = Path("/etc/storenode/storenode.toml")
 VERSION_AT = 60
@@ -130,7 +131,7 @@ def _facts(settings: Settings, outbox_status: Callable[[Path], dict[str, Any]]) 
         if not _may_open(settings.db):
             return None
         outbox = settings.outbox_path
-        found = queries.status(settings.db, settings.registry) | queries.beside_status(settings.db)
+        found = status_document(settings.db, settings.registry) | beside_document(settings.db)
         known = outbox_status(outbox) if not outbox.exists() or _may_open(outbox) else None
     except (OSError, StorenodeError):
         return None
@@ -144,7 +145,7 @@ def _may_open(db: Path) -> bool:
 
 def _replica(settings: Settings, facts: dict[str, Any] | None) -> Iterator[Check]:
     """The replica and the daemon that keeps it."""
-    alive = queries.daemon_alive(settings.db)
+    alive = daemon_alive(settings.db)
     if not settings.db.exists():
         yield Check("daemon", advice.daemon(None, running=alive, seen_s=0))
         said = f"There is no replica at {settings.db}: there is nothing to sell by yet."

@@ -59,7 +59,7 @@ class Follower:
         self._parked = Parked()
         self._ahead_of_hq = AheadOfHq()
         self._missing_to = 0
-        self._doubt = stored.doubt
+        self._doubt = stored.rebuild_due
         self.refusals = Refusals(stored.refusal)
         self.life = 0
         self._catch_up: CatchUp | None = None
@@ -103,7 +103,7 @@ class Follower:
         if reason == AHEAD:
             self.head_seq = 0
         log.warning("rebuild.started", stream=str(self.stream), position=self.position.seq, reason=reason)
-        self._replica.doubt(self.stream, reason)
+        self._replica.set_rebuild_due(self.stream, reason)
         self._doubt = reason
         if self.phase is not Phase.DOWN:
             self._lose_thread(0 if reason == AHEAD else self.position.seq, now_ms)
@@ -145,7 +145,7 @@ class Follower:
         head = decode_head(self._root, message, self._replica.contexts)
         self.refusals.accept("head")
         self._heard(head.at_ms, False)
-        decision = plan(self.position, head, missing_to=self._missing_to, rebuild_reason=self._doubt)
+        decision = plan(self.position, head, missing_to=self._missing_to, rebuild_due=self._doubt)
         if isinstance(decision, Stale):
             return
         self.head_seq = max(head.seq, self.head_seq if head.epoch == self.position.epoch else 0)
@@ -273,7 +273,7 @@ class Follower:
             batches=rows,
             replace=replace is not None,
             reason=replace or "",
-            now_ms=wall_ms,
+            wall_ms=wall_ms,
             commits=commits,
         )
         self.position = Position(end.epoch, end.last_seq, end.digest)

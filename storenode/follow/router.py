@@ -19,8 +19,8 @@ from storenode.core.phases import Phase
 from storenode.core.rate_limit import Pace
 from storenode.follow.follower import Follower
 from storenode.follow.spool import Spool
-from storenode.replica.connection import translated
 from storenode.replica.contexts import note_problems
+from storenode.replica.file import translated
 from storenode.replica.writer import Replica
 
 log = get_logger()

@@ -21,6 +21,7 @@ from typing import Any
 
 from storelink.contract.contexts import PRICE
 from storelink.host.sqlite import transaction
+from storenode.core.precedence import OVERRIDE
 from storenode.jobs.price_changes_file import opened
 from storenode.replica import schema
 
@@ -151,7 +152,7 @@ class PriceChanges:
                 self._mark_behind(db, {n: (seen[n][1], there[n][1]) for n in there if there[n][1] > seen[n][1]})
             if own != own_seen:
                 db.execute(f"INSERT INTO told(sku, next_s) SELECT sku, 0 FROM overrides WHERE true {_AGAIN}")
-                db.execute(f"UPDATE told SET next_s = 0 WHERE kind = '{schema.OVERRIDE}'")
+                db.execute(f"UPDATE told SET next_s = 0 WHERE kind = '{OVERRIDE}'")
             if there != seen or own != own_seen or now_s != looked_s or not seen:
                 db.execute("DELETE FROM seen")
                 there |= {_OWN: own, _NOW: (None, now_s)}

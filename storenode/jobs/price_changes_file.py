@@ -10,7 +10,7 @@ from pathlib import Path
 from storelink.host.logs import get_logger
 from storelink.host.sqlite import is_damage, open_file
 from storenode.errors import ReplicaMissing
-from storenode.replica.connection import translated
+from storenode.replica.file import translated
 
 log = get_logger()
 

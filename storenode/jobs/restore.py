@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -37,16 +37,15 @@ from storenode.errors import (
 from storenode.jobs import backup
 from storenode.jobs.backup_check import check
 from storenode.outbox import file
-from storenode.outbox.override_copy import copy
-from storenode.outbox.overrides import KEPT_S, Override, put, read, read_if_there
+from storenode.outbox.overrides import KEPT_S, put, read_if_there
 from storenode.outbox.overrides import check as check_override
 from storenode.outbox.store import Outbox
-from storenode.replica import queries
-from storenode.replica.connection import translated
-from storenode.replica.damage import is_ours
-from storenode.replica.replace_damaged import drop_older, move_aside
-from storenode.replica.schema import APPLICATION_ID, OWN, OWN_RANK
+from storenode.replica import overrides
+from storenode.replica.file import drop_older, is_ours, move_away, reading, translated
+from storenode.replica.overrides import Override
+from storenode.replica.price_clock import read_mark, write_mark
 from storenode.replica.search_index import SearchIndex
+from storenode.replica.writer import forget_daemon
 
 LABEL = "replaced"
 COMPANIONS = ("-journal", "-wal", "-shm", "")
@@ -54,8 +53,6 @@ SKUS_SHOWN_MAX = 5
 
 Unknown = Literal["set", "drop"]
 """What becomes of own prices that the outbox does not know: set again, and HQ is told; or left out."""
-
-_MARK = tuple(field.name for field in fields(Mark))
 
 READ_TIMEOUT_S = 5.0
 
@@ -153,10 +150,10 @@ def _unknown(part: Path, file: Path, own: Sequence[Override], now: datetime, unk
     Where the daemon was last seen longer ago than an outbox keeps them, nothing says whether they were ended.
     """
     now_s = int(now.timestamp())
-    with queries.reading(part) as db:
+    with reading(part) as db:
         seen = db.execute("SELECT seen_at_ms FROM daemon").fetchone()
         known = {each.sku for each in own}
-        lost = [each for each in read(db) if each.ends_at > now_s and each.sku not in known]
+        lost = [each for each in overrides.read(db) if each.ends_at > now_s and each.sku not in known]
     if seen is None or now_s - (seen[0] or 0) // 1000 > KEPT_S or unknown == "drop":
         return []
     if lost and unknown is None:
@@ -190,22 +187,17 @@ def _take_over(
             )
         mark = present or Mark(known_ms, 0, 0, None, UNCONFIRMED, NEVER_MS, "", 0)
         with transaction(db):
-            db.execute("DELETE FROM clock")
-            marks = ", ".join("?" * len(_MARK))
-            db.execute(f"INSERT INTO clock(id, {', '.join(_MARK)}) VALUES(1, {marks})", astuple(mark))
-            db.execute("UPDATE daemon SET pid = NULL, connected = 0, counters = '{}'")
-            db.execute("DELETE FROM overrides")
-            db.execute("DELETE FROM prices WHERE substr(scope, 1, 1) = ?", (OWN,))
-            db.execute("DELETE FROM scopes WHERE rank >= ?", (OWN_RANK,))
+            write_mark(db, mark)
+            forget_daemon(db)
+            overrides.forget(db)
             SearchIndex(db).give_up()
-        copy(db, own, store_id)
+        overrides.copy(db, own, store_id)
 
 
 def _present_mark(db: Path) -> Mark | None:
     """How this machine's clock stands by the replica that is there, if that can be read."""
-    with suppress(StorenodeError), queries.reading(db) as replica:
-        row = replica.execute(f"SELECT {', '.join(_MARK)} FROM clock WHERE known_ms > 0").fetchone()
-        return Mark(*row) if row else None
+    with suppress(StorenodeError), reading(db) as replica:
+        return read_mark(replica)
     return None
 
 
@@ -224,19 +216,19 @@ def _refuse_a_strangers(db: Path) -> None:
     if not db.exists() or db.stat().st_size == 0:
         return
     try:
-        with queries.reading(db):
+        with reading(db):
             return
     except ReplicaDamaged:
         with db.open("rb") as present:
             header = present.read(100)
-        if not is_ours(header, APPLICATION_ID, served_here=True):
+        if not is_ours(header, served_here=True):
             raise
 
 
 def _set_aside(db: Path, now: datetime) -> Path | None:
     """Move the replica away with its log: a new file must never begin under an old log."""
     was_there = db.exists()
-    aside = move_aside(db, LABEL, now)
+    aside = move_away(db, LABEL, now)
     sync(db.parent)
     drop_older(db, LABEL)
     return aside if was_there else None

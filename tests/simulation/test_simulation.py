@@ -64,10 +64,10 @@ def goes_back(patch: pytest.MonkeyPatch) -> None:
     """A store that replaces rows to be rebuilt by whatever head there is."""
 
     def plan(
-        position: verdicts.Position, head: Head, *, missing_to: int = 0, rebuild_reason: str | None = None
+        position: verdicts.Position, head: Head, *, missing_to: int = 0, rebuild_due: str | None = None
     ) -> verdicts.Plan:
-        lower = position if rebuild_reason is None else replace(position, seq=0)
-        return verdicts.plan(lower, head, missing_to=missing_to, rebuild_reason=rebuild_reason)
+        lower = position if rebuild_due is None else replace(position, seq=0)
+        return verdicts.plan(lower, head, missing_to=missing_to, rebuild_due=rebuild_due)
 
     patch.setattr(follower, "plan", plan)
 

@@ -195,7 +195,7 @@ class Shop:
     def __init__(self, directory: Path, hook: str | None, *, upstream: bool = True) -> None:
         self.monotonic_s, self.wall_ms = 1_000.0, NOW_S * 1000
         self.outbox = directory / "outbox.db"
-        self.replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
+        self.replica = Replica.open(directory / "replica.db", ("all",), BUILT_IN)
         self.told = PriceChanges(directory / "told", directory / "replica.db")
         self.activations = PriceChangeNotifier(
             "s",
@@ -223,7 +223,7 @@ class Shop:
             head_seq=at + count,
             batches=[(rows, [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
 
     def entries(self) -> list[tuple[str, object]]:
