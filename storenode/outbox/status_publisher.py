@@ -13,7 +13,7 @@ from storelink.contract.contexts import Contexts
 from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Message
 from storelink.contract.status import OFFLINE, OutboxStatus, Status, StreamStatus, encode_status
-from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected
+from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, NotConnected
 from storenode.core import health
 
 EVERY_MS = 60_000
@@ -35,7 +35,7 @@ class StatusPublisher:
         self._said: tuple[str, ...] = ()
         self._versions = _versions()
 
-    def handle(self, event: Event, now_ms: int) -> None:
+    def handle(self, event: LinkEvent, now_ms: int) -> None:
         """Take one link event."""
         match event:
             case Connected():
