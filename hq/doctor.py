@@ -20,7 +20,7 @@ from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, decode_head
 from storelink.contract.streams import Stream, head_topic
 from storelink.host.sqlite import open_file
-from storelink.transport.probe import Unreached, Visit, reach, resolve
+from storelink.transport.probe import Probe, Unreached, reach, resolve
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 FREE_BYTES_MIN, FREE_BYTES_LOW = 100_000_000, 1_000_000_000
@@ -136,15 +136,15 @@ def _broker(settings: Settings, heads: Heads, *, running: bool) -> Iterator[Chec
         place = reach(url, resolve(url))
         yield Check(step, OK, f"{url.host} is {place}, and port {url.port} is open.")
         step = "credentials"
-        with Visit(url, "hq-doctor") as visit:
-            visit.connect()
+        with Probe(url, "hq-doctor") as probe:
+            probe.connect()
             yield Check(step, OK, f"The broker {url} lets us in.")
-            yield from _kept(settings.root, settings.registry, visit, heads, running=running)
+            yield from _kept(settings.root, settings.registry, probe, heads, running=running)
     except Unreached as error:
         yield Check(step, FAIL, str(error), error.todo)
 
 
-def _kept(root: str, contexts: Contexts, visit: Visit, heads: Heads, *, running: bool) -> Iterator[Check]:
+def _kept(root: str, contexts: Contexts, probe: Probe, heads: Heads, *, running: bool) -> Iterator[Check]:
     """Whether the broker keeps each stream's newest head."""
     found: Heads = {}
 
@@ -156,7 +156,7 @@ def _kept(root: str, contexts: Contexts, visit: Visit, heads: Heads, *, running:
             pass
         return found.keys() >= heads.keys()
 
-    visit.listen([head_topic(root, stream) for stream in heads], heard, HEADS_S if heads else 0.0)
+    probe.listen([head_topic(root, stream) for stream in heads], heard, HEADS_S if heads else 0.0)
     todo = "journalctl -u hq -n 20" if running else START
     for stream, (epoch, seq) in heads.items():
         if stream not in found:

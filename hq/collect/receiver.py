@@ -20,7 +20,7 @@ from storelink.contract.status import Status, decode_status
 from storelink.contract.streams import parse_store_topic, store_topic
 from storelink.contract.upstream import Ack, OutboxBatch, Rejection, batch_named, decode_batch, encode_ack
 from storelink.host.logs import get_logger
-from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected, Received
+from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, NotConnected, Received
 
 log = get_logger()
 
@@ -52,7 +52,7 @@ class Receiver:
         self._ailing = False
         self._to_greet: list[Outbox] = []
 
-    def handle(self, event: Event, now_ms: int, wall_ms: int) -> bool:
+    def handle(self, event: LinkEvent, now_ms: int, wall_ms: int) -> bool:
         """Take one link event. True if it is nobody else's."""
         match event:
             case Connected():

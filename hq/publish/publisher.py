@@ -18,7 +18,7 @@ from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, SegmentRef, decode_head
 from storelink.contract.streams import Stream, head_topic, parse_topic
 from storelink.host.logs import get_logger
-from storelink.transport.port import Connected, Disconnected, Event, Link, Published, Received
+from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, Published, Received
 
 log = get_logger()
 
@@ -78,7 +78,7 @@ class Publisher:
         self._acks: dict[int, Callable[[], None]] = {}
         self._turn = 0
 
-    def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
+    def handle(self, event: LinkEvent, now_ms: int, wall_ms: int) -> None:
         """Take one link event."""
         match event:
             case Connected():

@@ -56,7 +56,7 @@ def unpack(payload: bytes, content_type: str | None) -> bytes:
     except zstandard.ZstdError as error:
         raise ContractViolation("bad_zstd", str(error)) from error
     if len(body) != frame.content_size:
-        raise ContractViolation("bad_zstd", "zstd frame lies about its size")
+        raise ContractViolation("bad_zstd", "zstd frame is not as long as it declares")
     return body
 
 
@@ -103,7 +103,7 @@ def _refuse_duplicates(found: msgspec.Struct, body: bytes) -> None:
 
 
 def _without(body: bytes, part: bytes) -> bytes:
-    """Put a 0 in a part's place; found by its beginning, which is much faster than by the whole of it."""
+    """Put a 0 in a part's place; it is found by its first bytes, which is much faster than by all of them."""
     at = body.find(part[:BEGINNING_BYTES])
     while at >= 0 and not body.startswith(part, at):
         at = body.find(part[:BEGINNING_BYTES], at + 1)

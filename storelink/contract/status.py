@@ -28,9 +28,9 @@ STATES = ("live", "catching_up", OFFLINE, "bootstrapping", "rebuilding", "diverg
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
     """
-    Where a store stands in one stream; epoch None: never bootstrapped. `rebuild_reason`: why it last was rebuilt.
+    The state of one stream in a store; epoch None: never bootstrapped. `rebuild_reason`: why it last was rebuilt.
 
-    `refusal`: the message of HQ's that it refuses again and again, if there is one.
+    `refusal`: the message of HQ that it refuses again and again, if there is one.
     """
 
     state: str
@@ -46,7 +46,7 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """An outbox as its store sees it; `refused`: entries set aside."""
+    """An outbox as its store sees it; `refused`: how many entries HQ refused."""
 
     epoch: str
     pending: int
@@ -56,7 +56,7 @@ class OutboxStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a store stands; as a last will only `state` offline, and nothing else.
+    """What a store says of itself; as a last will only `state` offline, and nothing else.
 
     `skew_ms`: how far the store's clock is ahead of HQ's; None where that was not measured.
     """

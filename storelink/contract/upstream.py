@@ -99,7 +99,7 @@ class Ack:
 
 
 class StoreBody(msgspec.Struct, kw_only=True):
-    """What all bodies of the way back begin with."""
+    """What all bodies of upstream messages begin with."""
 
     version: Text
     store: Text
@@ -251,7 +251,7 @@ def check_epoch(epoch: str) -> None:
 def store_message(
     root: str, kind: str, store: str, body: dict[str, Any], ident: str, at_ms: int, *, retain: bool = False
 ) -> Message:
-    """One event of the way back."""
+    """One upstream message."""
     payload, content_type = codec.pack(msgspec.json.encode({"version": VERSION, "store": store} | body))
     attributes = attributes_of(root, kind, f"store/{store}", ident, at_ms)
     return Message(store_topic(root, store, kind), payload, retain, content_type, attributes)

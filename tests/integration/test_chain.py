@@ -20,7 +20,7 @@ import pytest
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import decode_live
 from storelink.transport.mqtt import MqttLink
-from storelink.transport.port import Connected, Event, Received
+from storelink.transport.port import Connected, LinkEvent, Received
 from storelink.transport.url import BrokerUrl
 from tests.integration.chain import Chain, until
 
@@ -125,7 +125,7 @@ def test_a_broker_that_lost_its_retained_messages_is_seeded_again(chain: Chain) 
 
 
 def test_live_messages_are_cloudevents_in_binary_mode(chain: Chain) -> None:
-    events: list[Event] = []
+    events: list[LinkEvent] = []
     link = MqttLink(BrokerUrl.parse(f"mqtt://127.0.0.1:{chain.port}"), "listener", events.append)
     link.start()
     until(lambda: any(isinstance(e, Connected) for e in events), "connected")

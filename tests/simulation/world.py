@@ -26,7 +26,7 @@ from hq.publish.stream_publisher import Sizes
 from storelink.contract.contexts import BUILT_IN, Key, Row
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Event, NotConnected
+from storelink.transport.port import LinkEvent, NotConnected
 from storenode.config import Settings
 from storenode.follow.router import Router
 from storenode.follow.spool import MemorySpool
@@ -88,7 +88,7 @@ class Node:
 
     def __init__(self, broker: MemoryBroker, client_id: str) -> None:
         self.client_id = client_id
-        self.events: list[Event] = []
+        self.events: list[LinkEvent] = []
         self.link = MemoryLink(broker, client_id, self.events.append)
         self.link.start()
 
