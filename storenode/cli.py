@@ -31,7 +31,7 @@ from storenode.core.moments import seconds_of
 @click.pass_context
 def main(context: click.Context, /, config: Path | None, **options: str | None) -> None:
     """Keep a store's replica of the catalog, and ask it."""
-    context.obj = lambda: load(os.environ, config, options)
+    context.obj = SettingsOf(lambda: load(os.environ, config, options))
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pwd
 import re
 import socket
 import tomllib
@@ -28,6 +29,9 @@ from storenode.errors import BadSettings
 ENVIRONMENT_PREFIX = "STORENODE_"
 OUTBOX_MAX_BYTES = 268_435_456
 CLOCK_HOLD_DAYS = 30
+HOOK_KEEPS = ("LANG", "LANGUAGE", "TZ")
+HOOK_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where a hook's command is looked for when the daemon's PATH has no absolute directory."""
 
 
 def _host_name() -> str:
@@ -168,7 +172,7 @@ def api_environment(settings: Settings) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
+        if not name.startswith((ENVIRONMENT_PREFIX, "HQ_", "NOTIFY_", "WATCHDOG_"))
     }
     told = {
         "db": str(settings.db),
@@ -181,6 +185,19 @@ def api_environment(settings: Settings) -> dict[str, str]:
     if settings.contexts is not None:
         told["contexts"] = str(settings.contexts.path)
     return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
+
+
+def hook_environment() -> dict[str, str]:
+    """The environment of a hook: where programs are, language and time zone, who runs it; see docs/operating.md.
+
+    Nothing else that the daemon was given, such as the broker's password.
+    """
+    kept = {name: value for name, value in os.environ.items() if name in HOOK_KEEPS or name.startswith("LC_")}
+    kept["PATH"] = ":".join(p for p in os.environ.get("PATH", "").split(":") if p.startswith("/")) or HOOK_PATH
+    with suppress(KeyError):
+        account = pwd.getpwuid(os.geteuid())
+        kept |= {"USER": account.pw_name, "LOGNAME": account.pw_name, "HOME": account.pw_dir}
+    return kept
 
 
 def _read(path: Path, mistakes: list[str]) -> dict[str, Any]:

@@ -78,6 +78,8 @@ def hook(text: str) -> str:
             raise ValueError("must be an address like http://labels.local:8080/prices, without user and password")
     elif "://" in text or not shlex.split(text):
         raise ValueError("must be a command line, or an address that begins with http:// or https://")
+    elif "/" in (program := shlex.split(text)[0]) and not program.startswith("/"):
+        raise ValueError(f"{program!r} must be an absolute path, or a name to be found by PATH")
     return text
 
 

@@ -10,6 +10,7 @@ from hq.commands.shared import configured, json_option, now_ms, print_json
 from hq.commands.shared import settings as read_settings
 from hq.master import backup as copies
 from hq.master.store import Master
+from storelink.host.privileges import Delivery, NamedFile
 
 
 @click.command()
@@ -21,7 +22,11 @@ def backup(file: Path, as_json: bool) -> None:
 
     What stores sent (hq.inbox.db) is not in it.
     """
-    size_bytes = copies.back_up(read_settings().db, file)
+    delivery = Delivery(file.parent, lambda name: name == file.name)
+    db = read_settings(delivery).db
+    with delivery.place(db.parent) as directory:
+        size_bytes = copies.back_up(db, directory / file.name)
+        delivery.send(directory / file.name)
     if as_json:
         print_json({"file": str(file), "bytes": size_bytes})
     else:
@@ -37,8 +42,10 @@ def restore(file: Path, as_json: bool) -> None:
 
     Every stream begins a new epoch, so each store rebuilds, by itself and while it sells on.
     """
-    settings = read_settings()
-    aside = copies.restore(settings.db, file, now_ms())
+    named = NamedFile(file)
+    settings = read_settings(named)
+    with named.readable(settings.db.parent) as copy:
+        aside = copies.restore(settings.db, copy, now_ms())
     with Master(settings.db) as master:
         streams = {str(row.stream): {"epoch": row.epoch, "head_seq": row.head_seq} for row in master.streams()}
     if as_json:

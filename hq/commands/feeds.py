@@ -17,6 +17,7 @@ from hq.errors import GuardTripped
 from hq.feeds.files import Feed, parse_mapping, read_feed
 from hq.master.store import Committed, Master
 from storelink.contract.streams import Stream
+from storelink.host.privileges import NamedFile
 
 _count = click.IntRange(0)
 
@@ -52,13 +53,15 @@ def import_feed(
     """
     began = time.monotonic()
     gc.disable()  # a short process that makes many rows and no cycles: a quarter faster
-    settings, stream = read_settings(), stream_of(context, scope)
+    named = NamedFile(file)
+    settings, stream = read_settings(named), stream_of(context, scope)
     declared = stream.declared
     columns = parse_mapping(mapping, declared)
     with Master(settings.db) as master:
         master.streams()
         _progress(f"reading {file.name}")
-        rows = read_feed(file, declared, columns)
+        with named.readable(settings.db.parent) as readable:
+            rows = read_feed(readable, declared, columns)
         if full and not rows and not allow_empty:
             raise GuardTripped(f"{file.name} has no rows; --full would delete all of {stream}", hint="--allow-empty")
         found, done = _compare_and_commit(

@@ -19,6 +19,7 @@ from hq.master.store import Master
 from storelink.contract.contexts import CONTEXTS
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import Stream, checked_name
+from storelink.host.privileges import Carried, drop_to_owner_of
 from storelink.transport.errors import LinkError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,11 +56,13 @@ def configured(command: F) -> F:
     return command
 
 
-def settings() -> Settings:
-    """The settings of the running command."""
+def settings(*carried: Carried) -> Settings:
+    """The settings of the running command; who calls for them as root becomes the owner of the master's directory."""
     options: dict[str, str | None] = dict(click.get_current_context().meta.get(_SETTINGS, {}))
     path = options.pop("config", None)
-    return config.load(os.environ, Path(path) if path else None, options)
+    found = config.load(os.environ, Path(path) if path else None, options)
+    drop_to_owner_of(found.db.parent, carried=carried)
+    return found
 
 
 def stream_of(context: str, scope: str) -> Stream:

@@ -8,7 +8,6 @@ from typing import IO
 from hq.errors import AlreadyRunning
 from hq.master.connection import make_for_group, on_disk
 from storelink.host.process import is_running, lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner
 
 
 def runs(db: Path) -> bool:
@@ -28,7 +27,6 @@ def hold(db: Path) -> IO[str]:
     make_for_group(path)
     with on_disk(path):
         lock = lock_instance(path)
-        give_to_owner(path, db.parent)  # what root's `hq restore` made must not keep `hq run` out
     if lock is None:
         raise AlreadyRunning(f"another `hq run` has the master {db}", hint="stop that one first: systemctl stop hq")
     return lock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from storelink.host.sqlite import no_follow
 
 
 def notify_supervisor(state: str) -> None:
@@ -43,7 +46,7 @@ def lock_path(file: Path) -> Path:
 
 def lock_instance(path: Path) -> IO[str] | None:
     """Take the lock of the one daemon on a database; None when another holds it. Keep the file open."""
-    file = open(path, "a+", encoding="ascii")  # noqa: SIM115 - lives as long as the process
+    file = open(path, "a+", encoding="ascii", opener=no_follow)  # noqa: SIM115 - lives as long as the process
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _WHOLE_FILE)
     except BlockingIOError:
@@ -55,16 +58,29 @@ def lock_instance(path: Path) -> IO[str] | None:
 def is_running(path: Path) -> bool:
     """Whether a daemon holds this lock; asks without taking it. One that may not be looked at counts as held."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return True
+        if error.errno == errno.ELOOP:  # a symbolic link is nobody's lock
+            return False
+        raise
     try:
         kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE))[0]
         return kind != fcntl.F_UNLCK
     finally:
         os.close(descriptor)
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of ours in a process of its own.
+
+    -P: what lies in the working directory is no module; without it a `sqlite3.py` there would be run. -I, which also
+    ignores PYTHONPATH, where this process was started so.
+    """
+    return [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", module, *arguments]
 
 
 def on_reload(flag: Callable[[], None]) -> None:

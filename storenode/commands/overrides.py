@@ -15,7 +15,6 @@ from storelink.contract.money import minor_units, money_text
 from storelink.contract.streams import rfc3339
 from storelink.contract.times import epoch_seconds
 from storelink.host.process import lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.config import Settings
 from storenode.errors import BadArgument, NotFound, StorenodeError
@@ -117,7 +116,6 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
             lock = None
         if lock is not None:
             with lock:
-                give_to_owner(lock_path(settings.db), settings.db)  # one that root made must not keep it out
                 return override_copy.copy_alone(settings.db, settings.outbox_path, settings.store_id)
         time.sleep(POLL_S)
     return True

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from storelink.host.sqlite import give_to_owner, is_damage, sync
+from storelink.host.sqlite import is_damage, sync
 from storenode.errors import BackupFailed, BackupUnsound, StorenodeError
 from storenode.replica import queries, schema
 
@@ -63,13 +63,11 @@ def make(
     try:
         if not directory.is_dir():
             directory.mkdir(parents=True)
-            give_to_owner(directory, directory.parent)
         _leave_room(replica, directory)
         part.unlink(missing_ok=True)
         _copy(replica, part, go_on)
         positions = check(part)
         part.chmod(FILE_MODE)
-        give_to_owner(part, directory)
         sync(part)
         part.rename(directory / name)
         sync(directory)
@@ -81,7 +79,7 @@ def make(
             with suppress(OSError):  # it must not hide what went wrong; pruning takes it later
                 left.unlink(missing_ok=True)
     made = directory / name
-    return Backup(made, made.stat().st_size, positions, tuple(_rotate(directory, store_id, keep)))
+    return Backup(made, made.stat().st_size, positions, tuple(rotate(directory, store_id, keep)))
 
 
 def _free_name(directory: Path, store_id: str, now: datetime) -> str:
@@ -150,7 +148,8 @@ def _leave_room(replica: Path, directory: Path) -> None:
         )
 
 
-def _rotate(directory: Path, store_id: str, keep: int) -> list[str]:
+def rotate(directory: Path, store_id: str, keep: int) -> list[str]:
+    """Remove all but the newest `keep` backups of a store; returns their names."""
     pattern = re.compile(rf"replica-{re.escape(store_id)}-\d{{8}}T\d{{6}}Z\.db")
     there = sorted(p for p in directory.iterdir() if pattern.fullmatch(p.name))
     for old in there[: max(len(there) - keep, 0)]:

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from storelink.host.process import lock_instance, lock_path
-from storelink.host.sqlite import give_to_owner, sync
+from storelink.host.sqlite import sync
 from storenode.errors import AlreadyRunning, BackupUnsound, ReplicaDamaged, ReplicaUnwritable
 from storenode.jobs import backup
 from storenode.outbox.file import translated
@@ -61,7 +61,6 @@ def restore(file: Path, db: Path, outbox: Path, now: datetime) -> Restored:
                 f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
             )
         with closing(lock):
-            give_to_owner(lock_path(db), db.parent)
             positions, aside = _put_in_place(file, db, now)
             return Restored(positions, aside, _set_again(db, outbox, now))
     except OSError as error:
@@ -75,7 +74,6 @@ def _put_in_place(file: Path, db: Path, now: datetime) -> tuple[dict[str, int], 
         shutil.copyfile(file, part)
         positions = backup.check(part)  # the copy: what is proven is what is put in place
         part.chmod(backup.FILE_MODE)
-        give_to_owner(part, db.parent)
         sync(part)
         aside = _set_aside(db, now)
         part.rename(db)

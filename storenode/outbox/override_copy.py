@@ -23,6 +23,7 @@ import structlog
 from storelink.contract import schedule
 from storelink.contract.limits import STEPS_MAX
 from storelink.contract.schedule import Step
+from storelink.host.process import python_command
 from storenode.outbox.overrides import COLUMNS, Override, read
 from storenode.replica import schema
 from storenode.replica.connection import translated
@@ -116,7 +117,7 @@ def copy_alone(db: Path, outbox: Path, store_id: str) -> bool:
     """
     try:
         done = subprocess.run(  # noqa: S603 - this very program
-            [sys.executable, "-m", "storenode.outbox.override_copy", str(db), str(outbox), store_id],
+            python_command("storenode.outbox.override_copy", str(db), str(outbox), store_id),
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,
