@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hq.master.connection import translated
 from storelink.contract.cloudevents import Message
 from storelink.contract.messages import SegmentRef
 from storelink.contract.streams import Stream
@@ -222,7 +223,8 @@ def read_published(path: Path) -> dict[str, Any]:
     file = publication_path(path)
     if not file.exists():
         return document
-    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+    with translated(file):
+        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
     try:
         for stream, epoch, seq in connection.execute("SELECT stream, epoch, seq FROM streams"):
             count, size = connection.execute(
