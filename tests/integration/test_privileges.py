@@ -123,6 +123,17 @@ def test_all_that_root_types_there_is_done_as_the_service(site: Site) -> None:
     assert again.returncode == 1
 
 
+def test_an_outbox_and_a_master_that_root_makes_are_the_services(site: Site) -> None:
+    """Root's first `storenode emit` or `hq init` must not lock the daemon out."""
+    for path in (*site.store.glob("outbox.db*"), *site.hq.iterdir()):
+        path.unlink()
+    for line in ("storenode emit sale.total 1", "hq init"):
+        assert site.type(line).returncode == 0
+    found = look(site.store, site.hq)
+    assert {str(site.store / "outbox.db"), str(site.hq / "hq.db")} <= found.keys()
+    assert {facts[1:3] for facts in found.values()} == {(SERVICE, SERVICE)}
+
+
 @pytest.mark.parametrize("dangling", [False, True], ids=["to a file", "to nothing"])
 @pytest.mark.parametrize("kind", PLANTED)
 @pytest.mark.parametrize("line", [line for line in LINES if "/new" not in line and not line.endswith(READING)])
