@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hq.master.connection import translated
 from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
 from storelink.host.sqlite import database, open_readonly
@@ -223,7 +224,8 @@ def read_published(path: Path) -> dict[str, Any]:
     file = publication_path(path)
     if not file.exists():
         return document
-    connection = open_readonly(file, READ_TIMEOUT_S)
+    with translated(file):
+        connection = open_readonly(file, READ_TIMEOUT_S)
     try:
         for stream, epoch, seq in connection.execute("SELECT stream, epoch, seq FROM streams"):
             count, size = connection.execute(

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from storelink.contract.limits import FETCH_FILTERS_PER_SUBSCRIBE, MESSAGE_BYTES_MAX
 from storelink.contract.messages import Message
-from storelink.transport.errors import NotConnected, Oversized
+from storelink.errors import NotConnected, Oversized
 
 __all__ = [
     "Connected",

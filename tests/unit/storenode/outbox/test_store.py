@@ -178,16 +178,6 @@ def test_the_group_may_append_whatever_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o2770
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_an_outbox_that_root_makes_belongs_to_whom_its_directory_does(tmp_path: Path) -> None:
-    os.chown(tmp_path, 1, 2)
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        outbox.append("x", 1)
-        for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
-            found = (tmp_path / name).stat()
-            assert (found.st_uid, found.st_gid) == (1, 2), name
-
-
 def test_a_file_that_is_no_outbox_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     path.write_bytes(b"precious " * 1_000)
