@@ -12,6 +12,15 @@ TAIL_BYTES_TARGET = 24_576
 BODY_BYTES_MAX = 4_194_304
 """A payload after decompression."""
 
+SEGMENT_BODY_BYTES_TARGET = 3_145_728
+"""What HQ aims for at most in a sealed segment before compression: the two bounds are independent of each other."""
+
+TAIL_BODY_BYTES_TARGET = 1_048_576
+"""Size before compression at which HQ seals the rows behind the last segment, too; the head's list needs the rest."""
+
+ROW_BYTES_MAX = 65_536
+"""One row as compact JSON: alone it fits into every message that carries rows, whatever zstd makes of it."""
+
 ROWS_MAX = 20_000
 """Rows and tombstones of one message."""
 
@@ -56,3 +65,5 @@ BATCH_BYTES_TARGET = 65_536
 ACK_REFUSED_MAX = 1_000
 STATUS_STREAMS_MAX = 256
 """Streams of one store's status."""
+
+STATUS_VERSIONS_MAX = 8

@@ -113,6 +113,8 @@ B = TypeVar("B", bound=StoreBody)
 
 
 def encode_batch(root: str, batch: Batch, at_ms: int) -> Message:
+    """Write one outbox batch. Raises ContractViolation, `oversized`, for more than HQ takes."""
+    codec.check_count(len(batch.entries) + len(batch.withheld), BATCH_ENTRIES_MAX, "entries")
     body = {
         "outbox": batch.outbox,
         "columns": ENTRY_COLUMNS,
@@ -126,6 +128,8 @@ def encode_batch(root: str, batch: Batch, at_ms: int) -> Message:
 
 
 def encode_ack(root: str, ack: Ack, at_ms: int) -> Message:
+    """Write one acknowledgement. Raises ContractViolation, `oversized`, for more than a store takes."""
+    codec.check_count(len(ack.refused), ACK_REFUSED_MAX, "refused")
     rejected = ack.rejected
     body = {
         "outbox": ack.outbox,
