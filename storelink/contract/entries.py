@@ -30,6 +30,13 @@ def checked_type(text: str) -> str:
     return text
 
 
+def checked_at_ms(at_ms: int) -> int:
+    """Return an entry's time, in milliseconds since 1970. Raises ContractViolation for what no message can say."""
+    if not 0 <= at_ms <= SEQ_MAX:
+        raise ContractViolation("wrong_type", f"{at_ms} is no time since 1970 in milliseconds", field="at_ms")
+    return at_ms
+
+
 def checked_json(text: str | bytes) -> str:
     """
     Return one JSON value as compact text; its numbers and strings stay spelled as they came.
