@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from hq.core.changes import check_row_bytes
 from hq.errors import ContextDiffers
 from hq.master import schema
 from storelink.contract.contexts import (
@@ -29,7 +30,8 @@ from storelink.contract.contexts import (
     compare,
     record_of,
 )
-from storelink.contract.digest import EMPTY, to_hex, total
+from storelink.contract.digest import EMPTY, canonical, to_hex, total
+from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
 
 HINT = "put the declaration right: contexts / HQ_CONTEXTS, the same file wherever hq runs"
@@ -169,12 +171,24 @@ def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], n
     db.execute("UPDATE contexts SET columns = ? WHERE name = ?", (record_of(context), context.name))
     fill = json.dumps([column.default for column in columns])
     for stream, epoch, head_seq in _streams_of(db, context):
-        digest = to_hex(total(db.execute(schema.statements(context).live, (stream.scope,))))
+        digest = to_hex(total(_that_fit(context, db.execute(schema.statements(context).live, (stream.scope,)))))
         _begin(db, stream, epoch, digest, now_ms, entropy)
         db.execute(
             "INSERT INTO reshapes(stream, seq, digest, fill, at_ms) VALUES(?, ?, ?, ?, ?)",
             (str(stream), head_seq, digest, fill, now_ms),
         )
+
+
+def _that_fit(context: Context, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, each checked: what a context gains must not make one larger than what can be published."""
+    for row in rows:
+        try:
+            check_row_bytes(str(list(context.key_of(row))), len(canonical(row)))
+        except ContractViolation as violation:
+            problem = f"{context.name}: with the columns that it has gained, {violation.detail}"
+            hint = "declare a shorter default for the further columns, or none"
+            raise ContextDiffers(problem, hint=hint) from violation
+        yield row
 
 
 def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, str, int]]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from hq.master.connection import translated
+from storelink.contract.codec import body_bytes
 from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
 from storelink.host.sqlite import database, open_readonly
 
-VERSION = 2
+VERSION = 3
 
 PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 
@@ -61,7 +62,9 @@ class Publication:
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
             key = {"stream": str, "epoch": str, "first": int, "last": int}
             schema.table("segments").create(
-                key | {"rows": int, "size_bytes": int, "sha256": str, "topic": str, "acked": int, "retired_at_ms": int},
+                key
+                | {"rows": int, "size_bytes": int, "body_bytes": int, "sha256": str, "topic": str, "acked": int}
+                | {"retired_at_ms": int},
                 pk=tuple(key),
             )
             # Apart, so that to list and to acknowledge segments reads and writes no payload.
@@ -98,6 +101,14 @@ class Publication:
         )
         return [SegmentRef(*row) for row in found]
 
+    def body_bytes(self, stream: Stream, epoch: str) -> dict[int, int]:
+        """What the segments in force hold before compression, by the seq at which they begin."""
+        found = self.connection.execute(
+            "SELECT first, body_bytes FROM segments WHERE stream = ? AND epoch = ? AND retired_at_ms IS NULL",
+            (str(stream), epoch),
+        )
+        return dict(found.fetchall())
+
     def add(self, stream: Stream, epoch: str, made: Sequence[tuple[SegmentRef, Message]], now_ms: int) -> None:
         """Record adjacent sealed segments and retire those in their range, in one transaction."""
         with self.connection:
@@ -109,9 +120,9 @@ class Publication:
             )
             spans = [(str(stream), epoch, ref.first, ref.last) for ref, _ in made]
             self.connection.executemany(
-                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
+                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
                 [
-                    (*span, ref.rows, ref.size_bytes, ref.sha256, message.topic)
+                    (*span, ref.rows, ref.size_bytes, body_bytes(message.payload), ref.sha256, message.topic)
                     for span, (ref, message) in zip(spans, made, strict=True)
                 ],
             )

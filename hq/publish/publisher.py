@@ -13,7 +13,8 @@ from hashlib import sha256
 from hq.master.store import Master, StreamRow
 from hq.publish.broker_check import BrokerCheck, is_sound
 from hq.publish.publication import Publication
-from hq.publish.stream_publisher import Sizes, StreamPublisher
+from hq.publish.sizes import Sizes
+from hq.publish.stream_publisher import StreamPublisher
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, SegmentRef, decode_head
 from storelink.contract.streams import Stream, head_topic, parse_topic
@@ -227,7 +228,12 @@ class Publisher:
         if not route.sealed:
             return True
         route.sealed = False
-        made = outlet.head(wall_ms)
+        try:
+            made = outlet.head(wall_ms)
+        except ContractViolation as violation:
+            log.error("head.oversized", stream=str(row.stream), detail=violation.detail)
+            route.next_head_ms = now_ms + self._heartbeat_ms
+            return False
         if made is None:
             return True
         message, seq = made

@@ -22,7 +22,7 @@ from hq.master.retention import Retention
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.publisher import Publisher
-from hq.publish.stream_publisher import Sizes
+from hq.publish.sizes import Sizes
 from storelink.contract.contexts import BUILT_IN, Key, Row
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
@@ -94,7 +94,7 @@ class Node:
 
 
 class Hq(Node):
-    def __init__(self, broker: MemoryBroker, directory: Path, life: int) -> None:
+    def __init__(self, broker: MemoryBroker, directory: Path, life: int, sizes: Sizes = SMALL) -> None:
         super().__init__(broker, f"hq-{life}")
         self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
         self.publication = Publication(directory / "hq.published.db")
@@ -106,7 +106,7 @@ class Hq(Node):
             head_interval_ms=300,
             heartbeat_ms=2_000,
             segment_grace_ms=5_000,
-            sizes=SMALL,
+            sizes=sizes,
         )
         self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
         self.inbox = StoreInbox(directory / "hq.inbox.db")
