@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hq.errors import BackupRefused, MasterDamaged, MasterMissing
+from hq.master import epochs
 from hq.master.audit import verify
 from hq.master.connection import connect, not_a_master, on_disk, translated
 from hq.master.lock import hold
@@ -82,7 +83,11 @@ def restore(db: Path, source: Path, now_ms: int, entropy: Callable[[], int] = ra
             with translated(source):
                 _copy(source, fresh)
             check(fresh)
+            had = _epochs_of(db)
             with Master(fresh, entropy) as master:
+                if had & set(epochs.noted(master.query)):  # the present master is of the same chain
+                    with master.writing():
+                        epochs.remember(master, had)
                 newest = max((int(row.epoch[:12], 16) for row in _streams_of(db) + master.streams()), default=0)
                 for row in master.streams():
                     master.new_epoch(row.stream, max(now_ms, newest + 1))
@@ -120,6 +125,15 @@ def _streams_of(db: Path) -> list[StreamRow]:
             return list(master.streams())
     except (MasterDamaged, MasterMissing):
         return []
+
+
+def _epochs_of(db: Path) -> set[tuple[str, str]]:
+    """The epochs that the present master had, those from after the copy was made among them."""
+    try:
+        with Master(db) as master:
+            return set(epochs.noted(master.query))
+    except (MasterDamaged, MasterMissing):
+        return set()
 
 
 def _copy(source: Path, target: Path) -> None:
