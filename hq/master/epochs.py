@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 TABLE = "CREATE TABLE epochs (stream TEXT NOT NULL, epoch TEXT NOT NULL, PRIMARY KEY (stream, epoch)) WITHOUT ROWID"
 
-EPOCH_MS_MAX = 2**48 - 1
-"""What twelve hexadecimal digits hold."""
+END = "ffffffffffff"
+"""Behind it no epoch can be named, so none is believed that could not be followed by another."""
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 
 
 def begin(db: sqlite3.Connection, stream: str, now_ms: int, entropy: Callable[[], int]) -> str:
-    """Name a stream's next epoch, later than each that it had, whatever the clock says; within a transaction."""
-    newest = db.execute("SELECT max(epoch) FROM epochs WHERE stream = ?", (stream,)).fetchone()[0] or ""
+    """Name a stream's next epoch, later than any that there was, whatever the clock says; within a transaction."""
+    newest = db.execute("SELECT max(epoch) FROM epochs").fetchone()[0] or ""
     after_ms = int(newest.partition("-")[0] or "0", 16)
-    epoch = new_epoch(min(max(now_ms, after_ms + 1), EPOCH_MS_MAX), entropy())
+    epoch = new_epoch(max(now_ms, after_ms + 1), entropy())
     note(db, [(stream, epoch)])
     return epoch
 

@@ -81,7 +81,7 @@ def read_head(message: Message) -> KeptHead:
     except (ContractViolation, msgspec.MsgspecError, UnicodeError, RecursionError):
         said = _Said()
     named = (said.epoch, message.attributes.get("id", "").partition("/")[0])
-    return KeptHead(tuple(epoch for epoch in named if is_epoch(epoch)), said.seq, max(said.at_ms, 0))
+    return KeptHead(tuple(e for e in named if is_epoch(e) and e < epochs.END), said.seq, max(said.at_ms, 0))
 
 
 class BrokerHeads:
@@ -156,6 +156,9 @@ class BrokerHeads:
     def is_foreign(self, stream: Stream) -> bool:
         head = self._kept.get(str(stream))
         return head is not None and self._is_foreign(head)
+
+    def is_ours(self, epoch: str) -> bool:
+        return not self._is_foreign(KeptHead((epoch,), 0, 0))
 
     def judge(self, now_ms: int, wall_ms: int, ours: Collection[str], *, audited: bool) -> Verdict:
         """

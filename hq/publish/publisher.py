@@ -164,8 +164,11 @@ class Publisher:
         """Take the head that was asked for."""
         if not message.payload:
             return
+        row = self._master.stream(stream)
+        if row is None:
+            return
         self._link.unsubscribe([message.topic])
-        if is_sound(message, route.outlet.head_sha256):
+        if route.outlet.published <= row.head_seq and is_sound(message, route.outlet.head_sha256):
             route.audit_until_ms = None
             kept = self._publication.acked(stream, route.outlet.epoch)
             route.inspection = BrokerCheck(self._root, stream, kept, self._link)
@@ -178,11 +181,8 @@ class Publisher:
         except ContractViolation as violation:
             log.warning("head.rejected", stream=str(stream), reason=violation.reason)
         else:
-            row = self._master.stream(stream)
-            if row is None:
-                return
             known = row.head_seq
-            if head.epoch > route.outlet.epoch or (head.epoch == route.outlet.epoch and head.seq > known):
+            if self.heads.is_ours(head.epoch) and (head.epoch, head.seq) > (route.outlet.epoch, known):
                 # HQ has forgotten changes that stores have seen: only a new incarnation is honest.
                 epoch = self._master.new_epoch(stream, wall_ms)
                 log.error("epoch.started", stream=str(stream), epoch=epoch, broker_seq=head.seq, head_seq=known)
