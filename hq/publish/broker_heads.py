@@ -172,6 +172,7 @@ class BrokerHeads:
             self._ask_again(now_ms)
             return Verdict.WAIT
         unknown = self._unknown()
+        some_are_ours = len(unknown) < sum(bool(head.epochs) for head in self._kept.values())
         if not self._settled:
             if not audited:
                 return Verdict.WAIT
@@ -179,9 +180,8 @@ class BrokerHeads:
             if self._take_over and (unknown or self._overcome):
                 return self._adopt(unknown, wall_ms)
             self._take_over = False
-            if self._kept and not unknown:
+            if some_are_ours and not unknown:
                 self._quiet_until_ms = now_ms  # what the broker keeps is ours: nobody else is waited for
-        some_are_ours = len(unknown) < sum(bool(head.epochs) for head in self._kept.values())
         if unknown and some_are_ours and unknown.keys().isdisjoint(ours):
             # Beside heads that are ours: of streams that this master has forgotten, as an older copy has.
             log.warning("streams.forgotten", streams=sorted(unknown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ START_MS = 1_767_225_600_000
 SMALL = Sizes(tail_bytes=200, segment_bytes=400, segment_rows=6, segment_rows_max=12)
 HEARTBEAT_MS = 1_000
 STEP_MS = 50
+BATCH = Batch("s", "019b76da1000-0c0ffee0", 1, 1, 0, [Entry(1, "sale", START_MS, "{}")])
 _numbers = itertools.count(1)
 
 
@@ -84,14 +85,22 @@ class Site:
 class Hq:
     """An HQ as `hq run` puts it together, on a master of its own, or on one that is there."""
 
-    def __init__(self, site: Site, name: str, *, take_over: bool = False, master: Master | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        name: str,
+        *,
+        take_over: bool = False,
+        master: Master | None = None,
+        link: type[MemoryLink] = MemoryLink,
+    ) -> None:
         number = next(_numbers)
         self.events: list[Event] = []
         path = site.directory / f"{name}.db"
         self.master = master or Master(path, lambda: number)
         if not path.exists():
             self.master.create(START_MS + site.now_ms)
-        self.link = MemoryLink(site.broker, f"hq-{number}", self.events.append)
+        self.link = link(site.broker, f"hq-{number}", self.events.append)
         self.publication = Publication(site.directory / f"{name}.published.db")
         self.publisher = Publisher(
             "t",
@@ -226,6 +235,20 @@ def test_take_over_publishes_once_and_the_other_falls_silent(site: Site, ours: H
     assert not again.publisher.heads.silent
 
 
+def test_take_over_is_of_all_heads_also_where_they_come_late(site: Site, ours: Hq) -> None:
+    ours.stop()
+    before = dict(site.broker.retained)
+    for seed in range(10):
+        site.broker = MemoryBroker(random.Random(seed))
+        site.broker.retained.update(before)
+        site.broker.delay_ms_max, site.broker.reorder = 500, 1.0
+        theirs = Hq(site, f"theirs-{seed}", take_over=True)
+        site.run(15_000)
+        assert not theirs.publisher.heads.silent, f"seed {seed}"
+        assert site.heads() == theirs.epochs(), f"seed {seed}"
+        theirs.stop()
+
+
 def test_the_word_counts_for_what_is_there_when_it_is_said(site: Site, ours: Hq) -> None:
     """Of two that were both started with it, the later has it, and they do not take turns."""
     theirs = Hq(site, "theirs", take_over=True)
@@ -248,6 +271,16 @@ def test_a_head_of_a_stream_that_the_master_does_not_have_counts(site: Site, our
         del site.broker.retained[f"t/head/{name}"]
     Hq(site, "theirs").put(3, 2)
     assert site.run(10_000) == []
+
+
+def test_a_stream_that_is_new_here_waits_for_its_own_head(site: Site, ours: Hq) -> None:
+    """One that the broker did not show among all heads: brokers cut long retained deliveries."""
+    head = site.broker.retained["t/head/price/all"]
+    foreign = replace(head, payload=head.payload[:-1], attributes={"id": "019c00000000-00000000/head/1/1"})
+    site.broker.retained["t/head/price/zone-x"] = replace(foreign, topic="t/head/price/zone-x")
+    ours.put(3, 3, ZONE)
+    assert [m.topic for m in site.run(10_000) if m.topic.endswith("zone-x")] == []
+    assert ours.publisher.heads.silent
 
 
 @pytest.mark.parametrize("kind", ["undeclared context", "unreadable version"])
@@ -295,13 +328,17 @@ def test_a_head_that_is_cleared_while_it_runs_is_there_again(site: Site, ours: H
     assert site.heads() == ours.epochs()
 
 
-def test_nothing_is_published_before_the_heads_are_here_however_slow_the_line(site: Site, ours: Hq) -> None:
+@pytest.mark.parametrize(("delay_ms_max", "reorder"), [(20_000, 0.0), (500, 1.0)], ids=["slow", "heads late"])
+def test_nothing_is_published_before_the_heads_are_here(
+    site: Site, ours: Hq, delay_ms_max: int, reorder: float
+) -> None:
+    """However slow the line is, and where a broker hands out what it keeps some time after what is live."""
     ours.stop()
     before = dict(site.broker.retained)
     for seed in range(10):
         site.broker = MemoryBroker(random.Random(seed))
         site.broker.retained.update(before)
-        site.broker.delay_ms_max = 20_000
+        site.broker.delay_ms_max, site.broker.reorder = delay_ms_max, reorder
         theirs = Hq(site, f"theirs-{seed}")
         theirs.put(3, 2)
         site.run(60_000)
@@ -337,18 +374,45 @@ def test_a_silent_one_that_is_started_again_remembers_it(site: Site, ours: Hq) -
     assert site.heads() == again.epochs()
 
 
+def test_one_whose_own_heads_are_back_waits_for_nobody(site: Site, ours: Hq) -> None:
+    """As after a restore in the place of a master that was silent."""
+    ours.stop()
+    ours.publication.set_foreign([("price/all", "019c00000000-00000000", 1, START_MS)])
+    again = Hq(site, "ours", master=ours.master)
+    site.run(5_000)
+    assert not again.publisher.heads.silent
+    assert site.heads() == again.epochs()
+
+
+def test_one_that_may_not_read_all_heads_publishes_nothing_and_says_so(site: Site) -> None:
+    class Forbidden(MemoryLink):
+        def subscribe(self, topics: Sequence[str]) -> None:
+            super().subscribe([topic for topic in topics if topic != "t/head/+/+"])
+
+    with structlog.testing.capture_logs() as logs:
+        Hq(site, "theirs", link=Forbidden).put(3, 2)
+        assert site.run(60_000) == []
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["heads.unseen"]
+
+
 def test_a_silent_one_acknowledges_and_takes_in_nothing(site: Site, ours: Hq) -> None:
     ours.stop()
     theirs = Hq(site, "theirs")
     site.run(3_000)
-    batch = Batch("s", "019b76da1000-0c0ffee0", 1, 1, 0, [Entry(1, "sale", START_MS, "{}")], [])
-    site.ear.publish(encode_batch("t", batch, START_MS))
+    site.ear.publish(encode_batch("t", BATCH, START_MS))
     assert [m.topic for m in site.run(3_000)] == ["t/store/s/outbox"]
     assert theirs.collector.counters["entries"] == 0
     site.clear_heads()
     site.run(5_000)
-    site.ear.publish(encode_batch("t", batch, START_MS))
+    site.ear.publish(encode_batch("t", BATCH, START_MS))
     assert "t/store/s/ack" in {m.topic for m in site.run(3_000)}
+
+
+def test_one_that_is_taken_over_acknowledges_nothing_that_comes_after_the_other_head(site: Site, ours: Hq) -> None:
+    head = site.broker.retained["t/head/price/all"]
+    site.ear.publish(replace(head, payload=b"?", attributes={"id": "019c00000000-00000000/head/1/1"}))
+    site.ear.publish(encode_batch("t", BATCH, START_MS))
+    assert [m.topic for m in site.run(5_000)] == ["t/head/price/all", "t/store/s/outbox"]
 
 
 def test_a_restored_master_needs_no_word(site: Site, ours: Hq) -> None:
@@ -402,6 +466,19 @@ def test_a_copy_put_back_by_hand_begins_an_epoch_that_its_master_then_had(site: 
     assert site.heads() == ours.epochs()
     had = [epoch for stream, epoch in epochs.noted(ours.master.query) if stream == "price/all"]
     assert had == [first, ours.epochs()["price/all"]]
+
+
+def test_a_master_behind_an_epoch_that_it_had_begins_a_later_one(site: Site, ours: Hq) -> None:
+    first = ours.epochs()["price/all"]
+    later = ours.master.new_epoch(PRICE, START_MS)
+    site.run(5_000)
+    ours.stop()
+    ours.publication.forget(PRICE)
+    ours.master.query("UPDATE streams SET epoch = ? WHERE stream = 'price/all'", (first,))
+    again = Hq(site, "ours", master=ours.master)
+    site.run(5_000)
+    assert site.heads() == again.epochs()
+    assert again.epochs()["price/all"] > later
 
 
 def test_another_chains_copy_put_in_its_place_is_silent(site: Site, ours: Hq) -> None:

@@ -155,6 +155,8 @@ def test_a_master_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
         connection.close()
         assert desk.json("status")["streams"]["product/all"]["head_seq"] == 1
         assert desk.asked("PRAGMA user_version") == [(3,)]
+        noted, now = (f"SELECT stream, epoch FROM {table} ORDER BY stream" for table in ("epochs", "streams"))
+        assert desk.asked(noted) == desk.asked(now)
         assert desk.run("verify").exit_code == 0
 
 
