@@ -17,7 +17,7 @@ from typing import Any
 
 from hq.core.changes import check_row_bytes
 from hq.errors import ContextDiffers
-from hq.master import schema
+from hq.master import epochs, schema
 from storelink.contract.contexts import (
     BUILT_IN,
     Column,
@@ -32,7 +32,7 @@ from storelink.contract.contexts import (
 )
 from storelink.contract.digest import EMPTY, canonical, to_hex, total
 from storelink.contract.errors import ContractViolation
-from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
+from storelink.contract.streams import SCOPE_ALL, Stream
 
 HINT = "put the declaration right: contexts / HQ_CONTEXTS, the same file wherever hq runs"
 
@@ -149,7 +149,7 @@ def _is_known(context: Context | None, record: str | None) -> bool:
 
 def _is_unused(db: sqlite3.Connection, context: Context) -> bool:
     """Whether nothing was ever published of a context: then it may still be declared otherwise."""
-    return not any(head_seq for *_, head_seq in _streams_of(db, context))
+    return not any(head_seq for _, head_seq in _streams_of(db, context))
 
 
 def _make(db: sqlite3.Connection, context: Context, now_ms: int, entropy: Entropy) -> None:
@@ -158,8 +158,8 @@ def _make(db: sqlite3.Connection, context: Context, now_ms: int, entropy: Entrop
     db.execute(
         "INSERT OR IGNORE INTO streams VALUES(?, '', 0, ?, 0, 0, ?)", (f"{context.name}/{SCOPE_ALL}", EMPTY, now_ms)
     )
-    for stream, epoch, _ in _streams_of(db, context):
-        _begin(db, stream, epoch, EMPTY, now_ms, entropy)
+    for stream, _ in _streams_of(db, context):
+        _begin(db, stream, EMPTY, now_ms, entropy)
 
 
 def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], now_ms: int, entropy: Entropy) -> None:
@@ -170,9 +170,9 @@ def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], n
             db.execute(f"UPDATE {table} SET [{column.name}] = ? WHERE deleted = 0", (column.default,))
     db.execute("UPDATE contexts SET columns = ? WHERE name = ?", (record_of(context), context.name))
     fill = json.dumps([column.default for column in columns])
-    for stream, epoch, head_seq in _streams_of(db, context):
+    for stream, head_seq in _streams_of(db, context):
         digest = to_hex(total(_that_fit(context, db.execute(schema.statements(context).live, (stream.scope,)))))
-        _begin(db, stream, epoch, digest, now_ms, entropy)
+        _begin(db, stream, digest, now_ms, entropy)
         db.execute(
             "INSERT INTO reshapes(stream, seq, digest, fill, at_ms) VALUES(?, ?, ?, ?, ?)",
             (str(stream), head_seq, digest, fill, now_ms),
@@ -191,16 +191,14 @@ def _that_fit(context: Context, rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, str, int]]:
-    found = db.execute("SELECT stream, epoch, head_seq FROM streams ORDER BY stream").fetchall()
-    split = [(*name.split("/"), epoch, seq) for name, epoch, seq in found]
-    return [(Stream(context, scope), epoch, seq) for name, scope, epoch, seq in split if name == context.name]
+def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, int]]:
+    found = db.execute("SELECT stream, head_seq FROM streams ORDER BY stream").fetchall()
+    split = [(*name.split("/"), seq) for name, seq in found]
+    return [(Stream(context, scope), seq) for name, scope, seq in split if name == context.name]
 
 
-def _begin(db: sqlite3.Connection, stream: Stream, epoch: str, digest: str, now_ms: int, entropy: Entropy) -> None:
-    """Begin a new epoch, later than the one before also where the clock is not."""
-    after_ms = int(epoch.partition("-")[0] or "0", 16)
+def _begin(db: sqlite3.Connection, stream: Stream, digest: str, now_ms: int, entropy: Entropy) -> None:
     db.execute(
         "UPDATE streams SET epoch = ?, digest = ?, updated_at_ms = ? WHERE stream = ?",
-        (new_epoch(max(now_ms, after_ms + 1), entropy()), digest, now_ms, str(stream)),
+        (epochs.begin(db, str(stream), now_ms, entropy), digest, now_ms, str(stream)),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Publication:
         schema = database(self.connection)
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
-            for name in ("segments", "payloads", "streams", "run"):
+            for name in ("segments", "payloads", "streams", "run", "foreign_heads"):
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
             key = {"stream": str, "epoch": str, "first": int, "last": int}
             schema.table("segments").create(
@@ -74,6 +74,7 @@ class Publication:
             schema.table("streams").create(
                 {"stream": str, "epoch": str, "seq": int, "head_sha256": str, "floor": int}, pk="stream"
             )
+            schema.table("foreign_heads").create({"stream": str, "epoch": str, "seq": int, "at_ms": int}, pk="stream")
             schema.table("run").create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
             self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -91,6 +92,17 @@ class Publication:
 
     def set_run(self, pid: int | None, *, connected: bool, now_ms: int) -> None:
         self.connection.execute("INSERT OR REPLACE INTO run VALUES(1, ?, ?, ?)", (pid, int(connected), now_ms))
+
+    def foreign(self) -> list[tuple[str, str, int, int]]:
+        """The heads (stream, epoch, seq, at_ms) because of which `hq run`, when last at work, was silent."""
+        return self.connection.execute("SELECT stream, epoch, seq, at_ms FROM foreign_heads ORDER BY stream").fetchall()
+
+    def set_foreign(self, heads: Iterable[tuple[str, str, int, int]]) -> None:
+        """Record the heads (stream, epoch, seq, at_ms) because of which `hq run` publishes nothing; none: it does."""
+        with self.connection:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("DELETE FROM foreign_heads")
+            self.connection.executemany("INSERT INTO foreign_heads VALUES(?, ?, ?, ?)", heads)
 
     def segments(self, stream: Stream, epoch: str) -> list[SegmentRef]:
         """The segments in force, in order; they cover 1..sealed."""
@@ -229,9 +241,10 @@ def read_published(path: Path) -> dict[str, Any]:
 
     Returns:
         {"streams": {stream: {"epoch", "published", "segments", "retained_bytes"}},
-         "connected": bool, "pid": int | None, "seen_at_ms": int}
+         "connected": bool, "pid": int | None, "seen_at_ms": int,
+         "foreign": {stream: {"epoch", "seq", "at_ms"}}}
     """
-    document: dict[str, Any] = {"streams": {}, "connected": False, "pid": None, "seen_at_ms": 0}
+    document: dict[str, Any] = {"streams": {}, "connected": False, "pid": None, "seen_at_ms": 0, "foreign": {}}
     file = publication_path(path)
     if not file.exists():
         return document
@@ -253,6 +266,8 @@ def read_published(path: Path) -> dict[str, Any]:
         run = connection.execute("SELECT pid, connected, seen_at_ms FROM run WHERE id = 1").fetchone()
         if run:
             document |= {"pid": run[0], "connected": bool(run[1]), "seen_at_ms": run[2]}
+        for stream, epoch, seq, at_ms in connection.execute("SELECT * FROM foreign_heads ORDER BY stream"):
+            document["foreign"][stream] = {"epoch": epoch, "seq": seq, "at_ms": at_ms}
     except sqlite3.OperationalError:
         pass  # `hq run` has only just made the file
     finally:

@@ -1,7 +1,7 @@
 """What HQ aims for when it cuts rows into messages, and messages that keep both bounds on size, or none at all.
 
-The bounds are `storelink.contract.limits`', kept by the writers of `storelink.contract.messages`: how large a payload is as it travels, and
-how large its body is before compression.
+The bounds are those of `storelink.contract.limits`, kept by the writers of `storelink.contract.messages`: how large a
+payload is as it travels, and how large its body is before compression.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class HeldSegment:
 
     @property
     def filled(self) -> float:
-        """The share of a full segment that the live rows take, by the tighter of both sizes; see `hq.core.segment_plan`."""
+        """The share of a full segment that the live rows take, by the tighter of both sizes: `hq.core.segment_plan`."""
         whole = max(self.ref.size_bytes / SEGMENT_BYTES_TARGET, self.body_bytes / SEGMENT_BODY_BYTES_TARGET)
         return whole * self.live / max(1, self.ref.rows)
 

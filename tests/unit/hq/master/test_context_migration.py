@@ -162,10 +162,13 @@ def test_a_master_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
     desk.run("init")
     desk.run("publish product sku=1")
     connection = sqlite3.connect(desk.db)
-    connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; PRAGMA user_version = 1;")
+    connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; DROP TABLE epochs;")
+    connection.execute("PRAGMA user_version = 1")
     connection.close()
     assert desk.json("status")["streams"]["product/all"]["head_seq"] == 1
-    assert desk.asked("PRAGMA user_version") == [(2,)]
+    assert desk.asked("PRAGMA user_version") == [(3,)]
+    noted, now = (f"SELECT stream, epoch FROM {table} ORDER BY stream" for table in ("epochs", "streams"))
+    assert desk.asked(noted) == desk.asked(now)
     assert desk.run("verify").exit_code == 0
 
 
