@@ -24,9 +24,10 @@ from hq.core.changes import Change
 from hq.master.store import Master
 from storelink.contract.streams import Stream
 from storenode.outbox.store import Outbox
-from tests.brokers import Line
+from testbed.chain import Chain
+from testbed.cut_line import Line
+from testbed.process import BIN, Process, until
 from tests.faults.model import Prices, Verdict, judge_inbox, judge_rows, read_replica
-from tests.integration.chain import BIN, Chain, Process, until
 
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
 SEED = int(os.environ.get("TORTURE_SEED", "20261125"))
@@ -69,7 +70,7 @@ class Site(Chain):
         self.hq_run.environ["PYTHONPATH"] = str(ROOT)
         self.extra["PYTHONPATH"] = str(ROOT)
         if hq_sabotage is not None:
-            self.hq_run = self.daemon(saboteur(hq_sabotage, "hq", "run"), self._hq_environ(), "hq")
+            self.hq_run = self.daemon(saboteur(hq_sabotage, "hq", "run"), self.hq_environ(), "hq")
 
     def daemon(self, arguments: Sequence[str], environ: Mapping[str, str], name: str) -> Process:
         return Process(list(arguments), dict(environ) | {"PYTHONPATH": str(ROOT)}, self.directory / f"{name}.log")
@@ -80,7 +81,7 @@ class Site(Chain):
         if name not in self.lines:
             self.lines[name] = Line(self.port)
         command = [str(BIN / "storenode"), "run"] if sabotage is None else saboteur(sabotage, "storenode", "run")
-        self.stores[name] = self.daemon([*wrap, *command], self._store_environ(name), name)
+        self.stores[name] = self.daemon([*wrap, *command], self.store_environ(name), name)
         self.stores[name].start()
         return self.stores[name]
 

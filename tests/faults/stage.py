@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from tests.faults.strace import Tracer, counting
+from testbed.strace import Tracer, counting
 
 ACT_S = 60.0
 GO = b"g"

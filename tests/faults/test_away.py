@@ -8,9 +8,9 @@ import time
 import pytest
 
 from hq.master.store import Master
+from testbed.process import until
 from tests.faults.chaos import PRICE, SEED, Site, figures, prices
 from tests.faults.model import read_replica
-from tests.integration.chain import until
 
 ENTITIES = 30_000
 CHANGES = 200_000

@@ -23,10 +23,10 @@ from storelink.contract.streams import head_topic, segment_topic
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Event, Received
 from storelink.transport.url import BrokerUrl
-from tests.brokers import MOSQUITTO, RealBroker
+from testbed.broker import MOSQUITTO, Broker
+from testbed.process import until
 from tests.faults.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, connected, figures
 from tests.faults.model import last_amount, read_replica
-from tests.integration.chain import until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: there is no store to damage")
 
@@ -95,7 +95,6 @@ def _fold_in(rows: dict[str, int], written: object, deleted: object) -> None:
 
 def saved(site: Site) -> Path:
     """Let mosquitto write its store now (SIGUSR1), then kill it; returns the file."""
-    assert site.broker is not None
     file = site.directory / "mosquitto.db"
     before = file.stat().st_mtime_ns if file.exists() else 0
     os.kill(site.broker.pid, signal.SIGUSR1)
@@ -122,7 +121,7 @@ def damage(kind: str, file: Path, rng: random.Random) -> None:
             file.write_bytes(whole)
 
 
-def started(broker: RealBroker, file: Path) -> bool:
+def started(broker: Broker, file: Path) -> bool:
     """Start a broker; one that refuses its store gets an empty one, as an operator would do. True if it took it."""
     try:
         broker.start()
@@ -151,7 +150,6 @@ def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
     site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(SEED)
-    assert site.broker is not None
     site.hq_run.start()
     site.desk({f"row-{n}": rng.randrange(10**9) for n in range(ROWS)})
     site.open_store("s")
@@ -183,7 +181,6 @@ def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
 
 def test_a_kept_head_that_no_store_can_read_is_replaced_though_its_payload_is_whole(site: Site) -> None:
     """One bit of its content type: HQ compared the payload only, and every new store refused the head for ever."""
-    assert site.broker is not None
     site.hq_run.start()
     site.desk({f"row-{n}": n for n in range(ROWS)})
     site.wait_published()
@@ -203,7 +200,6 @@ def test_a_price_altered_in_a_kept_head_is_found_by_a_proof_and_healed_once_the_
     Its proof at the start told it, and it rebuilt from the same head, after which nobody asked again: the wrong price
     stayed, also when HQ had mended the head (same position, same digest), until the next night.
     """
-    assert site.broker is not None
     site.hq_run.start()
     site.desk({"row-1": 1111})
     site.wait_published()
@@ -253,7 +249,6 @@ def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
 
 def test_control_a_store_that_checks_no_digest_is_caught_and_one_that_does_waits_for_hq(site: Site) -> None:
     """One altered byte in a segment, with HQ off: the believer holds what HQ never had, the other nothing."""
-    assert site.broker is not None
     rng = random.Random(SEED)
     site.hq_run.start()
     for _ in range(4):

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from tests.faults import strace
+from testbed import strace
+from testbed.strace import KILLED_AT, points
 from tests.faults.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Record, Scene, calls_of
 from tests.faults.stage import Stage
-from tests.faults.strace import KILLED_AT, points
 
 KILLED = -9
 PAIRS = 10 * SCALE

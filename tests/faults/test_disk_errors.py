@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults import strace
+from testbed import strace
+from testbed.strace import FAILED_AT, Point, points
 from tests.faults.desk import ENTRIES
 from tests.faults.oracle import Verdict, refused_but_there
 from tests.faults.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Record, Scene, calls_of
 from tests.faults.stage import Played, Stage
-from tests.faults.strace import FAILED_AT, Point, points
 
 OURS = {
     "ReplicaUnwritable",

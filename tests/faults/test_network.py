@@ -6,7 +6,6 @@ Every store has a network namespace of its own; all are broken at once, each in 
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from storelink.transport.mqtt import MqttLink
-from tests.brokers import MOSQUITTO, RealBroker
+from testbed.broker import MOSQUITTO, Broker
+from testbed.network import RULES, Hub, NotPossible
+from testbed.process import BIN, Process, until
 from tests.faults.chaos import CAUGHT_UP_S, SCALE, SEED, Load, Site, Traffic, connected, figures, saboteur
-from tests.faults.netns import RULES, Hub, NotPossible
-from tests.integration.chain import BIN, Process, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -39,24 +38,23 @@ class Network(Site):
         self.hub = hub
         self.spaces: dict[str, str] = {}
         super().__init__(directory)
-        self.hq_run = self.daemon([*hub.inside(hub.name), str(BIN / "hq"), "run"], self._hq_environ(), "hq")
+        self.hq_run = self.daemon([*hub.inside(hub.name), str(BIN / "hq"), "run"], self.hq_environ(), "hq")
 
-    def _broker(self) -> RealBroker:
+    def make_broker(self) -> Broker:
         assert MOSQUITTO is not None
         config = self.directory / "mosquitto.conf"
         config.write_text(
             f"user root\nlistener {self.port} 0.0.0.0\nallow_anonymous true\nset_tcp_nodelay true\n"
             "max_queued_messages 20000\nlog_dest stderr\n"
         )
-        broker = HubBroker("mosquitto", [*self.hub.inside(self.hub.name), MOSQUITTO, "-c", str(config)], self.directory)
-        broker.start()
-        return broker
+        command = [*self.hub.inside(self.hub.name), MOSQUITTO, "-c", str(config)]
+        return HubBroker("mosquitto", command, self.directory, self.port)
 
     def add_to_network(self, name: str, sabotage: str | None = None) -> Process:
         self.spaces[name], address = self.hub.join(len(self.spaces) + 1)
         self.replica(name).parent.mkdir()
         own = [str(BIN / "storenode"), "run"] if sabotage is None else saboteur(sabotage, "storenode", "run")
-        environ = self._hq_environ() | {
+        environ = self.hq_environ() | {
             "STORENODE_DB": str(self.replica(name)),
             "STORENODE_STORE_ID": name,
             "STORENODE_BROKER": f"mqtt://{address}:{self.port}",
@@ -66,16 +64,11 @@ class Network(Site):
         return self.stores[name]
 
 
-class HubBroker(RealBroker):
+class HubBroker(Broker):
     """A mosquitto that this process cannot reach; its log says when it runs."""
 
-    def __init__(self, name: str, command: list[str], directory: Path) -> None:
-        super().__init__(name, command, directory, 0)
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        until(lambda: "running" in self.log.read_text(), "mosquitto runs in the hub")
+    def answers(self) -> bool:
+        return "running" in self.log.read_text()
 
 
 @pytest.fixture

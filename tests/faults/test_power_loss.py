@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults import loopdisk, oracle
-from tests.faults.loopdisk import LoopDisk
+from testbed import loop_disk
+from testbed.loop_disk import LoopDisk
+from tests.faults import oracle
 from tests.faults.scenes import SCALE, Record
 from tests.faults.selling import LONG, long_stories
 from tests.faults.stage import Stage
@@ -21,12 +22,12 @@ CUTS = 50 * SCALE
 LIVES = 5
 """Cuts that one set of files goes through; then files are made anew, so that their making is cut off too."""
 
-pytestmark = pytest.mark.skipif(bool(loopdisk.missing()), reason=loopdisk.missing() or "disks can be made")
+pytestmark = pytest.mark.skipif(bool(loop_disk.missing()), reason=loop_disk.missing() or "disks can be made")
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    with loopdisk.own_mounts(), Stage() as found:
+    with loop_disk.own_mounts(), Stage() as found:
         yield found
 
 

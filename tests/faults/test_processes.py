@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from testbed.process import BIN, Process, until
 from tests.faults.chaos import ROOT, SCALE, SEED, Load, Site, Traffic, figures
 from tests.faults.model import amounts_at_hq
-from tests.integration.chain import BIN, Process, until
 
 KILLS = round(100 * SCALE)
 """Of each of the three."""

@@ -23,8 +23,8 @@ from typing import Any, Self
 import pytest
 
 from hq.master.store import Master
+from testbed.process import until
 from tests.faults.chaos import PRICE, SCALE, SEED, Site, figures
-from tests.integration.chain import until
 
 READERS = 4
 READS = round(50_000 * SCALE)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import pytest
 
+from testbed.process import Process, until
 from tests.faults.chaos import SCALE, SEED, Load, Site, Traffic, connected, figures
-from tests.integration.chain import Process, until
 
 SOAK_S = 180.0 * SCALE
 FAULT_EVERY_S = 20.0
@@ -37,10 +35,8 @@ class Sample:
 
 
 def sample(process: Process) -> Sample:
-    assert process._process is not None
-    place = Path(f"/proc/{process._process.pid}")
-    kib = next(line.split()[1] for line in (place / "status").read_text().splitlines() if line.startswith("VmRSS"))
-    return Sample(int(kib) * 1024, len(list((place / "fd").iterdir())))
+    used = process.usage()
+    return Sample(used.rss_bytes, used.descriptors)
 
 
 def growth(samples: list[Sample]) -> Sample:
@@ -59,12 +55,10 @@ def is_flat(grown: Sample) -> bool:
 
 def faults(site: Site) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
     """What is done, and how it ends; none of them restarts a process that is measured."""
-    line, broker, hq = site.lines["s"], site.broker, site.hq_run._process
-    assert broker is not None
-    assert hq is not None
+    line, broker, hq = site.lines["s"], site.broker, site.hq_run
     return {
         "line cut": (line.cut, line.heal),
-        "hq run stopped": (lambda: os.kill(hq.pid, signal.SIGSTOP), lambda: os.kill(hq.pid, signal.SIGCONT)),
+        "hq run stopped": (lambda: hq.send(signal.SIGSTOP), lambda: hq.send(signal.SIGCONT)),
         "broker killed": (broker.kill, broker.start),
         "line frozen": (line.freeze, line.heal),
     }

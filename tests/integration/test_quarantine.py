@@ -10,7 +10,8 @@ import pytest
 from hq.core.changes import Change
 from hq.master.store import Master
 from storelink.contract.streams import Stream
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 PRICE = Stream("price", "all")
 

@@ -15,7 +15,7 @@ import pytest
 import hq.config
 import storenode.config
 from storelink.contract.limits import FETCH_WINDOW, MESSAGE_BYTES_MAX
-from tests.brokers import MOSQUITTO, RealBroker, free_port
+from testbed.broker import MOSQUITTO, Broker, free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -108,7 +108,7 @@ def test_mosquitto_accepts_its_configuration(tmp_path: Path) -> None:
     main.write_text(
         f"user {user}\npersistence true\npersistence_location {tmp_path}/\nlog_dest stderr\ninclude_dir {included}\n"
     )
-    broker = RealBroker("mosquitto", [MOSQUITTO, "-c", str(main)], tmp_path, port)
+    broker = Broker("mosquitto", [MOSQUITTO, "-c", str(main)], tmp_path, port)
     broker.start()
     broker.stop()
     assert "Error" not in broker.log.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from tests.integration.chain import until
+from testbed.process import until
 from tests.system import tree
 from tests.system.site import Site
 

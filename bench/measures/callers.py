@@ -1,6 +1,7 @@
 """Clients of an HTTP server on this machine: each asks for one price after the other on a connection of its own.
 
-Run as `python -m bench.callers PORT CLIENTS PAUSE_S SECONDS SKU...`; prints `{"count", "failed", "p50_ms", "p99_ms"}`.
+Run as `python -m bench.measures.callers PORT CLIENTS PAUSE_S SECONDS SKU...`;
+it prints `{"count", "failed", "p50_ms", "p99_ms"}`.
 """
 
 from __future__ import annotations

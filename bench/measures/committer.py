@@ -1,4 +1,4 @@
-"""A desk at its pace: `python -m bench.committer MASTER SKUS SETS_PER_S SECONDS CHANGES_EACH`.
+"""A desk at its pace: `python -m bench.measures.committer MASTER SKUS SETS_PER_S SECONDS CHANGES_EACH`.
 
 Commits change sets of prices, each durable, at fixed times, and prints for each one HQ's newest seq and the monotonic
 nanoseconds at which its commit had returned. A set that is late does not move those behind it; what is not begun after
@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from bench.feeds import CURRENCY
 from hq.core.changes import Change
 from hq.master.store import Master
 from storelink.contract.streams import Stream
+from testbed.feeds import CURRENCY
 
 STREAM = Stream("price", "all")
 

@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.client import Client, Loop
-from bench.feeds import Grocery
-from bench.packets import Publish
-from bench.process import BenchFailed, environment
+from bench.measures.site import Site, Store
 from bench.report import Figure, middle, told
-from bench.site import Site, Store, wait_for
 from hq.master.connection import connect
 from hq.master.schema import EVENT_COLUMNS, statements
 from storelink.contract.cloudevents import Message
 from storelink.contract.streams import Stream
+from testbed.feeds import Grocery
+from testbed.mqtt_client import Client, Loop
+from testbed.mqtt_packets import Publish
+from testbed.process import StepFailed, environment, until
 
 PRICES = Stream("price", "all")
 STEADY_PER_S = 50
@@ -94,8 +94,8 @@ def _live(grocery: Grocery) -> Iterator[tuple[Site, Store]]:
     with Site() as site:
         site.start_hq()
         site.import_all(grocery)
-        store = site.store("store")
-        store.live_after_s(site.wait_published())
+        store = site.new_store("store")
+        store.live_after_s(site.wait_all_published())
         (site.directory / "skus.json").write_text(json.dumps(list(grocery.prices)), encoding="ascii")
         yield site, store
 
@@ -110,7 +110,7 @@ class _Committer:
         self._told = site.directory / "commits"  # a pipe would be full before anybody reads it
         with self._told.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.committer", *files, *numbers], env=environment({}), stdout=out
+                [sys.executable, "-m", "bench.measures.committer", *files, *numbers], env=environment({}), stdout=out
             )
 
     def __enter__(self) -> _Committer:
@@ -122,14 +122,14 @@ class _Committer:
 
     @property
     def running(self) -> bool:
-        """Raises BenchFailed if it, or whoever waits for what it made, takes far longer than it should."""
+        """Raises StepFailed if it, or whoever waits for what it made, takes far longer than it should."""
         if time.monotonic() > self._ends_s:
-            raise BenchFailed(f"commits or their arrival are not done {ARRIVES_WITHIN_S:g} s after their time")
+            raise StepFailed(f"commits or their arrival are not done {ARRIVES_WITHIN_S:g} s after their time")
         return self._process.poll() is None
 
     def commits(self) -> Commits:
         if self._process.wait(ARRIVES_WITHIN_S):
-            raise BenchFailed(f"the committing process ended with exit code {self._process.returncode}")
+            raise StepFailed(f"the committing process ended with exit code {self._process.returncode}")
         lines = self._told.read_text(encoding="ascii").splitlines()
         return [(int(seq), int(at_ns)) for seq, at_ns in (line.split() for line in lines)]
 
@@ -164,7 +164,7 @@ def _lags(site: Site, store: Store, committer: _Committer) -> list[int]:
             lags.append(int(head) - _position(db))
             time.sleep(0.05)
         (head,) = master.execute("SELECT head_seq FROM streams WHERE stream = 'price/all'").fetchone()
-        wait_for(lambda: _position(db) >= head, f"the store is at {head}", 0.01, ARRIVES_WITHIN_S)
+        until(lambda: _position(db) >= head, f"the store is at {head}", ARRIVES_WITHIN_S, poll_s=0.01)
     return lags
 
 

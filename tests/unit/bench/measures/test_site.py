@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
-import pytest
-
-from bench import report
-from bench.process import BenchFailed, Process, environment
-from bench.site import is_live, search_ready
+from bench.measures.site import is_live, search_ready
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
 
@@ -65,33 +59,3 @@ def test_search_is_ready_when_the_index_has_every_row(tmp_path: Path) -> None:
     _arrive(replica, 7, PRODUCTS)
     found.append(search_ready(replica.connection))
     assert found == [False, True, False]
-
-
-def test_a_measured_process_that_ends_by_itself_is_told_with_what_it_wrote(tmp_path: Path) -> None:
-    process = Process([sys.executable, "-c", "import sys; sys.exit('no broker')"], {}, tmp_path / "log")
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    with pytest.raises(BenchFailed, match="exit code 1:\nno broker"):
-        process.check()
-
-
-def test_a_measured_process_is_charged_with_its_own_memory_and_time_only(tmp_path: Path) -> None:
-    ballast = bytearray(os.urandom(1)) * (256 * 1024 * 1024)
-    process = Process([sys.executable, "-c", "while True: pass"], {}, tmp_path / "log")
-    try:
-        while process.usage().cpu_s < 0.1:
-            process.check()
-        used = process.usage()
-    finally:
-        process.kill()
-    assert used.rss_bytes <= used.peak_bytes < 64 * 1024 * 1024 < len(ballast)
-
-
-def test_nobodys_own_settings_reach_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HQ_ROOT", "elsewhere")
-    monkeypatch.setenv("STORENODE_SCOPES", "zone-west")
-    assert {n for n in environment({"HQ_DB": "x"}) if n.startswith(("HQ_", "STORENODE_"))} == {"HQ_DB"}
-
-
-def test_a_figure_without_a_target_is_never_missed() -> None:
-    figures = (report.told("t", 9, "s"), report.at_most("m", 61, "MiB", 60), report.at_most("m", 60, "MiB", 60))
-    assert [f.met for f in figures] == [True, False, True]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from bench import packets
-from bench.client import Loop
-from bench.light import LightStore, Tally
 from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Head, Segment, SegmentRef, encode_head, encode_segment
 from storelink.contract.streams import Stream
+from testbed import mqtt_packets as packets
+from testbed.light_store import LightStore, Tally
+from testbed.mqtt_client import Loop
 
 EPOCH = "000000000001-00000000"
 PRODUCTS, PRICES = Stream("product", "all"), Stream("price", "all")
@@ -41,7 +41,7 @@ class Connection:
 
 
 def test_a_light_store_has_arrived_only_with_every_segment_of_both_heads(monkeypatch: Any) -> None:
-    monkeypatch.setattr("bench.light.Client", lambda *_: Connection())
+    monkeypatch.setattr("testbed.light_store.Client", lambda *_: Connection())
     tally = Tally()
     store = LightStore(Loop(), 0, "storenode", "light-1", tally)
     row = (1, "4011", "regular", "EUR", "[[1764000000,null,199]]")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.feeds import Grocery
 from storelink.contract.cloudevents import Message
 from storelink.contract.contexts import PRODUCT, Row
 from storelink.contract.messages import Segment, encode_segment
 from storelink.contract.streams import Stream
+from testbed.feeds import Grocery
 
 PRODUCTS, PRICES = Stream("product", "all"), Stream("price", "all")
 EPOCH = "0" * 12 + "-" + "1" * 8

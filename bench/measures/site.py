@@ -6,18 +6,18 @@ import contextlib
 import json
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
 
-from bench.broker import Broker
-from bench.feeds import Grocery, write_prices, write_products
-from bench.process import BenchFailed, Process, Usage, command, environment
 from hq.master.store import Master
 from hq.publish.publication import read_published
+from testbed import commands
+from testbed.broker import MOSQUITTO, Broker, mosquitto_as_deployed, rumqttd
+from testbed.chain import Chain
+from testbed.feeds import Grocery, write_prices, write_products
+from testbed.process import Process, Usage, command, until
 
 WAIT_S = 900.0
 POLL_S = 0.003
@@ -27,146 +27,98 @@ Heads = Mapping[str, int]
 """HQ's newest seq by stream."""
 
 
-class Site:
-    """As a context: makes the directory and the master, starts the broker, ends and removes everything."""
+class Site(Chain):
+    """A chain in a directory that goes with it, with the broker's deployed limits and every command spawned."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="storenode-bench-"))
-        self.broker = Broker(self.directory)
-        self.master_path = self.directory / "hq.db"
-        self.stores: list[Store] = []
-        self.hq_run: Process | None = None
+        self.measured: list[Store] = []
+        directory = Path(tempfile.mkdtemp(prefix="storenode-bench-"))
+        super().__init__(directory, hq_settings={}, run=commands.spawn)
 
-    def __enter__(self) -> Self:
-        try:
-            self.broker.start()
-            self.hq("init", as_json=False)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def make_broker(self) -> Broker:
+        make = rumqttd if MOSQUITTO is None else mosquitto_as_deployed
+        return make(self.directory, self.port)
 
     def close(self) -> None:
         """End every process, however it fares, and remove the directory."""
-        for process in (self.hq_run, *(store.process for store in self.stores)):
-            if process is not None:
-                process.kill()
-        self.broker.stop()
+        for store in self.measured:
+            store.kill()
+        super().close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    @property
-    def hq_settings(self) -> dict[str, str]:
-        return {"HQ_DB": str(self.master_path), "HQ_BROKER": self.broker.url}
-
-    def hq(self, *arguments: str, as_json: bool = True) -> Any:
-        """Run `hq ... --json`; return what it prints. Raises BenchFailed."""
-        done = subprocess.run(
-            [command("hq"), *arguments, *(["--json"] if as_json else [])],
-            env=environment(self.hq_settings),
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-        )
-        if done.returncode:
-            raise BenchFailed(f"`hq {' '.join(arguments)}`: exit code {done.returncode}: {done.stderr[-500:]}")
-        return json.loads(done.stdout) if as_json else None
+    def broker_url(self, name: str) -> str:
+        """Measured stores have no line that can be cut."""
+        del name
+        return self.broker.url
 
     def import_all(self, grocery: Grocery) -> None:
         """Import the catalogue's products and prices."""
         if grocery.products:
             write_products(self.directory / "products.csv", grocery)
-            self.hq("import", "product", str(self.directory / "products.csv"))
+            self.hq_json("import", "product", str(self.directory / "products.csv"))
         write_prices(self.directory / "prices.csv", grocery.prices)
-        self.hq("import", "price", str(self.directory / "prices.csv"))
+        self.hq_json("import", "price", str(self.directory / "prices.csv"))
 
     def start_hq(self) -> Process:
-        self.hq_run = Process([command("hq"), "run"], self.hq_settings, self.directory / "hq.log")
-        return self.hq_run
+        return self.hq_run.start()
 
     def stop_hq(self) -> Usage:
         """Stop `hq run`; the broker goes on serving what it published."""
-        if self.hq_run is None:
-            raise BenchFailed("hq run was not started")
-        process, self.hq_run = self.hq_run, None
-        try:
-            return process.stop()
-        except BaseException:
-            process.kill()
-            raise
+        return self.hq_run.stop_well()
 
     def heads(self) -> Heads:
         with Master(self.master_path) as master:
             return {str(row.stream): row.head_seq for row in master.streams()}
 
-    def wait_published(self) -> Heads:
+    def wait_all_published(self) -> Heads:
         """Wait until the broker has acknowledged everything that HQ has; return how much that is."""
         heads = self.heads()
 
         def all_out() -> bool:
-            if self.hq_run is not None:
-                self.hq_run.check()
+            self.hq_run.check()
             streams = read_published(self.master_path)["streams"]
             return all(streams.get(name, {"published": 0})["published"] == seq for name, seq in heads.items())
 
-        wait_for(all_out, "HQ has published all", PUBLISHED_POLL_S)
+        until(all_out, "HQ has published all", WAIT_S, poll_s=PUBLISHED_POLL_S)
         return heads
 
-    def store(self, name: str, scopes: str = "all") -> Store:
+    def new_store(self, name: str, scopes: str = "all") -> Store:
         """A store that is not started yet."""
         store = Store(self, name, scopes)
-        self.stores.append(store)
+        self.measured.append(store)
         return store
 
 
-class Store:
-    """One store's directory and, while it runs, its process."""
+class Store(Process):
+    """One store's `storenode run`, with its directory."""
 
     def __init__(self, site: Site, name: str, scopes: str) -> None:
-        self.directory = site.directory / name
+        self.replica = site.replica(name)
+        self.directory = self.replica.parent
         self.directory.mkdir()
-        self.replica = self.directory / "replica.db"
-        self.process: Process | None = None
-        self._settings = {
-            "STORENODE_DB": str(self.replica),
-            "STORENODE_STORE_ID": name,
-            "STORENODE_BROKER": site.broker.url,
-            "STORENODE_SCOPES": scopes,
-        }
-
-    def start(self) -> Process:
-        self.process = Process([command("storenode"), "run"], self._settings, self.directory / "log")
-        return self.process
-
-    def stop(self) -> Usage:
-        assert self.process is not None
-        used = self.process.stop()
-        self.process = None
-        return used
+        environ = site.store_environ(name) | {"STORENODE_SCOPES": scopes}
+        super().__init__([command("storenode"), "run"], environ, site.directory / f"{name}.log")
 
     def live_after_s(self, heads: Heads) -> float:
         """Start it; return the seconds until every stream that it follows is live at HQ's head and search is ready."""
-        process = self.start()
+        self.start()
         with contextlib.ExitStack() as stack:
             reader: list[sqlite3.Connection] = []
 
             def arrived() -> bool:
-                process.check()
+                self.check()
                 if not reader and (found := _opened(self.replica)) is not None:
                     reader.append(stack.enter_context(contextlib.closing(found)))
-                return bool(reader) and is_live(reader[0], heads, process.pid)
+                return bool(reader) and is_live(reader[0], heads, self.pid)
 
-            wait_for(arrived, f"{self.directory.name} is live", POLL_S)
-            return time.perf_counter() - process.began_s
+            until(arrived, f"{self.directory.name} is live", WAIT_S, poll_s=POLL_S)
+            return time.perf_counter() - self.began_s
 
     def wait_proven(self) -> None:
         """Wait until it has done what it does once after each start: every row hashed, the file checked."""
         with contextlib.closing(_connected(self.replica)) as db:
             unproven = "SELECT count(*) FROM streams WHERE verified_at_ms IS NULL"
-            wait_for(lambda: db.execute(unproven).fetchone()[0] == 0, f"{self.directory.name} is proven", POLL_S)
+            until(lambda: db.execute(unproven).fetchone()[0] == 0, f"{self.directory.name} is proven", WAIT_S)
 
     def counters(self) -> dict[str, int]:
         """What it counted in its last run; complete once it has stopped."""
@@ -195,15 +147,6 @@ def is_live(db: sqlite3.Connection, heads: Heads, pid: int) -> bool:
 def search_ready(db: sqlite3.Connection) -> bool:
     """Whether the search index holds what the rows do."""
     return all(state == "ready" for (state,) in db.execute("SELECT state FROM read_models"))
-
-
-def wait_for(condition: Callable[[], bool], what: str, poll_s: float, timeout_s: float = WAIT_S) -> None:
-    """Wait until a condition holds. Raises BenchFailed after `timeout_s`."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise BenchFailed(f"not within {timeout_s:g} s: {what}")
-        time.sleep(poll_s)
 
 
 def _opened(path: Path) -> sqlite3.Connection | None:

@@ -1,6 +1,6 @@
 """The limit of an HTTP lookup in Python: raw sqlite3 behind asyncio, with as little HTTP as a client accepts.
 
-Run as `python -m bench.bare REPLICA PORT`; no routes, no checks, no deadlines. Ends with SIGTERM.
+Run as `python -m bench.measures.bare REPLICA PORT`; no routes, no checks, no deadlines. Ends with SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlite3
 import sys
 from typing import cast
 
-from bench.till import PRICE_SQL
+from testbed.till import PRICE_SQL
 
 
 class _Bare(asyncio.Protocol):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from bench import raw
-from bench.feeds import Grocery, write_products
-from bench.process import BenchFailed
+from bench.limits import master_s
+from bench.measures.site import Site
 from bench.report import Figure, middle, told
-from bench.site import Site
+from testbed.feeds import Grocery, write_products
+from testbed.process import StepFailed
 
 
 def measure(grocery: Grocery, runs: int) -> list[Figure]:
@@ -20,13 +20,13 @@ def measure(grocery: Grocery, runs: int) -> list[Figure]:
             feed = site.directory / "feed.csv"
             write_products(feed, grocery)
             began = time.perf_counter()
-            facts = site.hq("import", "product", str(feed))
+            facts = site.hq_json("import", "product", str(feed))
             whole.append(time.perf_counter() - began)
             _check(facts["events"], count)
             first.append(facts["seconds"])
-            limits.append(raw.master_s(site.master_path))
+            limits.append(master_s(site.master_path))
             began = time.perf_counter()
-            facts = site.hq("import", "product", str(feed))
+            facts = site.hq_json("import", "product", str(feed))
             whole_again.append(time.perf_counter() - began)
             _check(facts["events"], 0)
             again.append(facts["seconds"])
@@ -43,4 +43,4 @@ def measure(grocery: Grocery, runs: int) -> list[Figure]:
 
 def _check(events: int, expected: int) -> None:
     if events != expected:
-        raise BenchFailed(f"hq import made {events} events, {expected} were to be expected")
+        raise StepFailed(f"hq import made {events} events, {expected} were to be expected")

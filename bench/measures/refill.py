@@ -1,4 +1,4 @@
-"""A store's writer that catches up without end: `python -m bench.refill REPLICA COUNT`.
+"""A store's writer that catches up without end: `python -m bench.measures.refill REPLICA COUNT`.
 
 Fills a new replica with COUNT products and prices, and then applies all of them again and again, each time as a
 catch-up of one transaction, as the daemon does; it moves the log into the file where the daemon would.
@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.feeds import grocery
-from bench.rows import EPOCH, PRICES, PRODUCTS, price_rows, product_rows
+from bench.measures.rows import EPOCH, PRICES, PRODUCTS, price_rows, product_rows
 from storelink.contract.contexts import Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.daemon import WAL_BYTES_TARGET
 from storenode.replica.writer import Replica
+from testbed.feeds import grocery
 
 ROWS_EACH = 3_000
 

@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.feeds import Grocery
+from bench.measures.rows import EPOCH, PRICES, PRODUCTS, ROOT, price_rows, product_rows, segments
 from bench.report import Figure, middle
-from bench.rows import EPOCH, PRICES, PRODUCTS, ROOT, price_rows, product_rows, segments
 from storelink.contract.cloudevents import Message
 from storelink.contract.contexts import Row
 from storelink.contract.messages import decode_segment
 from storenode.replica import schema
 from storenode.replica.writer import Replica
+from testbed.feeds import Grocery
 
 RAW_ROWS_PER_TRANSACTION = 10_000
 PRODUCTS_PER_SEGMENT, PRICES_PER_SEGMENT = 3_000, 15_000

@@ -1,4 +1,4 @@
-"""A process that changes prices at HQ: `python -m bench.churn MASTER SKUS CHANGES CHANGES_EACH`.
+"""A process that changes prices at HQ: `python -m bench.measures.churn MASTER SKUS CHANGES CHANGES_EACH`.
 
 SKUS is a JSON file of amounts by sku. Each change set takes random skus of it, and every change is one.
 """
@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from bench.feeds import CURRENCY
 from hq.core.changes import Change
 from hq.master.store import Master
 from storelink.contract.streams import Stream
+from testbed.feeds import CURRENCY
 
 SEED = 3
 

@@ -19,8 +19,6 @@ from typing import NamedTuple
 
 import click
 
-from bench import packets
-from bench.client import Client, Loop
 from storelink.contract.cloudevents import Message
 from storelink.contract.digest import EMPTY
 from storelink.contract.messages import decode_head, decode_live
@@ -28,6 +26,8 @@ from storelink.contract.streams import Stream, head_topic, live_topic
 from storenode.core.rate_limit import Pace
 from storenode.core.verdicts import CatchUp, Position, plan
 from storenode.follow.fetch import Fetch
+from testbed import mqtt_packets as packets
+from testbed.mqtt_client import Client, Loop
 
 CATCH_UP_TIMEOUT_S = 120.0
 HEARD_TIMEOUT_S = 30.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from bench import raw
-from bench.feeds import Grocery
+from bench.limits import bootstrap, rows_of
+from bench.measures.site import Site
 from bench.report import Figure, at_most, middle, told
-from bench.site import Site
+from testbed.feeds import Grocery
 
 STREAMS = ("product/all", "price/all")
 MIB = 1024 * 1024
@@ -24,15 +24,15 @@ def measure(grocery: Grocery, runs: int, target: float, *, peaks: bool) -> list[
     with Site() as site:
         site.start_hq()
         site.import_all(grocery)
-        heads = site.wait_published()
+        heads = site.wait_all_published()
         hq = site.stop_hq()
-        rows = raw.rows_of(site.master_path, STREAMS)
+        rows = rows_of(site.master_path, STREAMS)
         limits, taken, cpu, peak = [], [], [], []
         for run in range(runs):
-            limits.append(raw.bootstrap(rows))
-            store = site.store(f"store-{run}")
+            limits.append(bootstrap(rows))
+            store = site.new_store(f"store-{run}")
             taken.append(store.live_after_s(heads))
-            used = store.stop()
+            used = store.stop_well()
             cpu.append(used.cpu_s)
             peak.append(used.peak_bytes / MIB)
     ratio = middle([limit.total_s / s for limit, s in zip(limits, taken, strict=True)])
@@ -55,12 +55,12 @@ def idle(grocery: Grocery, seconds: float) -> list[Figure]:
     with Site() as site:
         hq = site.start_hq()
         site.import_all(grocery)
-        heads = site.wait_published()
-        store = site.store("store")
+        heads = site.wait_all_published()
+        store = site.new_store("store")
         store.live_after_s(heads)
         store.wait_proven()
-        assert store.process is not None
-        processes = {"storenode run": store.process, "hq run": hq}
+
+        processes = {"storenode run": store, "hq run": hq}
         before = {name: process.usage().cpu_s for name, process in processes.items()}
         began = time.perf_counter()
         time.sleep(seconds)

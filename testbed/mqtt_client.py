@@ -8,10 +8,10 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from bench import packets
 from storelink.contract.cloudevents import Message
 from storelink.contract.limits import MESSAGE_BYTES_MAX
 from storelink.transport.port import TOPICS_PER_PACKET
+from testbed import mqtt_packets as packets
 
 BUFFER_BYTES = MESSAGE_BYTES_MAX + 32_768
 """One client's; the largest packet that we let the broker send."""

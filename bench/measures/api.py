@@ -10,16 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bench.broker import free_port
-from bench.feeds import Grocery
-from bench.process import BenchFailed, Process, command
 from bench.report import Figure, at_most, middle, told
+from testbed.broker import free_port
+from testbed.feeds import Grocery
+from testbed.process import Process, StepFailed, command, environment
 
 CLIENTS = 8
 PAUSE_S = 0.02
@@ -41,13 +41,13 @@ def measure(grocery: Grocery, count: int, rounds: int, round_s: float) -> list[F
         path = directory / "replica.db"
         api = [command("storenode"), "api", "--listen", f"127.0.0.1:{ports[0]}"]
         processes = [
-            Process([sys.executable, "-m", "bench.refill", str(path), str(count)], {}, directory / "refill.log"),
-            Process(api, {"STORENODE_DB": str(path)}, directory / "api.log"),
+            _started(_python("refill", str(path), str(count)), {}, directory / "refill.log"),
+            _started(api, {"STORENODE_DB": str(path)}, directory / "api.log"),
         ]
         try:
             _await(ports[0], skus[0], processes)
-            bare = [sys.executable, "-m", "bench.bare", str(path), str(ports[1])]
-            processes.append(Process(bare, {}, directory / "bare.log"))
+            bare = _python("bare", str(path), str(ports[1]))
+            processes.append(_started(bare, {}, directory / "bare.log"))
             _await(ports[1], skus[0], processes)
             asked = (skus, rounds, round_s)
             busy, full = _rounds(ports, PAUSE_S, *asked), _rounds(ports, 0.0, *asked)
@@ -58,6 +58,14 @@ def measure(grocery: Grocery, count: int, rounds: int, round_s: float) -> list[F
         finally:
             for process in processes:
                 process.kill()
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"bench.measures.{module}", *arguments]
+
+
+def _started(arguments: Sequence[str], settings: Mapping[str, str], log: Path) -> Process:
+    return Process(arguments, environment(settings), log).start()
 
 
 def _figures(
@@ -88,12 +96,10 @@ def _medians(rounds: Sequence[Sequence[Found]], key: str) -> list[float]:
 
 def _called(port: int, pause_s: float, skus: Sequence[str], seconds: float) -> Found:
     arguments = [str(port), str(CLIENTS), str(pause_s), str(seconds), *skus]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.callers", *arguments], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(_python("callers", *arguments), capture_output=True, text=True, check=False)
     found: Found = json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-500:]}
     if found["failed"]:
-        raise BenchFailed(f"lookups failed: {found['failed']}")
+        raise StepFailed(f"lookups failed: {found['failed']}")
     return found
 
 
@@ -109,4 +115,4 @@ def _await(port: int, sku: str, processes: Sequence[Process]) -> None:
         except httpx.HTTPError:
             pass
         time.sleep(0.1)
-    raise BenchFailed(f"no price from port {port} within {START_S:g} s")
+    raise StepFailed(f"no price from port {port} within {START_S:g} s")

@@ -9,14 +9,14 @@ import sys
 import time
 from dataclasses import dataclass
 
-from bench.feeds import Grocery, Prices
-from bench.process import BenchFailed, environment
+from bench.measures.rows import ROOT
+from bench.measures.site import WAIT_S, Heads, Site, Store
 from bench.report import Figure, middle, told
-from bench.rows import ROOT
-from bench.site import WAIT_S, Heads, Site, Store
 from hq.master.store import Master
 from storelink.contract.messages import Segment, encode_segment
 from storelink.contract.streams import Stream
+from testbed.feeds import Grocery, Prices
+from testbed.process import StepFailed, environment
 
 PRICES = Stream("price", "all")
 ROWS_PER_SEGMENT = 15_000
@@ -47,16 +47,16 @@ def measure(grocery: Grocery, changes: int, skus: int, runs: int) -> list[Figure
         away = _leave(site, grocery, touched, changes)
         caught_up, booted, started, sizes = [], [], [], []
         for run in range(runs):
-            empty = small.store(f"empty-{run}", str(PRICES))
+            empty = small.new_store(f"empty-{run}", str(PRICES))
             booted.append(empty.live_after_s(heads))
-            empty.stop()
-            back = site.store(f"back-{run}", str(PRICES))
+            empty.stop_well()
+            back = site.new_store(f"back-{run}", str(PRICES))
             back.resemble(away.store)
             caught_up.append(back.live_after_s(away.heads))
-            back.stop()
+            back.stop_well()
             sizes.append(back.counters()["bytes"])
             started.append(back.live_after_s(away.heads))
-            back.stop()
+            back.stop_well()
     ratio = middle([c / b for c, b in zip(caught_up, booted, strict=True)])
     name = f"catch-up, {changes:,} changes of {skus:,} prices"
     limit = f"bootstrap of {skus:,}: {middle(booted):.2f} s"
@@ -74,7 +74,7 @@ def _publish(site: Site, prices: Prices) -> Heads:
     """Let the broker have the prices; HQ is switched off afterwards."""
     site.start_hq()
     site.import_all(Grocery([], prices))
-    heads = site.wait_published()
+    heads = site.wait_all_published()
     site.stop_hq()
     return heads
 
@@ -83,25 +83,26 @@ def _leave(site: Site, grocery: Grocery, touched: Prices, changes: int) -> _Away
     """Bootstrap a store, stop it, and change prices while `hq run` publishes and compacts."""
     site.start_hq()
     site.import_all(Grocery([], grocery.prices))
-    before = site.wait_published()
-    store = site.store("away", str(PRICES))
+    before = site.wait_all_published()
+    store = site.new_store("away", str(PRICES))
     store.live_after_s(before)
-    store.stop()
+    store.stop_well()
     skus = site.directory / "skus.json"
     skus.write_text(json.dumps(touched), encoding="ascii")
     began = time.perf_counter()
+    churn = [sys.executable, "-m", "bench.measures.churn"]
     subprocess.run(
-        [sys.executable, "-m", "bench.churn", str(site.master_path), str(skus), str(changes), str(CHANGES_EACH)],
+        [*churn, str(site.master_path), str(skus), str(changes), str(CHANGES_EACH)],
         env=environment({}),
         timeout=WAIT_S,
         check=True,
     )
     commit_s = time.perf_counter() - began
-    heads = site.wait_published()
+    heads = site.wait_all_published()
     publish_s = time.perf_counter() - began - commit_s
     site.stop_hq()
     if heads[str(PRICES)] != before[str(PRICES)] + changes:
-        raise BenchFailed(f"{heads[str(PRICES)] - before[str(PRICES)]} of {changes} changes were made")
+        raise StepFailed(f"{heads[str(PRICES)] - before[str(PRICES)]} of {changes} changes were made")
     minimal = _minimal_bytes(site, before[str(PRICES)], heads[str(PRICES)])
     return _Away(store, heads, minimal, commit_s, publish_s)
 

@@ -10,21 +10,21 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-from bench.client import Client, Loop
-from bench.feeds import Grocery
-from bench.packets import Publish
-from bench.process import BenchFailed, Process, environment
+from bench.measures.site import Site
 from bench.report import Figure, at_most, middle, told
-from bench.site import Site
 from hq.core.changes import Change
 from hq.master.store import Master
 from storelink.contract.streams import Stream
+from testbed.feeds import Grocery
+from testbed.mqtt_client import Client, Loop
+from testbed.mqtt_packets import Publish
+from testbed.process import Process, StepFailed, environment
 
 PRICES = Stream("price", "all")
 SET, SETS, SETS_PER_S = 50, 200, 100
 WAIT_S = 150.0
 SYS_INTERVAL_S = 1
-"""How often the broker says what it has dropped; see bench.broker."""
+"""How often the broker says what it has dropped; see testbed.broker."""
 
 
 def measure_fleet(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
@@ -32,7 +32,7 @@ def measure_fleet(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
     with Site() as site:
         site.start_hq()
         site.import_all(grocery)
-        site.wait_published()
+        site.wait_all_published()
         site.stop_hq()
         bytes_each = _kept_bytes(site.broker.port)
         light, plain, hashing = [], [], []
@@ -46,7 +46,7 @@ def measure_fleet(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
             with _Clients(site, "light", stores) as clients:
                 light.append(clients.outcome["seconds"])
                 if clients.outcome["rejected"]:
-                    raise BenchFailed(f"{clients.outcome['rejected']} segments were not what the head promised")
+                    raise StepFailed(f"{clients.outcome['rejected']} segments were not what the head promised")
         time.sleep(2 * SYS_INTERVAL_S)
         dropped = _dropped(site.broker.port) - before if says else None
     ratio = _ratio(light, plain)
@@ -69,7 +69,7 @@ def measure_hq_cost(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
     with Site() as site:
         hq = site.start_hq()
         site.import_all(grocery)
-        site.wait_published()
+        site.wait_all_published()
         skus = list(grocery.prices)
         one: list[float] = []
         many: list[float] = []
@@ -93,19 +93,19 @@ def _cpu_of_changes(site: Site, hq: Process, skus: list[str], turn: int) -> floa
             some = skus[index * SET : (index + 1) * SET]
             done = master.commit(PRICES, [Change((sku, "regular"), ("EUR", schedule)) for sku in some], 1)
             if done.events != SET:
-                raise BenchFailed(f"{done.events} of {SET} prices changed")
-    site.wait_published()
+                raise StepFailed(f"{done.events} of {SET} prices changed")
+    site.wait_all_published()
     return hq.usage().cpu_s - before
 
 
 class _Clients:
-    """`bench.light` as a process: many clients that have caught up when the block begins."""
+    """`testbed.light_store` as a process: many clients that have caught up when the block begins."""
 
     def __init__(self, site: Site, kind: str, count: int, *options: str) -> None:
         self.outcome: Mapping[str, Any] = {}
         whom = ["--port", str(site.broker.port), "--count", str(count)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.light", kind, *whom, *options],
+            [sys.executable, "-m", "testbed.light_store", kind, *whom, *options],
             env=environment({}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -117,7 +117,7 @@ class _Clients:
         return self
 
     def hear_to(self, seq: int) -> None:
-        """Return once every client has heard of this seq of the prices live. Raises BenchFailed if one does not."""
+        """Return once every client has heard of this seq of the prices live. Raises StepFailed if one does not."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             print(seq, file=self._process.stdin, flush=True)
@@ -128,7 +128,7 @@ class _Clients:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait(WAIT_S)
-            raise BenchFailed(f"the light clients {failure}: exit code {self._process.returncode}")
+            raise StepFailed(f"the light clients {failure}: exit code {self._process.returncode}")
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -143,11 +143,11 @@ def _kept_bytes(port: int) -> int:
 
 
 def _dropped(port: int) -> int:
-    """How many messages mosquitto says that it has dropped since its start. Raises BenchFailed if it does not say."""
+    """How many messages mosquitto says that it has dropped since its start. Raises StepFailed if it does not say."""
     topic = "$SYS/broker/publish/messages/dropped"
     found = _kept(port, [topic], topic)
     if not found:
-        raise BenchFailed(f"the broker does not say in {topic} what it dropped")
+        raise StepFailed(f"the broker does not say in {topic} what it dropped")
     return int(found[-1])
 
 
