@@ -27,7 +27,8 @@ from storenode.outbox.store import Outbox
 from testbed.chain import Chain
 from testbed.cut_line import Line
 from testbed.process import BIN, Process, until
-from tests.faults.model import Prices, Verdict, judge_inbox, judge_rows, read_replica
+from tests.oracle.prices import Prices, judge_inbox, judge_rows, read_replica
+from tests.oracle.verdicts import Verdict
 
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
 SEED = int(os.environ.get("TORTURE_SEED", "20261125"))
@@ -89,7 +90,7 @@ class Site(Chain):
         """Commit one change set, from another desk than the load's."""
         with Master(self.directory / "hq.db") as master:
             done = master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
-        assert done.events == self.model.committed(amounts)
+        assert done.events == self.model.ask_for(amounts)
 
     def outbox(self, name: str) -> Path:
         return self.replica(name).with_name("outbox.db")
@@ -107,7 +108,7 @@ class Site(Chain):
     def wait_clean(self, name: str, timeout_s: float = CAUGHT_UP_S) -> float:
         """Wait until the replica is the model; returns the seconds it took."""
         began_s = time.monotonic()
-        until(lambda: self.verdict(name).is_clean, f"{name} holds what HQ committed", timeout_s)
+        until(lambda: self.verdict(name).ok, f"{name} holds what HQ committed", timeout_s)
         return time.monotonic() - began_s
 
     def wait_sent(self, name: str, timeout_s: float = CAUGHT_UP_S) -> None:
@@ -206,7 +207,7 @@ class Load(_Loop):
         if number % 10 == 0:
             amounts[f"load-{some[0]}"] = None
         done = self._master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
-        assert done.events == self._site.model.committed(amounts), "HQ counts as the model does"
+        assert done.events == self._site.model.ask_for(amounts), "HQ counts as the model does"
         self.committed += done.events
 
     def close(self) -> None:

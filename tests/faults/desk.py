@@ -123,7 +123,8 @@ def master(directory: Path, say: Say, *, ack_early: bool = False) -> None:
                     if head.head_seq < told.ends[end + 1]:
                         if ack_early:
                             say(committed=told.ends[end + 1])
-                        say(committed=opened.commit(stream, changes, AT_MS).head_seq)
+                        opened.commit(stream, changes, AT_MS)
+                        say(committed=told.ends[end + 1])
                     break
                 except HqError as error:
                     errors += 1

@@ -1,58 +1,26 @@
-"""The oracle of the storage tests: what HQ had at every seq, kept in plain dicts and folded here and nowhere else.
+"""The stories of the storage tests: histories of HQ, made from seeds, and the messages that carry them to a store.
 
-Rows, digests and change sets are made here without the product's code; only the wire messages that carry them to a
-store are written by `storelink.contract.messages`, whose bytes have tests of their own.
+The messages are written by `storelink.contract.messages`, whose bytes have tests of their own.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from random import Random
 
 from storelink.contract.cloudevents import Message
 from storelink.contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
 from storelink.contract.streams import Stream
+from tests.oracle.history import History, Key, Row, Text, digest_of
 
 ROOT = "t"
 AT_MS = 1_760_000_000_000
 OLD_EPOCH, NEW_EPOCH = "0199c0000000-00000001", "0199c0000001-00000002"
 
-Text = str | None
-Key = tuple[str, ...]
-Row = tuple[Text | int, ...]
-State = dict[Key, Row]
-"""Live rows `(seq, *keys, *values)` by key."""
 
-
-def digest_of(state: State) -> str:
-    """The digest that storelink/contract/README.md section 3 describes, by the standard library alone."""
-    total = 0
-    for row in state.values():
-        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        total += int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
-    return f"{total % (1 << 128):032x}"
-
-
-@dataclass
-class Story:
-    """One stream as HQ had it: `log[seq - 1]` is the change of that seq, `ends` the seqs at which change sets end."""
-
-    name: str
-    epoch: str
-    log: list[tuple[Key, tuple[Text, ...] | None]] = field(default_factory=list)
-    ends: list[int] = field(default_factory=lambda: [0])
-
-    def state_at(self, seq: int) -> State:
-        state: State = {}
-        for number, (key, values) in enumerate(self.log[:seq], 1):
-            if values is None:
-                del state[key]
-            else:
-                state[key] = (number, *key, *values)
-        return state
+class Story(History):
+    """A history with the messages that carry it to a store."""
 
     def live(self, after: int, upto: int) -> Iterator[Message]:
         """The change sets behind `after`; one of several changes comes in two messages, the second one ends it."""
@@ -117,14 +85,14 @@ def story(name: str, seed: int, *, entities: int, sets: int, epoch: str = OLD_EP
     rng, found = Random(f"{name} {seed}"), Story(name, epoch)
     keys = [(f"{4000 + n}",) if name.startswith("product") else (f"{4000 + n}", "regular") for n in range(entities)]
     alive = set(keys)
-    found.log += [(key, _values(name, rng)) for key in keys]
-    found.ends.append(len(found.log))
+    found.ask((key, _values(name, rng)) for key in keys)
     for _ in range(sets):
+        changes: list[tuple[Key, Row | None]] = []
         for key in rng.sample(keys, rng.randint(2, 5)):
             gone = key in alive and rng.random() < 0.2
-            found.log.append((key, None if gone else _values(name, rng)))
+            changes.append((key, None if gone else _values(name, rng)))
             alive ^= {key} if gone or key not in alive else set()
-        found.ends.append(len(found.log))
+        found.ask(changes)
     return found
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from testbed.strace import KILLED_AT, Point
-from tests.faults import oracle
 from tests.faults.desk import COPIED, ENTRIES
 from tests.faults.history import NEW_EPOCH, OLD_EPOCH
-from tests.faults.oracle import Verdict
 from tests.faults.replicas import stories
 from tests.faults.stage import Played, Stage
+from tests.oracle import files as oracle
+from tests.oracle.verdicts import Verdict
 
 Said = list[dict[str, Any]]
 Record = Callable[[str, object], None]

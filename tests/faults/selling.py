@@ -16,8 +16,9 @@ from storelink.contract.upstream import Batch
 from storenode.errors import StorenodeError
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
-from tests.faults.history import AT_MS, Story, digest_of, story
+from tests.faults.history import AT_MS, Story, story
 from tests.faults.stage import Say
+from tests.oracle.history import digest_of
 
 STREAMS = (Stream("product", "all"), Stream("price", "all"))
 LONG = 400
@@ -82,7 +83,8 @@ def _commit_next(hq: Master, told: Story, say: Say) -> None:
     assert row is not None
     end = told.ends.index(row.head_seq) + 1
     changes = [Change(key, values) for key, values in told.log[row.head_seq : told.ends[end]]]
-    say(committed=hq.commit(stream, changes, AT_MS).head_seq)
+    hq.commit(stream, changes, AT_MS)
+    say(committed=told.ends[end])
 
 
 def _apply_next(replica: Replica, told: Story, say: Say) -> None:

@@ -26,7 +26,7 @@ from storelink.transport.url import BrokerUrl
 from testbed.broker import MOSQUITTO, Broker
 from testbed.process import until
 from tests.faults.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, connected, figures
-from tests.faults.model import last_amount, read_replica
+from tests.oracle.prices import last_amount, read_replica
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: there is no store to damage")
 
@@ -169,13 +169,13 @@ def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
         load.hold()
         traffic.hold()
         site.wait_sent("s", HEALED_S)
-    assert site.inbox_verdict("s").is_clean
+    assert site.inbox_verdict("s").ok
     assert site.equal("s")
     figures(
         capfd,
         f"brokers: {ROUNDS} times killed and started with a lost or damaged store ({refused} of them refused by"
         f" mosquitto); history complete and the store level within {worst_s:.1f} s;"
-        f" {site.model.changes} changes, {len(site.accepted['s'])} entries, 0 lost, 0 double, 0 wrong",
+        f" {site.model.head} changes, {len(site.accepted['s'])} entries, 0 lost, 0 double, 0 wrong",
     )
 
 
@@ -261,7 +261,7 @@ def test_control_a_store_that_checks_no_digest_is_caught_and_one_that_does_waits
     site.open_store("careful")
     until(lambda: connected(site.replica("careful")), "the careful store is connected")
     until(lambda: bool(read_amounts(site, "believer")), "the believer is filled")
-    assert not site.verdict("believer").is_clean
+    assert not site.verdict("believer").ok
     assert not read_amounts(site, "careful")
     site.hq_run.start()
     site.wait_clean("careful", HEALED_S)
@@ -279,7 +279,7 @@ def complete_again_s(site: Site, load: Load, what: str) -> float:
     try:
         load.hold()
         until(lambda: historian.amounts() == site.model.amounts, f"{what}: the broker's history is complete", HEALED_S)
-        until(lambda: site.verdict("s").is_clean, f"{what}: the store is right: {site.verdict('s')}", HEALED_S)
+        until(lambda: site.verdict("s").ok, f"{what}: the store is right: {site.verdict('s')}", HEALED_S)
     finally:
         historian.close()
     return time.monotonic() - began_s

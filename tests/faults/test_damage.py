@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from tests.faults import oracle
 from tests.faults.damage import worn_stories
 from tests.faults.scenes import SCALE, Props, Record
 from tests.faults.stage import Stage
+from tests.oracle import files as oracle
 
 FLIPS = 25 * SCALE
 """Of each file: of a replica whose log is full, and of one that was stopped cleanly."""

@@ -10,9 +10,10 @@ import pytest
 from testbed import strace
 from testbed.strace import FAILED_AT, Point, points
 from tests.faults.desk import ENTRIES
-from tests.faults.oracle import Verdict, refused_but_there
 from tests.faults.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Record, Scene, calls_of
 from tests.faults.stage import Played, Stage
+from tests.oracle.files import refused_but_there
+from tests.oracle.verdicts import Verdict
 
 OURS = {
     "ReplicaUnwritable",

@@ -121,13 +121,13 @@ def test_every_broken_line_is_noticed_and_loses_nothing_and_is_level_after_heali
             traffic.hold()
         for name in names:
             network.wait_sent(name)
-            assert network.inbox_verdict(name).is_clean, name
+            assert network.inbox_verdict(name).ok, name
     cases += len(SILENT)
     figures(
         capfd,
         f"network: {cases} broken lines ({', '.join(faults)}), 1-{LONGEST_S:g} s, {len(SILENT)} for as long as they"
         f" took to notice: {noticed_s:.1f} s of {2 * KEEPALIVE_S}; level within {worst_s:.1f} s of healing;"
-        f" {network.model.changes} changes to each of {len(names)} stores, 0 lost, 0 double",
+        f" {network.model.head} changes to each of {len(names)} stores, 0 lost, 0 double",
     )
 
 
@@ -139,7 +139,7 @@ def healed_s(network: Network, load: Load, names: list[str], what: str) -> float
     load.hold()
     for name in names:
         left_s = max(0.1, CAUGHT_UP_S - (time.monotonic() - began_s))
-        until(lambda name=name: network.verdict(name).is_clean, f"{what}: {name} is level", left_s)  # type: ignore[misc]
+        until(lambda name=name: network.verdict(name).ok, f"{what}: {name} is level", left_s)  # type: ignore[misc]
     load.go_on()
     return time.monotonic() - began_s
 

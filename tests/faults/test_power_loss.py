@@ -13,10 +13,10 @@ import pytest
 
 from testbed import loop_disk
 from testbed.loop_disk import LoopDisk
-from tests.faults import oracle
 from tests.faults.scenes import SCALE, Record
 from tests.faults.selling import LONG, long_stories
 from tests.faults.stage import Stage
+from tests.oracle import files as oracle
 
 CUTS = 50 * SCALE
 LIVES = 5

@@ -166,7 +166,7 @@ def test_control_a_store_that_commits_in_the_middle_of_a_change_set_is_caught(si
     site.hq_run.start()
     import_all(site, 1)
     as_deployed(site, sabotage="torn_apply")
-    until(lambda: site.verdict("s").is_clean, "the store is filled")
+    until(lambda: site.verdict("s").ok, "the store is filled")
     number = 1
     with Tills(site, 2, 4_000) as tills:
         while tills.running:

@@ -227,16 +227,17 @@ def test_hq_has_a_doctor_too(chain: Chain) -> None:
 
 AS_NOBODY = """
 import json, os, pwd, sys
-from storenode import commands, doctor
+from storenode import commands
 from storenode.commands.outbox import outbox_status
 from storenode.config import examine
 from storenode.core import advice
-list(doctor.checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"}), outbox_status))
+from storenode.doctor.checks import checks
+list(checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"}), outbox_status))
 nobody = pwd.getpwnam("nobody")
 os.setgroups([])
 os.setgid(nobody.pw_gid)
 os.setuid(nobody.pw_uid)
-found = doctor.checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": sys.argv[1]}), outbox_status)
+found = checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": sys.argv[1]}), outbox_status)
 print(json.dumps([[c.name, c.finding.verdict, c.finding.sentence] for c in found]))
 """
 

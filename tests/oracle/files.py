@@ -1,4 +1,4 @@
-"""What must hold of the files after any fault, held against `history`'s dicts by plain SQL."""
+"""What must hold of the files after any fault, held against histories by plain SQL."""
 
 from __future__ import annotations
 
@@ -6,25 +6,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from storelink.contract.contexts import CONTEXTS
-from tests.faults.history import State, Story, digest_of
-
-
-@dataclass
-class Verdict:
-    """What was found wrong; empty lists are a pass."""
-
-    wrong: list[str] = field(default_factory=list)
-    lost: int = 0
-    doubled: int = 0
-
-    @property
-    def ok(self) -> bool:
-        return not self.wrong and not self.lost and not self.doubled
+from tests.oracle.history import History, State, digest_of
+from tests.oracle.verdicts import Verdict
 
 
 @contextmanager
@@ -62,7 +49,7 @@ def rows_of(db: sqlite3.Connection, stream: str) -> State:
     return state
 
 
-def judge_replica(path: Path, told: Sequence[Story], said: Iterable[dict[str, Any]] = ()) -> Verdict:
+def judge_replica(path: Path, told: Sequence[History], said: Iterable[dict[str, Any]] = ()) -> Verdict:
     """Rows equal what HQ had at the stored position, which ends a change set and is not behind what was said."""
     verdict = Verdict()
     reached = {(s["stream"], s["epoch"]): s["position"] for s in said if "position" in s}
@@ -77,7 +64,7 @@ def judge_replica(path: Path, told: Sequence[Story], said: Iterable[dict[str, An
 
 
 def _judge_stream(
-    db: sqlite3.Connection, name: str, told: Sequence[Story], reached: dict[tuple[str, str], int], verdict: Verdict
+    db: sqlite3.Connection, name: str, told: Sequence[History], reached: dict[tuple[str, str], int], verdict: Verdict
 ) -> None:
     epoch, position, digest = db.execute(
         "SELECT epoch, position, digest FROM streams WHERE stream = ?", (name,)
@@ -154,7 +141,7 @@ def _entries(path: Path, sql: str, verdict: Verdict) -> list[tuple[tuple[str, in
     return [(name, (entry["life"], entry["number"])) for name, entry in found]
 
 
-def judge_master(path: Path, told: Story, committed: Iterable[int]) -> Verdict:
+def judge_master(path: Path, told: History, committed: Iterable[int]) -> Verdict:
     """Rows, events and stream agree on one state that was committed whole, not behind what was said."""
     verdict, reached = Verdict(), max(committed, default=0)
     with reading(path) as db:

@@ -1,7 +1,7 @@
-"""The oracle: what a plain dict says was committed and accepted, against rows read by plain sqlite3.
+"""
+The prices of a chain under load, as they were asked for, against rows read by plain sqlite3 as any till would.
 
-It shares no code with the product: it is told what `Master.commit`, `hq import` and the outbox *accepted*, and reads
-a replica as any till would. Amounts are in minor units; None stands for a deleted price.
+Amounts are in minor units; None stands for a deleted price.
 """
 
 from __future__ import annotations
@@ -16,26 +16,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.oracle.history import History
+from tests.oracle.verdicts import Verdict
 
-class Prices:
-    """What HQ must hold, and every replica in the end: one regular price a sku. Safe to use from several threads."""
+
+class Prices(History):
+    """What HQ must hold of `price/all`, and every replica in the end. Safe to use from several threads.
+
+    Several desks commit at once, so the order of change sets is not known: amounts and the number of changes are.
+    """
 
     def __init__(self) -> None:
+        super().__init__("price/all", "")
         self.amounts: dict[str, int] = {}
-        self.changes = 0
         self._lock = threading.Lock()
 
-    def committed(self, amounts: Mapping[str, int | None]) -> int:
-        """HQ said that it has committed these; returns how many changes that is: what was so already is none."""
+    def ask_for(self, amounts: Mapping[str, int | None]) -> int:
+        """HQ is asked for these amounts, None deletes; returns how many changes that is: what was so is none."""
         with self._lock:
-            before = self.changes
             for sku, amount in amounts.items():
-                self.changes += self.amounts.get(sku) != amount
                 if amount is None:
                     self.amounts.pop(sku, None)
                 else:
                     self.amounts[sku] = amount
-            return self.changes - before
+            return self.ask(((sku,), None if amount is None else (amount,)) for sku, amount in amounts.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +74,14 @@ def read_replica(path: Path) -> Found | None:
     return Found(amounts, position[0] if position else 0, doubles)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is not as it must be; all zero: nothing lost, nothing double, nothing wrong."""
-
-    lost: int
-    double: int
-    wrong: int
-
-    @property
-    def is_clean(self) -> bool:
-        return self == Verdict(0, 0, 0)
-
-
 def judge_rows(model: Prices, found: Found | None) -> Verdict:
     """Lost: a sku missing, or a change (by the position). Double: a row twice, or a change counted twice."""
     if found is None:
-        return Verdict(max(1, len(model.amounts)), 0, 0)
+        return Verdict(lost=max(1, len(model.amounts)))
     missing = len(model.amounts.keys() - found.amounts.keys())
-    wrong = sum(model.amounts.get(sku) != amount for sku, amount in found.amounts.items())
-    ahead = found.position - model.changes
-    return Verdict(missing + max(0, -ahead), found.doubles + max(0, ahead), wrong)
+    wrong = [sku for sku, amount in found.amounts.items() if model.amounts.get(sku) != amount]
+    ahead = found.position - model.head
+    return Verdict([f"the price of {sku}" for sku in wrong], missing + max(0, -ahead), found.doubles + max(0, ahead))
 
 
 def judge_inbox(accepted: Iterable[Any], arrived: Iterable[Mapping[str, Any]]) -> Verdict:
@@ -107,7 +98,8 @@ def judge_inbox(accepted: Iterable[Any], arrived: Iterable[Mapping[str, Any]]) -
     double = sum(n - 1 for n in counts.values())
     known = set(want)
     disordered = [data for data in dict.fromkeys(got) if data in known] != [data for data in want if counts[data]]
-    return Verdict(lost, double, len(counts.keys() - known) + disordered)
+    wrong = [f"{data} was never emitted" for data in counts.keys() - known]
+    return Verdict(wrong + ["entries are not in order"] * disordered, lost, double)
 
 
 def amounts_at_hq(master: Path, prefix: str) -> set[int]:
