@@ -1,13 +1,8 @@
-"""What the torture of processes, brokers and lines shares: a site under load, saboteurs, and the printed figures.
-
-`TORTURE_SCALE` multiplies rounds and seconds: 1 is what CI runs, `make torture-long` runs more. Every random choice
-comes from a seed that is printed with the figures.
-"""
+"""What the torture of processes, brokers and lines shares: a site under load, saboteurs, and the printed figures."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import sqlite3
 import sys
@@ -27,11 +22,10 @@ from storenode.outbox.store import Outbox
 from testbed.chain import Chain
 from testbed.cut_line import Line
 from testbed.process import BIN, Process, until
+from tests.faults.scale import SCALE, SEED
 from tests.oracle.prices import Prices, judge_inbox, judge_rows, read_replica
 from tests.oracle.verdicts import Verdict
 
-SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
-SEED = int(os.environ.get("TORTURE_SEED", "20261125"))
 ROOT = Path(__file__).resolve().parents[2]
 PRICE = Stream("price", "all")
 SETS_PER_S = 20

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.chaos import Site
+from tests.faults.scale import SCALE, SEED
 from tests.faults.scenes import Props
 from tests.faults.stage import Stage
 
@@ -30,3 +32,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     found = Site(tmp_path)
     yield found
     found.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    terminalreporter.write_line(f"tests/faults: TORTURE_SEED={SEED} TORTURE_SCALE={SCALE:g}")

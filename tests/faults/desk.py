@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
-from random import Random
 
 from hq.collect.inbox import StoreInbox
 from hq.collect.receiver import Receiver
@@ -24,6 +23,7 @@ from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
 from tests.faults.history import AT_MS, ROOT
 from tests.faults.replicas import stories
+from tests.faults.scale import seeded
 from tests.faults.stage import Say
 
 ENTRIES = 6
@@ -33,7 +33,7 @@ class _WayBack:
     """A till's outbox, the daemon's sender, HQ's collector and its inbox, on a broker in memory."""
 
     def __init__(self, directory: Path) -> None:
-        self._broker = MemoryBroker(Random(1))
+        self._broker = MemoryBroker(seeded("outbox"))
         self._broker.reconnect_ms_max = 0
         self._events: dict[str, list[Event]] = {"store": [], "hq": []}
         links = {name: MemoryLink(self._broker, name, queue.append) for name, queue in self._events.items()}

@@ -12,6 +12,7 @@ from random import Random
 from storelink.contract.cloudevents import Message
 from storelink.contract.messages import Head, Live, Segment, SegmentRef, encode_head, encode_live, encode_segment
 from storelink.contract.streams import Stream
+from tests.faults.scale import seeded
 from tests.oracle.history import History, Key, Row, Text, digest_of
 
 ROOT = "t"
@@ -82,7 +83,7 @@ class Story(History):
 
 def story(name: str, seed: int, *, entities: int, sets: int, epoch: str = OLD_EPOCH) -> Story:
     """A first change set with every entity, then `sets` small ones that change, delete and bring back."""
-    rng, found = Random(f"{name} {seed}"), Story(name, epoch)
+    rng, found = seeded(f"{name} {seed}"), Story(name, epoch)
     keys = [(f"{4000 + n}",) if name.startswith("product") else (f"{4000 + n}", "regular") for n in range(entities)]
     alive = set(keys)
     found.ask((key, _values(name, rng)) for key in keys)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from random import Random
 
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Event
@@ -21,6 +20,7 @@ from storenode.replica.verify import prove
 from storenode.replica.writer import Replica
 from tests.faults.damage import worn_stories
 from tests.faults.history import AT_MS, NEW_EPOCH, ROOT, Story, story
+from tests.faults.scale import seeded
 from tests.faults.selling import STREAMS
 from tests.faults.stage import Say
 
@@ -41,7 +41,7 @@ class Store:
 
     def __init__(self, directory: Path, told: list[Story], upto: int, say: Say) -> None:
         self._told, self._say, self._upto = told, say, upto
-        self._broker = MemoryBroker(Random(1))
+        self._broker = MemoryBroker(seeded("replica"))
         self._broker.reconnect_ms_max = 0
         for each in told:
             seq = each.ends[upto]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -24,7 +23,6 @@ Said = list[dict[str, Any]]
 Record = Callable[[str, object], None]
 """pytest's record_property."""
 
-SCALE = int(os.environ.get("TORTURE_SCALE", "1"))
 TOLD = [*stories(OLD_EPOCH), *stories(NEW_EPOCH)]
 
 

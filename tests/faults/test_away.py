@@ -9,7 +9,8 @@ import pytest
 
 from hq.master.store import Master
 from testbed.process import until
-from tests.faults.chaos import PRICE, SEED, Site, figures, prices
+from tests.faults.chaos import PRICE, Site, figures, prices
+from tests.faults.scale import SEED
 from tests.oracle.prices import read_replica
 
 ENTITIES = 30_000

@@ -25,12 +25,13 @@ from storelink.transport.port import Connected, Event, Received
 from storelink.transport.url import BrokerUrl
 from testbed.broker import MOSQUITTO, Broker
 from testbed.process import until
-from tests.faults.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, connected, figures
+from tests.faults.chaos import HEALED_S, PRICE, Load, Site, Traffic, connected, figures
+from tests.faults.scale import SEED, scaled
 from tests.oracle.prices import last_amount, read_replica
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: there is no store to damage")
 
-ROUNDS = round(20 * SCALE)
+ROUNDS = scaled(20)
 ROWS = 3_000
 ROOT = "storenode"
 

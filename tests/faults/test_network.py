@@ -17,7 +17,8 @@ from storelink.transport.mqtt import MqttLink
 from testbed.broker import MOSQUITTO, Broker
 from testbed.network import RULES, Hub, NotPossible
 from testbed.process import BIN, Process, until
-from tests.faults.chaos import CAUGHT_UP_S, SCALE, SEED, Load, Site, Traffic, connected, figures, saboteur
+from tests.faults.chaos import CAUGHT_UP_S, Load, Site, Traffic, connected, figures, saboteur
+from tests.faults.scale import SCALE, SEED, scaled
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -25,7 +26,7 @@ KEEPALIVE_S = 15
 POLL_S = 1.0
 """How often the link looks at its clock, and this test at the log, at most."""
 
-WAVES = round(5 * SCALE)
+WAVES = scaled(5)
 LONGEST_S = 4.0 if SCALE <= 1 else 30.0
 SILENT = ("cut", "cut up", "cut down", "black hole")
 """Faults of which nothing tells but silence."""

@@ -24,10 +24,13 @@ import pytest
 
 from hq.master.store import Master
 from testbed.process import until
-from tests.faults.chaos import PRICE, SCALE, SEED, Site, figures
+from tests.faults.chaos import PRICE, Site, figures
+from tests.faults.scale import SEED, scaled
 
 READERS = 4
-READS = round(50_000 * SCALE)
+READS = max(scaled(50_000), 20_000)
+"""With fewer they end before every disturbance has come."""
+
 ROWS = 1_000
 DISTURBANCES = ("kill -9", "clean stops", "rebuilds")
 DAEMON_ID, TILL_ID, GROUP_ID = 54_321, 54_322, 54_323

@@ -13,12 +13,13 @@ from statistics import median
 import pytest
 
 from testbed.process import Process, until
-from tests.faults.chaos import SCALE, SEED, Load, Site, Traffic, connected, figures
+from tests.faults.chaos import Load, Site, Traffic, connected, figures
+from tests.faults.scale import SCALE, SEED
 
-SOAK_S = 180.0 * SCALE
 FAULT_EVERY_S = 20.0
 FAULT_S = 3.0
 WARM_UP_S = 15.0
+SOAK_S = max(180.0 * SCALE, 3 * WARM_UP_S)
 CONTROL_S = 12.0
 GROWTH_BYTES_MAX = 6 * 1024 * 1024
 """Between the first and the last third, by their medians; allocators keep some of what a burst took."""
