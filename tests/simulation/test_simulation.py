@@ -144,7 +144,7 @@ def live_through(seed: int, fast_directory: Path, figures: Counter[str]) -> None
         world.storm(120)
         world.calm(1_500)
     except BaseException as error:
-        error.add_note(f"seed {seed} alone: make test ONE=tests/simulation SEED={seed}")
+        error.add_note(f"seed {seed} alone: make test ONE=tests/simulation/test_simulation.py SEED={seed}")
         raise
     finally:
         world.close()

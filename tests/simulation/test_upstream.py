@@ -19,7 +19,6 @@ import storelink.contract.upstream
 from hq.cli import main
 from hq.collect.inbox import StoreInbox, entries_after, inbox_path, reading, stores, summary
 from hq.collect.receiver import Receiver
-from hq.core.outbox_intake import Gap, Repeat, Take, Verdict, judge
 from hq.errors import InboxUnwritable
 from hq.master.store import Master
 from storelink.contract.cloudevents import Message
@@ -136,23 +135,6 @@ def recorded(link: MemoryLink, monkeypatch: pytest.MonkeyPatch) -> list[Ack]:
 
 def batch(first: int, last: int, acked: int = 0, store: str = "s") -> Batch:
     return Batch(store, EPOCH, first, last, acked, tuple(Entry(i, "x", 7, str(i)) for i in range(first, last + 1)))
-
-
-@pytest.mark.parametrize(
-    ("through", "seen", "verdict"),
-    [
-        (0, batch(1, 3), Take(0, 0)),
-        (2, batch(1, 3), Take(2, 0)),
-        (3, batch(1, 3), Repeat()),
-        (9, batch(1, 3), Repeat()),
-        (0, batch(2, 3), Gap()),
-        (0, batch(5, 6, acked=4), Take(4, 4)),
-        (0, batch(6, 6, acked=4), Gap()),
-        (7, batch(5, 9, acked=4), Take(7, 0)),
-    ],
-)
-def test_a_batch_is_judged_by_what_hq_has(through: int, seen: Batch, verdict: Verdict) -> None:
-    assert judge(through, seen) == verdict
 
 
 def test_what_was_appended_while_everything_was_down_arrives_in_order_and_is_then_removed(pair: Pair) -> None:
