@@ -81,7 +81,7 @@ class LightStore:
     """Catches up with every stream from nothing, then hears what is live."""
 
     def __init__(self, loop: Loop, port: int, root: str, name: str, tally: Tally) -> None:
-        self.client = Client(loop, port, name, self._receive)
+        self.client = Client(loop, port, name, self.receive)
         self._root = root
         self._tally = tally
         self._following = {
@@ -102,7 +102,7 @@ class LightStore:
         newest = self._newest.get(live_topic(self._root, stream))
         return 0 if newest is None else decode_live(self._root, newest).last
 
-    def _receive(self, message: packets.Publish) -> None:
+    def receive(self, message: packets.Publish) -> None:
         if message.topic in self._lives:
             self._tally.live += 1
             self._tally.live_bytes += len(message.payload)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hq.collect.inbox import StoreInbox
 from hq.core.changes import Change
@@ -37,13 +40,12 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
         synchronous: planted fault: what the outbox, inbox and master are set to instead of FULL.
     """
     told = {s.name: s for s in long_stories()}
+    if synchronous:
+        _set_full_to(synchronous)
     try:
         outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
         hq, replica = Master(directory / "hq.db", lambda: 0), Replica(directory / "replica.db", ("all",))
         hq.create(AT_MS)
-        if synchronous:
-            for db in (outbox._db, inbox.connection, hq._db):
-                db.execute(f"PRAGMA synchronous={synchronous}")
         for number in range(LONG):
             outbox.append("t", {"life": life, "number": number}, AT_MS)
             say(acked=[life, number])
@@ -57,12 +59,32 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
                 outbox.checkpoint(0)
                 replica.checkpoint()
                 inbox.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                hq._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                _checkpoint(directory / "hq.db")
     except (StorenodeError, HqError) as error:
         say(error=type(error).__name__, text=str(error))
     except sqlite3.OperationalError as error:
         say(error="checkpoint", text=str(error))
     os._exit(0)
+
+
+def _set_full_to(synchronous: str) -> None:
+    """Whoever asks SQLite for `synchronous=FULL` gets less."""
+
+    class Careless(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            asked = sql.replace(" ", "").upper()
+            return super().execute(
+                f"PRAGMA synchronous={synchronous}" if asked == "PRAGMASYNCHRONOUS=FULL" else sql, *parameters
+            )
+
+    vars(sqlite3)["connect"] = partial(sqlite3.connect, factory=Careless)
+
+
+def _checkpoint(path: Path) -> None:
+    """What `hq run` does when the log of the master is long."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _carry(outbox: Outbox, inbox: StoreInbox) -> None:

@@ -50,7 +50,7 @@ class Historian:
 
     def amounts(self) -> dict[str, int] | None:
         """The state that head and segments tell; None while they are not complete and sound."""
-        message = self._fetch(head_topic(ROOT, PRICE))
+        message = self.fetch(head_topic(ROOT, PRICE))
         if message is None:
             return None
         try:
@@ -61,7 +61,7 @@ class Historian:
     def _fold(self, head: Head) -> dict[str, int] | None:
         rows: dict[str, int] = {}
         for ref in head.segments:
-            message = self._fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
+            message = self.fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
             if message is None or sha256(message.payload).hexdigest() != ref.sha256:
                 return None
             segment = decode_segment(ROOT, message)
@@ -69,7 +69,7 @@ class Historian:
         _fold_in(rows, head.tail_rows, head.tail_deleted)
         return rows
 
-    def _fetch(self, topic: str, timeout_s: float = 2.0) -> Message | None:
+    def fetch(self, topic: str, timeout_s: float = 2.0) -> Message | None:
         """One retained message; None if none comes."""
         self._events.clear()
         self._link.unsubscribe([topic])
@@ -221,10 +221,10 @@ def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
     """Alter one byte of a kept segment so that it can still be read, and tells other prices."""
     historian = Historian(site.port)
     try:
-        head = historian._fetch(head_topic(ROOT, PRICE))
+        head = historian.fetch(head_topic(ROOT, PRICE))
         assert head is not None
         ref = decode_head(ROOT, head).segments[0]
-        message = historian._fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
+        message = historian.fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
     finally:
         historian.close()
     assert message is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import socket
 import subprocess
 import threading
@@ -310,9 +311,33 @@ def test_the_line_waits_neither_to_fill_packets_nor_for_a_peer_that_is_gone(link
     """Small exchanges cost 20 to 40 ms each with Nagle's algorithm on; paho leaves it on."""
     a = linked(mosquitto.url, keepalive_s=7)
     until(lambda: a.generations == [1])
-    sock = a.link._connection._client.socket()
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
+    (sock,) = sockets_to(mosquitto.port)
+    with sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
+
+
+def sockets_to(port: int) -> list[socket.socket]:
+    """This process's connections to a port of the loopback, duplicated; each once, however many descriptors it has."""
+    found: dict[str, socket.socket] = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            link = os.readlink(f"/proc/self/fd/{name}")
+            if link.startswith("socket:") and link not in found:
+                found[link] = socket.socket(fileno=os.dup(int(name)))
+    wanted = [sock for sock in found.values() if _peer_port(sock) == port]
+    for sock in found.values():
+        if sock not in wanted:
+            sock.close()
+    return wanted
+
+
+def _peer_port(sock: socket.socket) -> int:
+    """Of a TCP connection, else 0."""
+    if sock.family == socket.AF_INET:
+        with contextlib.suppress(OSError):
+            return int(sock.getpeername()[1])
+    return 0
 
 
 def test_closing_never_waits_for_a_dead_line(linked: Any, stub: Any) -> None:

@@ -53,6 +53,6 @@ def test_a_light_store_has_arrived_only_with_every_segment_of_both_heads(monkeyp
     }
     arrived = []
     for message in (*(encode_head("storenode", head) for head in heads.values()), segment):
-        store._receive(packets.Publish(message.topic, memoryview(message.payload), 1, 1, message.content_type))
+        store.receive(packets.Publish(message.topic, memoryview(message.payload), 1, 1, message.content_type))
         arrived.append(tally.arrived)
     assert (arrived, tally.rejected) == ([0, 0, 1], 0)
