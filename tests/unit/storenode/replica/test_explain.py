@@ -83,7 +83,7 @@ def test_a_price_is_explained_down_to_the_commit_that_brought_it(replica: Replic
         "kind": "promotion",
         "scope": "all",
         "starts_at": "2023-11-14T22:13:20Z",
-        "ends_at": rfc3339(NOW_MS + 60_000),
+        "ends_at": rfc3339(NOW_MS + 3_600_000),
     }
     assert found["effective_at"] == rfc3339(NOW_MS)[:-1] + ".000Z", "it held here from when it was applied"
     won, lost = found["candidates"]
@@ -109,8 +109,8 @@ def test_a_price_is_explained_down_to_the_commit_that_brought_it(replica: Replic
         "catch_up",
         10,
     )
-    later = told(replica, "4011", "--at", rfc3339(NOW_MS + 60_000))
-    assert (later["price"]["amount_minor"], later["effective_at"]) == (199, rfc3339(NOW_MS + 60_000))
+    later = told(replica, "4011", "--at", rfc3339(NOW_MS + 3_600_000))
+    assert (later["price"]["amount_minor"], later["effective_at"]) == (199, rfc3339(NOW_MS + 3_600_000))
 
 
 def test_the_text_names_winner_reason_and_origin(replica: Replica) -> None:
@@ -131,14 +131,14 @@ def test_the_text_names_winner_reason_and_origin(replica: Replica) -> None:
 
 def test_an_override_is_explained_by_its_reason(replica: Replica, tmp_path: Path) -> None:
     with Outbox(tmp_path / "outbox.db") as outbox:
-        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 60, "ripe", NOW_MS)
+        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 3_600, "ripe", NOW_MS)
         OverrideCopy(outbox.path, replica, "store-7").step(0, rung=True)
     won = told(replica, "4011")["candidates"][0]
     assert (won["kind"], won["scope"], won["stream"], won["commit"]) == ("override", "store-7", None, None)
     assert won["override"] == {
         "reason": "ripe",
         "set_at": rfc3339(NOW_MS)[:-1] + ".000Z",
-        "until": rfc3339(NOW_MS + 60_000),
+        "until": rfc3339(NOW_MS + 3_600_000),
         "seq": 1,
         "ended_early": False,
     }
