@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.faults.acts.scenes import Props
+from tests.faults.acts.stage import Stage
 from tests.faults.chaos import Site
 from tests.faults.scale import SCALE, SEED
-from tests.faults.scenes import Props
-from tests.faults.stage import Stage
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def segment_lost() -> None:
     vars(follower)["unspooled"] = lambda done, *rest: whole(replace(done, needed=done.needed[:-1]), *rest)
 
 
-def deaf() -> None:
+def no_keepalive() -> None:
     """A store that never asks whether the line still lives."""
     from storelink.transport.mqtt import MqttLink
 
@@ -155,7 +155,7 @@ def clock_unwatched() -> None:
 
 SABOTAGES: dict[str, Callable[[], None]] = {
     act.__name__: act
-    for act in (dedup_off, ack_before_commit, torn_apply, digest_off, segment_lost, deaf, leak, clock_unwatched)
+    for act in (dedup_off, ack_before_commit, torn_apply, digest_off, segment_lost, no_keepalive, leak, clock_unwatched)
 }
 
 

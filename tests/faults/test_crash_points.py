@@ -6,9 +6,9 @@ import pytest
 
 from testbed import strace
 from testbed.strace import KILLED_AT, points
+from tests.faults.acts.scenes import MASTER, SCENES, UPSTREAM, Props, Record, Scene, calls_of
+from tests.faults.acts.stage import Stage
 from tests.faults.scale import scaled, seeded, some
-from tests.faults.scenes import MASTER, SCENES, WAY_BACK, Props, Record, Scene, calls_of
-from tests.faults.stage import Stage
 
 KILLED = -9
 PAIRS = scaled(10)
@@ -59,7 +59,7 @@ def test_a_second_kill_while_recovering_loses_nothing_either(
             pairs += 1
             said += again.said
             after = scene.judge(directory, said)
-            whole = scene.go_on(stage, directory, **({"life": 3} if scene is WAY_BACK else {}))
+            whole = scene.go_on(stage, directory, **({"life": 3} if scene is UPSTREAM else {}))
             final = scene.final(directory, said + whole.said)
             lost, doubled = lost + after.lost + final.lost, doubled + after.doubled + final.doubled
             if not after.ok or not final.ok or whole.said[-1:] != [{"done": True}]:
@@ -70,7 +70,7 @@ def test_a_second_kill_while_recovering_loses_nothing_either(
     assert pairs
 
 
-@pytest.mark.parametrize("scene", [WAY_BACK, MASTER], ids=lambda s: s.name)
+@pytest.mark.parametrize("scene", [UPSTREAM, MASTER], ids=lambda s: s.name)
 def test_control_an_acknowledgement_before_the_commit_is_seen_as_a_loss(
     scene: Scene, stage: Stage, props: Props
 ) -> None:

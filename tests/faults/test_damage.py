@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from tests.faults.damage import worn_stories
+from tests.faults.acts.damage import worn_stories
+from tests.faults.acts.scenes import Props, Record
+from tests.faults.acts.stage import Stage
 from tests.faults.scale import scaled, seeded, some
-from tests.faults.scenes import Props, Record
-from tests.faults.stage import Stage
 from tests.oracle import files as oracle
 
 FLIPS = scaled(25)

@@ -100,8 +100,8 @@ def test_every_broken_line_is_noticed_and_loses_nothing_and_is_level_after_heali
     names = [f"s{n}" for n in range(len(faults))]
     for name in names:
         network.add_to_network(name)
-    network.add_to_network("deaf", sabotage="deaf")
-    for name in (*names, "deaf"):
+    network.add_to_network("careless", sabotage="no_keepalive")
+    for name in (*names, "careless"):
         until(lambda name=name: connected(network.replica(name)), f"{name} is connected")  # type: ignore[misc]
     cases, worst_s = 0, 0.0
     with ExitStack() as stack:
@@ -146,18 +146,20 @@ def healed_s(network: Network, load: Load, names: list[str], what: str) -> float
 
 
 def silence_noticed_s(network: Network, names: list[str]) -> float:
-    """Break lines so that only silence tells; returns the longest time until a store says so. The deaf one must not."""
-    broken = dict(zip((*names, "deaf"), (*SILENT, *[""] * (len(names) - len(SILENT)), "cut"), strict=True))
+    """Break lines so that only silence tells; returns the longest time until a store says so.
+
+    The one without keepalive must not."""
+    broken = dict(zip((*names, "careless"), (*SILENT, *[""] * (len(names) - len(SILENT)), "cut"), strict=True))
     before = {name: lines_lost(network, name) for name in broken}
     began_s = time.monotonic()
     for name, fault in broken.items():
         if fault:
             network.hub.break_line(network.spaces[name], fault)
     network.desk({f"large-{n}": n for n in range(2_000)})  # what does not pass a black hole
-    for name in [n for n, fault in broken.items() if fault and n != "deaf"]:
+    for name in [n for n, fault in broken.items() if fault and n != "careless"]:
         left_s = max(0.1, 2 * KEEPALIVE_S + POLL_S - (time.monotonic() - began_s))
         until(lambda n=name: lines_lost(network, n) > before[n], f"{name} notices: {broken[name]}", left_s)  # type: ignore[misc]
-    assert lines_lost(network, "deaf") == before["deaf"], "the control noticed: then nothing is proven"
+    assert lines_lost(network, "careless") == before["careless"], "the control noticed: then nothing is proven"
     return time.monotonic() - began_s
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from testbed import loop_disk
 from testbed.loop_disk import LoopDisk
+from tests.faults.acts.scenes import Record
+from tests.faults.acts.selling import LONG, long_stories
+from tests.faults.acts.stage import Stage
 from tests.faults.scale import scaled, seeded
-from tests.faults.scenes import Record
-from tests.faults.selling import LONG, long_stories
-from tests.faults.stage import Stage
 from tests.oracle import files as oracle
 
 CUTS = scaled(50)
@@ -71,7 +71,7 @@ class Shop:
         products, prices = long_stories()
         try:
             verdicts = (
-                oracle.judge_way_back(self.directory, self.acked),
+                oracle.judge_upstream(self.directory, self.acked),
                 oracle.judge_master(self.directory / "hq.db", prices, self.committed),
                 oracle.judge_replica(self.directory / "replica.db", [products]),
             )

@@ -36,7 +36,7 @@ DISTURBANCES = ("kill -9", "clean stops", "rebuilds")
 DAEMON_ID, TILL_ID, GROUP_ID = 54_321, 54_322, 54_323
 """Nobody's numbers: the daemon's user, the tills', and the group that both are in."""
 
-TILL = Path(__file__).with_name("till.py")
+TILL = Path(__file__).parent / "acts" / "till.py"
 
 
 @pytest.fixture

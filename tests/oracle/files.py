@@ -111,7 +111,7 @@ def refused_but_there(directory: Path, said: Iterable[dict[str, Any]], life: int
     return there & {(life, number) for number in range(entries)} - acked
 
 
-def judge_way_back(directory: Path, acked: Iterable[Sequence[int]], *, arrived: bool = False) -> Verdict:
+def judge_upstream(directory: Path, acked: Iterable[Sequence[int]], *, arrived: bool = False) -> Verdict:
     """Every acknowledged entry is in the outbox or at HQ, none is twice; `arrived`: all are at HQ."""
     verdict = Verdict()
     at_hq = dict(_entries(directory / "hq.inbox.db", "SELECT epoch, seq, data FROM entries", verdict))

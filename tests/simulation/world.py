@@ -110,15 +110,15 @@ class Hq(Node):
         self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
         self.inbox = StoreInbox(directory / "hq.inbox.db")
         self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
-        self.collector = Receiver("t", self.inbox, self.link)
+        self.receiver = Receiver("t", self.inbox, self.link)
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
         try:
             for event in waiting:
-                if not self.collector.handle(event, now_ms, EPOCH_MS + now_ms):
+                if not self.receiver.handle(event, now_ms, EPOCH_MS + now_ms):
                     self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
-            self.collector.flush(now_ms, EPOCH_MS + now_ms)
+            self.receiver.flush(now_ms, EPOCH_MS + now_ms)
             for _ in range(50):
                 if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
                     break
@@ -150,7 +150,7 @@ class Store(Node):
             self.path.write_bytes(_new_replica())
         self.replica = Replica(self.path, ("all",))
         self.worker = Router("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
-        self.orders = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
+        self.commands = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)
@@ -183,10 +183,10 @@ class Store(Node):
             db.execute(f"DELETE FROM {table} WHERE rowid = ?", row)
         else:
             db.execute(f"UPDATE {table} SET seq = seq + 1000 WHERE rowid = ?", row)
-        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.orders.submit)
+        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.commands.submit)
         with suppress(NotConnected):
-            self.orders.obey(now_ms)
-        assert self.standing()[stream][2], "the replica says itself that these rows are not HQ's"
+            self.commands.obey(now_ms)
+        assert self.positions()[stream][2], "the replica says itself that these rows are not HQ's"
         return True
 
     def check_search(self) -> None:
@@ -202,10 +202,10 @@ class Store(Node):
         self.replica.connection.close()
         return self.worker.counters
 
-    def standing(self) -> dict[Stream, tuple[str | None, int, str | None]]:
-        """Of each stream epoch, position, and why its rows are doubted, if they are; as a till reads it."""
+    def positions(self) -> dict[Stream, tuple[str | None, int, str | None]]:
+        """Of each stream epoch, position, and why its rows are suspect, if they are; as a till reads it."""
         rows = self.reader.execute("SELECT stream, epoch, position, doubt FROM streams")
-        return {_STREAMS_BY_NAME[name]: (epoch, position, doubt) for name, epoch, position, doubt in rows}
+        return {_STREAMS_BY_NAME[name]: (epoch, position, suspect) for name, epoch, position, suspect in rows}
 
     def rows(self, stream: Stream) -> State:
         context = stream.declared
@@ -291,7 +291,7 @@ class World:
         return self.collected == self.emitted and all(
             (epoch, seq) == heads[stream] and store.worker.followers[stream].state == "live"
             for store in self.stores
-            for stream, (epoch, seq, _) in store.standing().items()
+            for stream, (epoch, seq, _) in store.positions().items()
         )
 
     def _turn(self) -> None:
@@ -307,11 +307,11 @@ class World:
 
     def _check(self, store: Store) -> None:
         """The invariant: the rows are what HQ had at the position, which ends a change set and never goes back."""
-        for stream, (epoch, seq, doubt) in store.standing().items():
+        for stream, (epoch, seq, suspect) in store.positions().items():
             position, newest = (epoch, seq), (epoch or "", seq)
             assert newest >= store.newest.get(stream, newest), f"{stream} went back to {position}"
             store.newest[stream] = newest
-            if doubt:
+            if suspect:
                 store.seen.pop(stream, None)
             elif store.seen.get(stream) != position:
                 store.seen[stream] = position
@@ -419,9 +419,9 @@ class World:
     def _restore_master(self, copied: Mapping[Stream, tuple[str, int]]) -> None:
         """HQ forgets what it did since the copy; stores must follow it back."""
         now_ms = EPOCH_MS + self.now_ms
-        aside = restore(self.desk.path, self.directory / "copy.db", now_ms, lambda: self.seed)
-        assert aside is not None
-        aside.unlink()
+        replaced = restore(self.desk.path, self.directory / "copy.db", now_ms, lambda: self.seed)
+        assert replaced is not None
+        replaced.unlink()
         self.model.restore(copied, {r.stream: r.epoch for r in self.desk.streams()})
         self.figures["restores"] += 1
 

@@ -18,11 +18,11 @@ from storenode.jobs.commands import WriterCommands
 from storenode.replica.replace_damaged import set_aside
 from storenode.replica.verify import prove
 from storenode.replica.writer import Replica
-from tests.faults.damage import worn_stories
-from tests.faults.history import AT_MS, NEW_EPOCH, ROOT, Story, story
+from tests.faults.acts.damage import worn_stories
+from tests.faults.acts.selling import STREAMS
+from tests.faults.acts.stage import Say
+from tests.faults.acts.stories import AT_MS, NEW_EPOCH, ROOT, Story, story
 from tests.faults.scale import seeded
-from tests.faults.selling import STREAMS
-from tests.faults.stage import Say
 
 TURNS_MAX = 200
 SEGMENT_ROWS = 8
@@ -87,11 +87,11 @@ class Store:
 
     def prove(self) -> None:
         """What the daemon does at night and after its start, at once. Raises ReplicaDamaged."""
-        orders = WriterCommands(Settings(db=self.replica.path), self.replica, self._worker, lambda: None)
+        commands = WriterCommands(Settings(db=self.replica.path), self.replica, self._worker, lambda: None)
         lives = {stream: follower.life for stream, follower in self._worker.followers.items()}
-        prove(self.replica.path, lives, orders.submit)
+        prove(self.replica.path, lives, commands.submit)
         self._worker.prove_search()
-        orders.obey(self._now_ms)
+        commands.obey(self._now_ms)
 
     def turn(self) -> None:
         self._now_ms += 100
@@ -171,7 +171,7 @@ def heal(directory: Path, say: Say) -> None:
             say(done=True)
             os._exit(0)
         except ReplicaDamaged as error:
-            say(aside=str(error))
+            say(moved_away=str(error))
             gc.collect()  # no connection of ours may be open
             set_aside(path, datetime.now(UTC), error, served_here=True)
 
@@ -192,8 +192,8 @@ def checkpoint(directory: Path, say: Say) -> None:
     _as_the_daemon(say, work)
 
 
-def setting_aside(directory: Path, say: Say) -> None:
-    """What `storenode run` does when its replica turns out damaged: set it aside, make a new one."""
+def replacing_damaged(directory: Path, say: Say) -> None:
+    """What `storenode run` does when its replica turns out damaged: move it away, make a new one."""
 
     def work() -> None:
         path = directory / "replica.db"

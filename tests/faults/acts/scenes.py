@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from testbed.strace import KILLED_AT, Point
-from tests.faults.desk import COPIED, ENTRIES
-from tests.faults.history import NEW_EPOCH, OLD_EPOCH
-from tests.faults.replicas import stories
-from tests.faults.stage import Played, Stage
+from tests.faults.acts.precious import COPIED, ENTRIES
+from tests.faults.acts.replicas import stories
+from tests.faults.acts.stage import Played, Stage
+from tests.faults.acts.stories import NEW_EPOCH, OLD_EPOCH
 from tests.oracle import files as oracle
 from tests.oracle.verdicts import Verdict
 
@@ -56,12 +56,12 @@ def _settled(directory: Path, said: Said) -> Verdict:
     return verdict
 
 
-def _way_back(directory: Path, said: Said) -> Verdict:
-    return oracle.judge_way_back(directory, [s["acked"] for s in said if "acked" in s])
+def _upstream(directory: Path, said: Said) -> Verdict:
+    return oracle.judge_upstream(directory, [s["acked"] for s in said if "acked" in s])
 
 
 def _arrived(directory: Path, said: Said) -> Verdict:
-    return oracle.judge_way_back(directory, [s["acked"] for s in said if "acked" in s], arrived=True)
+    return oracle.judge_upstream(directory, [s["acked"] for s in said if "acked" in s], arrived=True)
 
 
 def _master(directory: Path, said: Said) -> Verdict:
@@ -100,7 +100,7 @@ def _restored(directory: Path, said: Said) -> Verdict:
 
 def _upgraded(directory: Path, said: Said) -> Verdict:
     acked = [[1, number] for number in range(ENTRIES)] + [s["acked"] for s in said if "acked" in s]
-    verdict, replica = oracle.judge_way_back(directory, acked), _replica(directory, said)
+    verdict, replica = oracle.judge_upstream(directory, acked), _replica(directory, said)
     # An entry that was not acknowledged may be there; typed again, it is a second one.
     return Verdict(verdict.wrong + replica.wrong, verdict.lost + replica.lost, 0)
 
@@ -119,13 +119,13 @@ BOOTSTRAP = Scene("bootstrap", "bootstrap", _replica, _settled, parameters={"epo
 LIVE = Scene("live batches", "live", _replica, _settled, "filled", {"epoch": OLD_EPOCH})
 REBUILD = Scene("rebuild", "bootstrap", _replica, _settled, "filled", {"epoch": NEW_EPOCH})
 CHECKPOINT = Scene("checkpoint", "checkpoint", _replica, _settled, "filled")
-SETTING_ASIDE = Scene("setting aside", "setting_aside", _replica, _settled, "half checkpointed")
-WAY_BACK = Scene("way back", "way_back", _way_back, _arrived, parameters={"life": 1}, again={"life": 2})
+REPLACING_DAMAGED = Scene("replacing a damaged replica", "replacing_damaged", _replica, _settled, "half checkpointed")
+UPSTREAM = Scene("upstream", "upstream", _upstream, _arrived, parameters={"life": 1}, again={"life": 2})
 MASTER = Scene("master", "master", _master, _master_whole)
 BACKUP = Scene("backup", "backing_up", _copy_or_none, _copied, "backed up")
 RESTORE = Scene("restore", "restoring", _master, _restored, "backed up")
 UPGRADE = Scene("upgrade", "upgrade", _upgraded, _upgraded_whole, "old")
-SCENES = (BOOTSTRAP, LIVE, REBUILD, CHECKPOINT, SETTING_ASIDE, WAY_BACK, MASTER, BACKUP, RESTORE, UPGRADE)
+SCENES = (BOOTSTRAP, LIVE, REBUILD, CHECKPOINT, REPLACING_DAMAGED, UPSTREAM, MASTER, BACKUP, RESTORE, UPGRADE)
 
 
 class Props:

@@ -7,10 +7,10 @@ said (`error`), with a pause in which the parent reads; then it stops as the dae
 
 from __future__ import annotations
 
-from tests.faults.damage import examine
-from tests.faults.desk import age, backing_up, master, ready_for_restore, restoring, upgrade, way_back
-from tests.faults.replicas import bootstrap, checkpoint, heal, live, setting_aside, wear
-from tests.faults.selling import selling
+from tests.faults.acts.damage import examine
+from tests.faults.acts.precious import age, backing_up, master, ready_for_restore, restoring, upgrade, upstream
+from tests.faults.acts.replicas import bootstrap, checkpoint, heal, live, replacing_damaged, wear
+from tests.faults.acts.selling import selling
 
 __all__ = [
     "age",
@@ -22,10 +22,10 @@ __all__ = [
     "live",
     "master",
     "ready_for_restore",
+    "replacing_damaged",
     "restoring",
     "selling",
-    "setting_aside",
     "upgrade",
-    "way_back",
+    "upstream",
     "wear",
 ]

@@ -39,18 +39,18 @@ class Played:
 
 
 class Stage:
-    """The parent's side of the process; acts are the functions of `tests.faults.workload`."""
+    """The parent's side of the process; acts are the functions of `tests.faults.acts.workload`."""
 
     def __init__(self) -> None:
         self._pid = 0
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.stage", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.faults.acts.stage", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                cwd=Path(__file__).parents[2],
+                cwd=Path(__file__).parents[3],
             )
 
     def __enter__(self) -> Self:
@@ -140,7 +140,7 @@ class Say:
 
 
 def _child(request: dict[str, Any], line: socket.socket) -> int:
-    from tests.faults import workload
+    from tests.faults.acts import workload
 
     say = Say(line)
     act, directory = request.pop("act"), Path(request.pop("directory"))
@@ -174,7 +174,7 @@ if __name__ == "__main__":
 
     import structlog
 
-    from tests.faults import workload  # noqa: F401 - imported before the first fork
+    from tests.faults.acts import workload  # noqa: F401 - imported before the first fork
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     _serve(socket.socket(fileno=int(sys.argv[1])))

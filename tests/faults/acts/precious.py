@@ -21,16 +21,16 @@ from storenode.errors import StorenodeError
 from storenode.outbox.sender import Sender
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
-from tests.faults.history import AT_MS, ROOT
-from tests.faults.replicas import stories
+from tests.faults.acts.replicas import stories
+from tests.faults.acts.stage import Say
+from tests.faults.acts.stories import AT_MS, ROOT
 from tests.faults.scale import seeded
-from tests.faults.stage import Say
 
 ENTRIES = 6
 
 
-class _WayBack:
-    """A till's outbox, the daemon's sender, HQ's collector and its inbox, on a broker in memory."""
+class _Upstream:
+    """A till's outbox, the daemon's sender, HQ's receiver and its inbox, on a broker in memory."""
 
     def __init__(self, directory: Path) -> None:
         self._broker = MemoryBroker(seeded("outbox"))
@@ -39,7 +39,7 @@ class _WayBack:
         links = {name: MemoryLink(self._broker, name, queue.append) for name, queue in self._events.items()}
         self._inbox = StoreInbox(directory / "hq.inbox.db")
         self._sender = Sender(ROOT, "s", directory / "outbox.db", 10**8, links["store"])
-        self._collector = Receiver(ROOT, self._inbox, links["hq"])
+        self._receiver = Receiver(ROOT, self._inbox, links["hq"])
         for link in links.values():
             link.start()
         self._now_ms = 0
@@ -49,8 +49,8 @@ class _WayBack:
             self._now_ms += 2_000
             self._broker.advance(self._now_ms)
             for event in self._taken("hq"):
-                self._collector.handle(event, self._now_ms, AT_MS + self._now_ms)
-            self._collector.flush(self._now_ms, AT_MS + self._now_ms)
+                self._receiver.handle(event, self._now_ms, AT_MS + self._now_ms)
+            self._receiver.flush(self._now_ms, AT_MS + self._now_ms)
             self._broker.advance(self._now_ms)
             for event in self._taken("store"):
                 self._sender.handle(event, self._now_ms)
@@ -66,7 +66,7 @@ class _WayBack:
         return waiting
 
 
-def way_back(directory: Path, say: Say, *, life: int, ack_early: bool = False, sends: bool = True) -> None:
+def upstream(directory: Path, say: Say, *, life: int, ack_early: bool = False, sends: bool = True) -> None:
     """Append entries that say who they are (`life`, number), and carry them to HQ; `ack_early` is a planted fault."""
     errors = 0
 
@@ -80,7 +80,7 @@ def way_back(directory: Path, say: Say, *, life: int, ack_early: bool = False, s
             os._exit(1)
 
     outbox: Outbox | None = None
-    line: _WayBack | None = None
+    line: _Upstream | None = None
     for number in range(ENTRIES):
         try:
             outbox = outbox or Outbox(directory / "outbox.db", busy_timeout_s=0.1)
@@ -92,7 +92,7 @@ def way_back(directory: Path, say: Say, *, life: int, ack_early: bool = False, s
             failed(error)
         try:
             if sends and number % 3 == 2:
-                line = line or _WayBack(directory)
+                line = line or _Upstream(directory)
                 line.turns(8)
                 if outbox is not None:
                     outbox.checkpoint(0)

@@ -11,9 +11,9 @@ from storelink.contract.contexts import CONTEXTS
 from storenode.errors import ReplicaDamaged
 from storenode.replica.verify import Damaged, Result, Verified, prove
 from storenode.replica.writer import Replica
-from tests.faults.history import OLD_EPOCH, Story, story
-from tests.faults.selling import STREAMS
-from tests.faults.stage import Say
+from tests.faults.acts.selling import STREAMS
+from tests.faults.acts.stage import Say
+from tests.faults.acts.stories import OLD_EPOCH, Story, story
 from tests.oracle.history import Row, State, digest_of
 
 ENTITIES = 150

@@ -19,8 +19,8 @@ from storelink.contract.upstream import Batch
 from storenode.errors import StorenodeError
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
-from tests.faults.history import AT_MS, Story, story
-from tests.faults.stage import Say
+from tests.faults.acts.stage import Say
+from tests.faults.acts.stories import AT_MS, Story, story
 from tests.oracle.history import digest_of
 
 STREAMS = (Stream("product", "all"), Stream("price", "all"))
