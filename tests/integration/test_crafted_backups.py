@@ -26,7 +26,7 @@ from storenode.outbox.overrides import put
 from storenode.outbox.store import Outbox
 from storenode.replica import schema
 from storenode.replica.writer import Replica
-from tests.integration import commands
+from testbed import commands
 from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 
 PRICES: list[Row] = [(n, str(n), "regular", "EUR", f"[[0,null,{n}00]]") for n in range(1, 50)]

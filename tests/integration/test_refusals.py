@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -22,7 +23,8 @@ from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, LinkEvent, Published, Received
 from storelink.transport.url import BrokerUrl
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 ROOT, PRICE = "storenode", Stream(contexts.PRICE, "all")
 WITHIN_S = 60.0
@@ -110,10 +112,18 @@ def price_at_hq(chain: Chain, name: str) -> dict[str, Any]:
     return dict(stores.get(name, {}).get("streams", {}).get("price/all", {}))
 
 
+def is_told(price_at: Callable[[Chain, str], dict[str, Any]], chain: Chain, name: str) -> bool:
+    return bool(price_at(chain, name).get("refusal"))
+
+
+def is_quiet_at_hq(chain: Chain, name: str) -> bool:
+    return price_at_hq(chain, name)["refusal"] is None
+
+
 def wait_told(chain: Chain, *names: str) -> None:
     for name in names:
-        until(lambda name=name: bool(price_at_store(chain, name).get("refusal")), f"{name} says it", WITHIN_S)  # type: ignore[misc]
-        until(lambda name=name: bool(price_at_hq(chain, name).get("refusal")), f"HQ knows of {name}", WITHIN_S)  # type: ignore[misc]
+        until(partial(is_told, price_at_store, chain, name), f"{name} says it", WITHIN_S)
+        until(partial(is_told, price_at_hq, chain, name), f"HQ knows of {name}", WITHIN_S)
 
 
 def without_counts(refusal: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +157,7 @@ def assert_heals(chain: Chain, *names: str) -> None:
     chain.wait_equal(*names)
     for name in names:
         assert price_at_store(chain, name)["refusal"] is None
-        until(lambda name=name: price_at_hq(chain, name)["refusal"] is None, "HQ knows")  # type: ignore[misc]
+        until(partial(is_quiet_at_hq, chain, name), "HQ knows")
     until(lambda: chain.hq("verify", check=False).returncode == 0, "HQ says ok")
 
 

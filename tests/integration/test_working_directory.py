@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from storenode.jobs.hook import run_hook
-from tests.brokers import free_port
+from testbed.broker import free_port
 from tests.integration.service import ROOT, Site, build, ended
 
 LINES = (
