@@ -43,8 +43,7 @@ MODULES = (
     "usercustomize",
     "structlog",
     "storenode",
-    "contract",
-    "link",
+    "storelink",
     "hq",
     "encodings",
     "ensurepip",
@@ -66,7 +65,7 @@ def trap(tmp_path: Path) -> Path:
     code = f"open({str(canary)!r}, 'a').write(__name__ + chr(10))\n"
     for name in MODULES:
         (directory / f"{name}.py").write_text(code)
-    for name in ("storenode", "contract", "link", "hq"):
+    for name in ("storenode", "storelink", "hq"):
         (directory / name).mkdir()
         (directory / name / "__init__.py").write_text(code)
     for name in ("label", "mkdir", "id", "systemctl", "cat"):

@@ -133,14 +133,24 @@ def sabotage_commits(patch: pytest.MonkeyPatch, answer: Callable[[Committed], Co
 
 @not_in_a_replay
 @pytest.mark.parametrize(
-    "sabotage", [takes_gaps, goes_back, knows_all_heads, says_that_nothing_changed, says_that_it_is_done]
+    ("sabotage", "first_seed"),
+    [
+        (takes_gaps, 0),
+        (goes_back, 250),  # a rare chain of events: of 480 seeds, 253 and 404 have it
+        (knows_all_heads, 0),
+        (says_that_nothing_changed, 0),
+        (says_that_it_is_done, 0),
+    ],
 )
 def test_control_a_program_that_is_sabotaged_is_caught(
-    sabotage: Callable[[pytest.MonkeyPatch], None], fast_directory: Path, monkeypatch: pytest.MonkeyPatch
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    first_seed: int,
+    fast_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sabotage(monkeypatch)
     with pytest.raises(AssertionError):
-        for seed in range(CONTROL_SEEDS):
+        for seed in range(first_seed, first_seed + CONTROL_SEEDS):
             live_through(seed, fast_directory, Counter())
 
 
