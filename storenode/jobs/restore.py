@@ -21,7 +21,7 @@ from typing import Literal
 
 from storelink.contract.contexts import Contexts
 from storelink.contract.times import rfc3339
-from storelink.host.files import give_to_owner, sync
+from storelink.host.files import sync
 from storelink.host.locks import lock_instance, lock_path
 from storelink.host.sqlite import open_readonly, transaction
 from storenode.core.clock_rules import DAY_MS, NEVER_MS, UNCONFIRMED, Mark
@@ -100,7 +100,6 @@ def restore(
                 f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
             )
         with closing(lock):
-            give_to_owner(lock_path(db), db.parent)
             _refuse_a_strangers(db)
             part = db.with_name(f".{db.name}.restoring")
             try:
@@ -125,7 +124,6 @@ def _remove(part: Path) -> None:
 
 def _put_in_place(part: Path, db: Path, now: datetime) -> Path | None:
     part.chmod(backup.FILE_MODE)
-    give_to_owner(part, db.parent)
     sync(part)
     aside = _set_aside(db, now)
     part.rename(db)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storelink.host.logs import get_logger
+from storelink.host.process import python_command
 from storelink.host.sqlite import open_file
 from storenode.replica import schema
 from storenode.replica.file import translated
@@ -85,7 +86,7 @@ def copy_alone(db: Path, outbox: Path, store_id: str) -> bool:
     """
     try:
         done = subprocess.run(  # noqa: S603 - this very program
-            [sys.executable, "-m", "storenode.outbox.override_copy", str(db), str(outbox), store_id],
+            python_command("storenode.outbox.override_copy", str(db), str(outbox), store_id),
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,
