@@ -21,7 +21,7 @@ from typing import Any
 
 from storelink.contract.contexts import PRICE
 from storelink.host.sqlite import transaction
-from storenode.core.precedence import OVERRIDE
+from storenode.core.overrides import OVERRIDE
 from storenode.jobs.price_changes_file import opened
 from storenode.replica import schema
 
