@@ -19,10 +19,10 @@ from storenode.jobs import history
 
 MEANINGS = {
     job_times.ACTIVATE: "looks which prices changed",
-    job_times.HOOK: "tells them to on_price_change",
+    job_times.HOOK: "delivers them to on_price_change",
     job_times.VERIFY: "proves the replica",
     job_times.BACKUP: "backs the replica up",
-    job_times.PRUNE: "removes what is over",
+    job_times.PRUNE: "removes old files",
     job_times.CHECKPOINT: "moves the log into the file",
 }
 
@@ -107,12 +107,12 @@ def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | 
         file, found.db, found.registry, found.outbox_path, found.store_id, datetime.now(UTC), unknown=unknown
     )
     if as_json:
-        aside = None if done.aside is None else str(done.aside)
+        aside = None if done.former is None else str(done.former)
         click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))
         return
     click.echo(f"restored: {_positions(done.positions)}")
-    if done.aside is not None:
-        click.echo(f"the former replica is {done.aside}")
+    if done.former is not None:
+        click.echo(f"the former replica is {done.former}")
     if done.overrides:
         click.echo(f"{advice.count(done.overrides, 'price', 'prices')} of this store's own set again")
     click.echo("now: systemctl start storenode")

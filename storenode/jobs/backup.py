@@ -1,9 +1,9 @@
 """A backup of the replica: one proven file, made while the daemon writes and tills read.
 
 It is a copy of one snapshot, so readers and writer go on; it counts only once its own rows have been hashed and found
-equal to what HQ announced, SQLite finds it sound, and it is on the disk under its name. `outbox.db` is not in it: what
-a copy of an outbox holds is over as soon as the outbox sends on, and a copy that came back would name other entries by
-the same seqs.
+equal to what HQ announced, SQLite finds it sound, and it is on the disk under its name. `outbox.db` is not in it:
+a copy of an outbox is out of date as soon as the outbox sends on, and a copy that was put back would give the same
+seqs to other entries.
 """
 
 from __future__ import annotations
@@ -108,14 +108,14 @@ def _copy(replica: Path, part: Path, go_on: Callable[[], bool]) -> None:
 
     def between(_status: int, _left: int, _pages: int) -> None:
         if not go_on():
-            raise BackupFailed("it was told to stop")
+            raise BackupFailed("it was stopped")
 
     # `reading` holds the snapshot; the log is not cut back meanwhile, everything else goes on.
     with queries.reading(replica) as source:
         source.execute("SELECT count(*) FROM streams").fetchone()
         try:
             with closing(sqlite3.connect(part, isolation_level=None)) as copy:
-                copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
+                copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is complete
                 source.backup(copy, pages=PAGES_PER_STEP, progress=between)
                 copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without companions
         except sqlite3.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""The local hook: a command or a web address that is told which prices changed, so that labels are printed anew.
+"""The local hook: a command or a web address that gets the prices that changed, so that labels are printed anew.
 
 A hook has a time limit, its output is bounded, and whatever goes wrong with it is a `HookFailed`: nothing else stops.
 """
@@ -29,7 +29,7 @@ LOOK_EVERY_S = 0.1
 
 def run_hook(hook: str, body: bytes, time_limit_s: float = TIME_LIMIT_S) -> None:
     """
-    Tell the hook; returns once it has taken it.
+    Run the hook; returns once it has succeeded.
 
     Args:
         hook: an http(s) address, which gets a POST and answers 2xx; or a command line (no shell), which gets `body`
@@ -37,7 +37,7 @@ def run_hook(hook: str, body: bytes, time_limit_s: float = TIME_LIMIT_S) -> None
         body: JSON.
 
     Raises:
-        HookFailed: anything else; with the end of what it said.
+        HookFailed: anything else; with the end of its output.
     """
     if hook.startswith(("http://", "https://")):
         _post(hook, body, time_limit_s)

@@ -108,6 +108,13 @@ def copy(replica: sqlite3.Connection, rows: Sequence[Override], store_id: str) -
     return True
 
 
+def remove_copy(replica: sqlite3.Connection) -> None:
+    """Remove the replica's copy, whoever wrote it; the caller has begun a transaction."""
+    replica.execute("DELETE FROM overrides")
+    replica.execute("DELETE FROM prices WHERE substr(scope, 1, 1) = ?", (schema.OWN,))
+    replica.execute("DELETE FROM scopes WHERE rank >= ?", (schema.OWN_RANK,))
+
+
 def copy_alone(db: Path, outbox: Path, store_id: str) -> bool:
     """Copy while no daemon runs; the caller holds its lock. False if this user may not, or there is no replica yet.
 
