@@ -21,7 +21,7 @@ DEADLINE_S = 1.0
 """For an answer out of the replica."""
 
 ANSWER_WITHIN_S = 5.0
-"""For an entry to be durable; a disk that needs longer leaves the client without a word on it."""
+"""For an entry to be durable; when the disk needs longer, the client is not told whether the entry was accepted."""
 
 REQUEST_S = 10.0
 """From a request's first byte (or from the connection) to the end of its answer."""

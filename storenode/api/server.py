@@ -38,11 +38,11 @@ SWEEP_EVERY_TICKS = 10
 """uvicorn ticks ten times a second."""
 
 SWITCH_INTERVAL_S = 0.0005
-"""A thread that comes back from SQLite gets the interpreter within this; by default within 5 ms, a lookup's limit."""
+"""A thread that comes back from SQLite gets the interpreter within this time. The default is 5 ms, a lookup's limit."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; signals are ours, and slow clients are swept away."""
+    """uvicorn's server; signals are ours, and connections of slow clients are ended."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

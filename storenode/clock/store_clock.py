@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -25,19 +26,26 @@ _COLUMNS = ", ".join(field.name for field in fields(Mark))
 _WARNED_OF = (CORRECTED, SUSPECT, HELD, BEHIND)
 
 
-class StoreClock:
-    """One machine's clock. `boot` names this start of the machine; `mark`: what the replica has of the clock."""
+def steady_ms() -> int:
+    """A clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
-    def __init__(self, replica: Replica, hold_days: int, boot: str, mark: Mark | None) -> None:
-        self._replica, self._mark = replica, mark
+
+class StoreClock:
+    """One machine's clock; see `open`. `boot` names this start of the machine, `mark` is what the replica has."""
+
+    def __init__(
+        self, replica: Replica, hold_days: int, boot: str, mark: Mark | None, steady_ms: Callable[[], int]
+    ) -> None:
+        self._replica, self._mark, self._steady_ms = replica, mark, steady_ms
         self._clock = Clock(boot, steady_ms(), mark, hold_days * DAY_MS or NEVER_MS)
 
     @classmethod
-    def open(cls, replica: Replica, hold_days: int) -> Self:
+    def open(cls, replica: Replica, hold_days: int, steady_ms: Callable[[], int] = steady_ms) -> Self:
         """Go on from what the replica has; `hold_days` 0: never hold the clock."""
         with translated(replica.path):
             mark = read_mark(replica.connection)
-        return cls(replica, hold_days, boot_id(), mark)
+        return cls(replica, hold_days, boot_id(), mark, steady_ms)
 
     @property
     def skew_ms(self) -> int | None:
@@ -52,15 +60,15 @@ class StoreClock:
     def is_set(self, wall_ms: int) -> bool:
         """Whether somebody has set the wall clock since it was last judged."""
         mark = self._mark
-        return mark is not None and abs(wall_ms - mark.wall_ms - (steady_ms() - mark.steady_ms)) > SKEW_MS_MAX
+        return mark is not None and abs(wall_ms - mark.wall_ms - (self._steady_ms() - mark.steady_ms)) > SKEW_MS_MAX
 
     def heard(self, at_ms: int, *, live: bool) -> None:
         """Take in a message that HQ made at `at_ms`; `live`: just now, on a stream with nothing to catch up with."""
-        self._clock.heard(at_ms, steady_ms(), live=live)
+        self._clock.heard(at_ms, self._steady_ms(), live=live)
 
     def note(self, wall_ms: int) -> None:
         """Judge the wall clock, and store the judgement."""
-        mark = self._clock.read(steady_ms(), wall_ms)
+        mark = self._clock.read(self._steady_ms(), wall_ms)
         if mark is None:
             return
         if self._mark is None or mark.verdict != self._mark.verdict:
@@ -88,8 +96,3 @@ def boot_id() -> str:
     with suppress(OSError):
         return BOOT_ID.read_text(encoding="ascii").strip()
     return ""
-
-
-def steady_ms() -> int:
-    """A clock that nobody sets, and that goes on while the machine sleeps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

@@ -6,9 +6,9 @@ import json
 
 import click
 
-from storenode.commands.outbox import outbox_status
 from storenode.commands.shared import examined, json_option, reported
 from storenode.core import advice
+from storenode.outbox.status import outbox_status
 
 _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
 

@@ -315,7 +315,7 @@ def in_force(lines: dict[tuple[str, str, str], Steps], now_s: int) -> dict[str, 
 def test_labels_show_the_prices_in_force_after_every_look_and_get_nothing_but_changes(
     tmp_path: Path, seed: int
 ) -> None:
-    """Random histories against a dict: publications, deletions, rebuilds, passing time, crashes before delivery is marked."""
+    """Random histories against a dict: publications, deletions, rebuilds, passing time, crashes before a delivery."""
     rng = random.Random(seed)
     shop, lines, now_s = Shop(tmp_path), dict[tuple[str, str, str], Steps](), NOW_S
     shop.put(ALL)
