@@ -87,13 +87,14 @@ install_hq() {
 # The virtual environment, and the command with this machine's settings.
 install_programs() {
     python=${PYTHON:-python3}
-    "$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
+    # -I: this is root, and what lies in the working directory is no module.
+    "$python" -I -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
         fail "$python is not Python 3.11, 3.12 or 3.13 with venv" "apt-get install python3 python3-venv, or set PYTHON"
     # One whose interpreter went with an upgrade of the system is made anew.
-    if ! $programs/bin/python -m pip --version >/dev/null 2>&1; then
+    if ! $programs/bin/python -I -m pip --version >/dev/null 2>&1; then
         say "making $programs with $("$python" --version)"
         rm -rf $programs
-        "$python" -m venv $programs
+        "$python" -I -m venv $programs
     fi
     pip --require-hashes -r "$source/requirements/runtime.txt"
     install_project
@@ -104,7 +105,7 @@ install_programs() {
 # Made by storenode's installer: the command with this machine's settings.
 : "\${$2:=$settings/$1.toml}"
 export $2
-exec $programs/bin/$1 "\$@"
+exec $programs/bin/python -I $programs/bin/$1 "\$@"
 EOF
     chmod 755 "$commands/$1"
 }
@@ -127,7 +128,8 @@ install_project() {
 
 pip() {
     [ -z "$wheelhouse" ] || set -- --no-index --find-links "$wheelhouse" "$@"
-    $programs/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore "$@" ||
+    $programs/bin/python -I -m pip install --quiet --disable-pip-version-check --no-input \
+        --root-user-action=ignore "$@" ||
         fail "pip could not install the Python packages; what was installed before goes on" \
             "no package index here? --wheelhouse DIR"
 }

@@ -7,10 +7,10 @@ pipe of the daemon's: it closes however the daemon ends, also by SIGKILL, and th
 from __future__ import annotations
 
 import subprocess
-import sys
 from contextlib import suppress
 
 from storelink.host.logs import get_logger
+from storelink.host.process import python_command
 from storenode.config import Settings, api_environment
 
 log = get_logger()
@@ -58,9 +58,8 @@ class ApiProcess:
     def _start(self, now_ms: int) -> None:
         self._began_ms = now_ms
         try:
-            self._process = subprocess.Popen(
-                # -P: a file in the working directory is not a module of ours.
-                [sys.executable, "-P", "-m", "storenode.cli", "api", "--supervised"],
+            self._process = subprocess.Popen(  # noqa: S603 - this very program
+                python_command("storenode.cli", "api", "--supervised"),
                 env=api_environment(self._settings),
                 stdin=subprocess.PIPE,
             )

@@ -38,7 +38,7 @@ from storenode.config import Settings, load
 @click.pass_context
 def main(context: click.Context, /, config: Path | None, **options: str | None) -> None:
     """Keep a store's replica of the catalog, and ask it."""
-    context.obj = lambda: load(os.environ, config, options)
+    context.obj = SettingsOf(lambda: load(os.environ, config, options))
 
 
 @main.command()

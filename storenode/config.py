@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,9 @@ KBPS_MIN = 32
 """Below this a catch-up would give up on each segment."""
 
 CLOCK_HOLD_DAYS = 30
+HOOK_KEEPS = ("LANG", "LANGUAGE", "TZ")
+HOOK_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where a hook's command is looked for when the daemon's PATH has no absolute directory."""
 
 
 def _host_name() -> str:
@@ -65,6 +70,8 @@ def _hook(value: Any) -> str | None:
             raise ValueError("must be an address like http://labels.local:8080/prices, without user and password")
     elif "://" in given or not shlex.split(given):
         raise ValueError("must be a command line, or an address that begins with http:// or https://")
+    elif "/" in (program := shlex.split(given)[0]) and not program.startswith("/"):
+        raise ValueError(f"{program!r} must be an absolute path, or a name to be found by PATH")
     return given
 
 
@@ -202,7 +209,7 @@ def api_environment(settings: Settings) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
+        if not name.startswith((ENVIRONMENT_PREFIX, "HQ_", "NOTIFY_", "WATCHDOG_"))
     }
     told = {
         "db": str(settings.db),
@@ -215,3 +222,16 @@ def api_environment(settings: Settings) -> dict[str, str]:
     if settings.contexts is not None:
         told["contexts"] = str(settings.contexts.path)
     return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
+
+
+def hook_environment() -> dict[str, str]:
+    """The environment of a hook: where programs are, language and time zone, who runs it; see docs/operating.md.
+
+    Nothing else that the daemon was given, such as the broker's password.
+    """
+    kept = {name: value for name, value in os.environ.items() if name in HOOK_KEEPS or name.startswith("LC_")}
+    kept["PATH"] = ":".join(p for p in os.environ.get("PATH", "").split(":") if p.startswith("/")) or HOOK_PATH
+    with suppress(KeyError):
+        account = pwd.getpwuid(os.geteuid())
+        kept |= {"USER": account.pw_name, "LOGNAME": account.pw_name, "HOME": account.pw_dir}
+    return kept

@@ -37,6 +37,7 @@ from storenode.outbox.lock import OutboxLock
 from storenode.outbox.override_copy import OverrideCopy
 from storenode.outbox.sender import Sender
 from storenode.outbox.status_publisher import StatusPublisher, last_will
+from storenode.replica.connection import on_disk
 from storenode.replica.replace_damaged import set_aside
 from storenode.replica.writer import Replica
 
@@ -240,8 +241,9 @@ def run(reread: Callable[[], Settings]) -> None:
     """Run the store's daemon in this process; does not return. `reread`: reads the settings, again on SIGHUP."""
     settings = reread()
     configure_logs()
-    settings.db.parent.mkdir(parents=True, exist_ok=True)
-    lock = lock_instance(lock_path(settings.db))
+    with on_disk(settings.db):
+        settings.db.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_instance(lock_path(settings.db))
     if lock is None:
         raise AlreadyRunning(
             f"another `storenode run` has the replica {settings.db}",

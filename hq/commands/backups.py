@@ -10,6 +10,7 @@ from hq.commands.shared import configured, json_option, now_ms, print_json
 from hq.commands.shared import settings as read_settings
 from hq.master import backup as copies
 from hq.master.store import Master
+from storelink.host.privileges import Delivery, NamedFile
 
 
 @click.command()
@@ -21,8 +22,11 @@ def backup(file: Path, as_json: bool) -> None:
 
     What stores sent (hq.inbox.db) is not in it.
     """
-    settings = read_settings()
-    size_bytes = copies.back_up(settings.db, file, settings.registry)
+    delivery = Delivery(file.parent, lambda name: name == file.name)
+    settings = read_settings(delivery)
+    with delivery.place(settings.db.parent) as directory:
+        size_bytes = copies.back_up(settings.db, directory / file.name, settings.registry)
+        delivery.send(directory / file.name)
     if as_json:
         print_json({"file": str(file), "bytes": size_bytes})
     else:
@@ -42,8 +46,10 @@ def restore(file: Path, as_json: bool) -> None:
     \b
     hq restore hq-2026-11-25.db
     """
-    settings = read_settings()
-    aside = copies.restore(settings.db, file, now_ms(), settings.registry)
+    named = NamedFile(file)
+    settings = read_settings(named)
+    with named.readable(settings.db.parent) as copy:
+        aside = copies.restore(settings.db, copy, now_ms(), settings.registry)
     with Master(settings.db, settings.registry) as master:
         streams = {str(row.stream): {"epoch": row.epoch, "head_seq": row.head_seq} for row in master.streams()}
     if as_json:

@@ -24,6 +24,7 @@ from hq.feeds.files import Feed, parse_mapping, read_feed
 from hq.master.store import Committed, Master
 from storelink.contract.contexts import Key, Row
 from storelink.contract.streams import Stream
+from storelink.host.privileges import NamedFile
 
 _count = click.IntRange(0)
 
@@ -76,13 +77,15 @@ def import_feed(
     """
     began = time.monotonic()
     gc.disable()  # a short process that makes many rows and no cycles: a quarter faster
-    settings = read_settings()
+    named = NamedFile(file)
+    settings = read_settings(named)
     stream = stream_of(context, scope, settings)
     columns, part = parse_mapping(mapping, stream.context), parse_part(where, stream.context)
     with Master(settings.db, settings.registry) as master:
         master.streams()
         _progress(f"reading {file.name}")
-        rows = read_feed(file, stream.context, columns)
+        with named.readable(settings.db.parent) as readable:
+            rows = read_feed(readable, stream.context, columns)
         asked = _Asked(
             stream,
             file.name,

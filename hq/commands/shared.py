@@ -18,7 +18,8 @@ from hq.master.context_migration import left_out
 from hq.master.store import Master
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import Stream, checked_name
-from storelink.transport.errors import LinkError
+from storelink.errors import StorelinkError
+from storelink.host.privileges import Carried, drop_to_owner_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +40,7 @@ class HqGroup(click.Group):
             _complain(f"{error.field}: {error.detail}" if error.field else error.detail, "")
         except GuardTripped as error:
             _complain("\n".join([str(error), *error.lines]), error.hint)
-        except (HqError, LinkError) as error:
+        except (HqError, StorelinkError) as error:
             _complain(str(error), error.hint)
         raise click.exceptions.Exit(1)
 
@@ -56,11 +57,13 @@ def configured(command: F) -> F:
     return command
 
 
-def settings() -> Settings:
-    """The settings of the running command."""
+def settings(*carried: Carried) -> Settings:
+    """The settings of the running command; who calls for them as root becomes the owner of the master's directory."""
     options: dict[str, str | None] = dict(click.get_current_context().meta.get(_SETTINGS, {}))
     path = options.pop("config", None)
-    return config.load(os.environ, Path(path) if path else None, options)
+    found = config.load(os.environ, Path(path) if path else None, options)
+    drop_to_owner_of(found.db.parent, carried=carried)
+    return found
 
 
 def stream_of(context: str, scope: str, settings: Settings) -> Stream:

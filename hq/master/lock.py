@@ -7,7 +7,6 @@ from typing import IO
 
 from hq.errors import AlreadyRunning
 from hq.master.connection import make_for_group, on_disk
-from storelink.host.files import give_to_owner
 from storelink.host.locks import is_running, lock_instance, lock_path
 
 
@@ -28,7 +27,6 @@ def hold(db: Path) -> IO[str]:
     make_for_group(path)
     with on_disk(path):
         lock = lock_instance(path)
-        give_to_owner(path, db.parent)  # what root's `hq restore` made must not keep `hq run` out
     if lock is None:
         raise AlreadyRunning(f"another `hq run` has the master {db}", hint="stop that one first: systemctl stop hq")
     return lock

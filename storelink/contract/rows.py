@@ -42,12 +42,19 @@ def read_rows(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw)
     Decode as `decode_rows` does, but hold single rows that break a rule.
 
     That is: under a good name, only texts, nulls, and integers where some are declared, and one is not as declared.
-    Raises ContractViolation for the whole where a row is less than that.
+    Raises ContractViolation for the message where a row is less than that.
     """
     try:
-        return Rows(*decode_rows(context, raw_rows, raw_deleted))
-    except ContractViolation as whole:
-        return _one_by_one(context, raw_rows, raw_deleted, whole)
+        found = Rows(*decode_rows(context, raw_rows, raw_deleted))
+    except ContractViolation as violation:
+        found = _one_by_one(context, raw_rows, raw_deleted, violation)
+    check_row_count(len(found.rows) + len(found.held) + len(found.deleted))
+    return found
+
+
+def check_row_count(count: int) -> None:
+    """Raise ContractViolation for more rows and tombstones than one message may hold."""
+    codec.check_count(count, ROWS_MAX, "rows and tombstones")
 
 
 def decode_rows(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> tuple[list[Row], list[Row]]:
@@ -65,8 +72,8 @@ def decode_rows(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Ra
     return rows, deleted
 
 
-def _one_by_one(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw, whole: ContractViolation) -> Rows:
-    """Raises `whole` where a row is not even texts under an entity's name."""
+def _one_by_one(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw, of_all: ContractViolation) -> Rows:
+    """Raises `of_all`, the violation of all rows together, where a row is not even texts under an entity's name."""
     raws = codec.decode_part(_RAWS, raw_rows, "rows")
     deleted = cast("list[Row]", codec.decode_part(_decoders(context)[1], raw_deleted, "deleted"))
     rows: list[Row] = []
@@ -78,20 +85,20 @@ def _one_by_one(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Ra
             rows += decode_rows(context, msgspec.Raw(b"[" + bytes(raw) + b"]"), none)[0]
             kept.append(index)
         except ContractViolation as violation:
-            held.append(_held(context, raw, violation, whole))
+            held.append(_held(context, raw, violation, of_all))
     return Rows(rows, deleted, tuple(held), kept)
 
 
-def _held(context: Context, raw: msgspec.Raw, violation: ContractViolation, whole: ContractViolation) -> Held:
+def _held(context: Context, raw: msgspec.Raw, violation: ContractViolation, of_all: ContractViolation) -> Held:
     values = codec.decode_part(_VALUES, raw, "rows")
     width = 1 + len(context.keys)
     try:
         named = msgspec.json.encode([values[:width]])
         ((seq, *key),) = codec.decode_part(_decoders(context)[1], msgspec.Raw(named), "rows")
     except (ContractViolation, UnicodeEncodeError):
-        raise whole from None
+        raise of_all from None
     if len(values) != len(context.columns) or not all(_is_sound(v, context) for v in values[width:]):
-        raise whole
+        raise of_all
     place = _PLACE.search(violation.detail)
     column = context.columns[int(place[1])] if place else violation.field
     detail = violation.detail.removeprefix("rows: ").partition(" - at ")[0]

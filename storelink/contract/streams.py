@@ -76,9 +76,9 @@ def check_stream_name(text: str) -> None:
     checked_name(scope, "scope")
 
 
-def new_epoch(now_ms: int, entropy: int) -> str:
+def new_epoch(wall_ms: int, entropy: int) -> str:
     """Name an incarnation of HQ's log; later ones sort after earlier ones."""
-    return f"{now_ms:012x}-{entropy & 0xFFFFFFFF:08x}"
+    return f"{wall_ms:012x}-{entropy & 0xFFFFFFFF:08x}"
 
 
 def is_epoch(text: str) -> bool:

@@ -99,7 +99,7 @@ class Ack:
 
 
 class StoreBody(msgspec.Struct, kw_only=True):
-    """What all bodies of the way back begin with."""
+    """What all bodies of upstream messages begin with."""
 
     version: Text
     store: Text
@@ -138,6 +138,13 @@ def checked_type(text: str) -> str:
     return text
 
 
+def checked_at_ms(at_ms: int) -> int:
+    """Return an entry's time, in milliseconds since 1970. Raises ContractViolation for what no message can say."""
+    if not 0 <= at_ms <= SEQ_MAX:
+        raise ContractViolation("wrong_type", f"{at_ms} is no time since 1970 in milliseconds", field="at_ms")
+    return at_ms
+
+
 def checked_json(text: str | bytes) -> str:
     """
     Return one JSON value as compact text; its numbers and strings stay spelled as they came.
@@ -164,6 +171,8 @@ def checked_json(text: str | bytes) -> str:
 
 
 def encode_batch(root: str, batch: OutboxBatch, at_ms: int) -> Message:
+    """Write one outbox batch. Raises ContractViolation, `oversized`, for more than HQ takes."""
+    codec.check_count(len(batch.entries) + len(batch.withheld), BATCH_ENTRIES_MAX, "entries")
     body = {
         "outbox": batch.outbox,
         "columns": ENTRY_COLUMNS,
@@ -177,6 +186,8 @@ def encode_batch(root: str, batch: OutboxBatch, at_ms: int) -> Message:
 
 
 def encode_ack(root: str, ack: Ack, at_ms: int) -> Message:
+    """Write one acknowledgement. Raises ContractViolation, `oversized`, for more than a store takes."""
+    codec.check_count(len(ack.refused), ACK_REFUSED_MAX, "refused")
     rejected = ack.rejected
     body = {
         "outbox": ack.outbox,
@@ -251,7 +262,7 @@ def check_epoch(epoch: str) -> None:
 def store_message(
     root: str, kind: str, store: str, body: dict[str, Any], ident: str, at_ms: int, *, retain: bool = False
 ) -> Message:
-    """One event of the way back."""
+    """One upstream message."""
     payload, content_type = codec.pack(msgspec.json.encode({"version": VERSION, "store": store} | body))
     attributes = attributes_of(root, kind, f"store/{store}", ident, at_ms)
     return Message(store_topic(root, store, kind), payload, retain, content_type, attributes)

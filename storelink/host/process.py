@@ -26,6 +26,15 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def python_command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of ours in a process of its own.
+
+    -P: what lies in the working directory is no module; without it a `sqlite3.py` there would be run. -I, which also
+    ignores PYTHONPATH, where this process was started so.
+    """
+    return [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", module, *arguments]
+
+
 def on_reload(flag: Callable[[], None]) -> None:
     """Call `flag` on SIGHUP; it may only set something and wake a loop. A terminal that hangs up still ends it."""
     if sys.stdin is None or not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""How messages travel: the port, MQTT (the one home of paho), its twin in memory, reconnection and topic filters.
+"""How messages travel: the port, MQTT (paho's one home), its twin in memory, reconnection, topic filters, probes.
 
 May import storelink.contract and storelink.host.
 """

@@ -1,4 +1,4 @@
-"""What a link and one of its connections say to each other."""
+"""Between a link and one of its connections: the commands and the protocol that both keep."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Unsubscribe:
     topics: tuple[str, ...]
 
 
-Command = Publish | Subscribe | Unsubscribe
+LineCommand = Publish | Subscribe | Unsubscribe
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What all connections of one link share."""
+class LinkOptions:
+    """What all connections of one link are made with; `rejected` counts for all of them."""
 
     url: BrokerUrl
     client_id: str
@@ -63,11 +63,11 @@ class Connection(Protocol):
     useful: bool
     packet_bytes_max: int | None
 
-    def submit(self, command: Command) -> None:
-        """Queue a command for the line. Raises NotConnected if too many wait, and gives the line up."""
+    def submit(self, command: LineCommand) -> None:
+        """Queue a command for the line. Raises NotConnected if too many wait; the connection ends then."""
 
     def run(self) -> None:
         """Connect and serve until the link closes (returns) or the line breaks (raises, whatever it was)."""
 
     def dispose(self) -> None:
-        """Close the socket without a goodbye, in whatever state it is."""
+        """Close the socket without a DISCONNECT, in whatever state it is."""

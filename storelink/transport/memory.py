@@ -17,7 +17,7 @@ from storelink.transport.port import (
     TOPICS_PER_PACKET,
     Connected,
     Disconnected,
-    Event,
+    LinkEvent,
     NotConnected,
     Published,
     Received,
@@ -28,7 +28,7 @@ from storelink.transport.port import (
 from storelink.transport.topic_filters import Subscriptions, select
 
 EVENTS_PER_ADVANCE_MAX = 1_000_000
-"""More in one `advance` means that two clients answer each other for ever."""
+"""More in one `advance` means that two clients answer each other without end."""
 
 
 class _Session:
@@ -88,13 +88,13 @@ class MemoryLink:
             self.session = None
 
     def abort(self) -> None:
-        """Die as a killed process does: no goodbye, no further event; the broker sends the will."""
+        """End as a killed process does: no DISCONNECT, no further event; the broker sends the will."""
         self.closed = True
         if self.session is not None:
             session, self.session = self.session, None
             self._broker.lose(session)
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: LinkEvent) -> None:
         """Hand an event to the owner, unless it has closed the link."""
         if not self.closed:
             self._sink(event)
@@ -162,7 +162,7 @@ class MemoryBroker:
         self._cut.discard(client_id)
         link = self._links.get(client_id)
         if link is not None and link.session is None:
-            self._knock_later(link)
+            self._connect_later(link)
 
     def forget_retained(self) -> None:
         """Lose what is kept, as a broker with a wiped disk does; connections stay."""
@@ -179,12 +179,12 @@ class MemoryBroker:
     # From here on: for MemoryLink only.
 
     def join(self, link: MemoryLink) -> None:
-        """Let a link in; one of the same client id is pushed out."""
+        """Connect a link; a connection of the same client id ends."""
         older = self._links.get(link.client_id)
         if older is not None and older.session is not None:
             self._kill(older.session, "session taken over")
         self._links[link.client_id] = link
-        self._knock_later(link)
+        self._connect_later(link)
 
     def take_publish(self, session: _Session, message: Message, token: int) -> None:
         def arrive() -> None:
@@ -218,21 +218,21 @@ class MemoryBroker:
         self._up(session, lambda: self._end(session))
 
     def lose(self, session: _Session) -> None:
-        """Break one connection without a goodbye."""
+        """Break one connection without a DISCONNECT; the broker sends the will."""
         if session.alive and session.link.will is not None:
             will = session.link.will
             self._at(self.now_ms, lambda: self._route(will))
         self._kill(session, "connection lost")
 
-    def _knock_later(self, link: MemoryLink) -> None:
-        def knock() -> None:
+    def _connect_later(self, link: MemoryLink) -> None:
+        def connect() -> None:
             mine = self._links.get(link.client_id) is link
             if mine and not link.closed and link.session is None and link.client_id not in self._cut:
                 link.session = _Session(link)
                 link.generation += 1
                 link.emit(Connected(link.generation))
 
-        self._at(self.now_ms + self._delay(self.reconnect_ms_max), knock)
+        self._at(self.now_ms + self._delay(self.reconnect_ms_max), connect)
 
     def _kill(self, session: _Session, reason: str) -> None:
         if not session.alive:
@@ -244,7 +244,7 @@ class MemoryBroker:
             if link.session is session:
                 link.session = None
                 link.emit(Disconnected(reason))
-                self._knock_later(link)
+                self._connect_later(link)
 
         self._at(self.now_ms + self._delay(self.notice_ms_max), notice)
 
@@ -265,7 +265,7 @@ class MemoryBroker:
         session.up_ms = max(session.up_ms, self.now_ms + self._delay(self.delay_ms_max))
         self._at(session.up_ms, lambda: arrive() if session.alive else None)
 
-    def _down(self, session: _Session, event: Event, *, held_ms: int | None = None) -> None:
+    def _down(self, session: _Session, event: LinkEvent, *, held_ms: int | None = None) -> None:
         """Carry one event to the client, in order; with `held_ms`, late by that and out of order."""
         if held_ms is None:
             session.down_ms = at_ms = max(session.down_ms, self.now_ms + self._delay(self.delay_ms_max))

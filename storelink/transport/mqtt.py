@@ -24,7 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from storelink.contract.limits import MESSAGE_BYTES_MAX
 from storelink.contract.messages import Message
-from storelink.transport.connection import Command, LineLost, Publish, Subscribe, Terms, Unsubscribe
+from storelink.transport.connection import LineCommand, LineLost, LinkOptions, Publish, Subscribe, Unsubscribe
 from storelink.transport.port import Connected, NotConnected, Published, Received, Sink, Subscribed
 from storelink.transport.reconnect import ReconnectingLink
 from storelink.transport.url import BrokerUrl
@@ -36,7 +36,7 @@ POLL_MS = 500
 QOS = 1
 INFLIGHT_MAX = 100
 COMMANDS_MAX = 10_000
-"""Commands that the line has not taken yet; an owner that sends more has lost sight of its acknowledgements."""
+"""Commands that the line has not taken yet; an owner that sends more does not wait for acknowledgements."""
 
 HEAD_BYTES_MAX = 8_192
 """What topic and properties may add to a payload in the packets that we let the broker send."""
@@ -54,47 +54,47 @@ class MqttLink(ReconnectingLink):
 class Session:
     """One MQTT connection, from CONNECT to its end; a `Connection`."""
 
-    def __init__(self, terms: Terms, generation: int) -> None:
+    def __init__(self, options: LinkOptions, generation: int) -> None:
         self.up = False
         self.useful = False
         self.packet_bytes_max: int | None = None
-        self._terms = terms
+        self._options = options
         self._generation = generation
         self._reason = "connection lost"
         self._overrun = False
         self._window = INFLIGHT_MAX
-        self._commands: deque[Command] = deque()
+        self._commands: deque[LineCommand] = deque()
         self._tokens: dict[int, int] = {}
         self._topics: dict[int, tuple[str, ...]] = {}
         self._client = self._build()
 
-    def submit(self, command: Command) -> None:
+    def submit(self, command: LineCommand) -> None:
         self._overrun = self._overrun or len(self._commands) >= COMMANDS_MAX
         if not self._overrun:
             self._commands.append(command)
-        os.eventfd_write(self._terms.wake_fd, 1)
+        os.eventfd_write(self._options.wake_fd, 1)
         if self._overrun:
             raise NotConnected(f"the line is too slow: {COMMANDS_MAX} commands wait")
 
     def run(self) -> None:
-        client, terms = self._client, self._terms
+        client, options = self._client, self._options
         client.connect(
-            terms.url.host, terms.url.port, terms.keepalive_s, clean_start=True, properties=_connect_properties()
+            options.url.host, options.url.port, options.keepalive_s, clean_start=True, properties=_connect_properties()
         )
         sock: Any = client.socket()
-        _tune(sock, terms.keepalive_s)
+        _tune(sock, options.keepalive_s)
         give_up_s = time.monotonic() + CONNACK_TIMEOUT_S
         poll = select.poll()
-        poll.register(terms.wake_fd, select.POLLIN)
+        poll.register(options.wake_fd, select.POLLIN)
         while client.socket() is not None:
-            if terms.closing.is_set():
-                return self._leave()
+            if options.closing.is_set():
+                return self._disconnect()
             if not self.up and time.monotonic() > give_up_s:
                 raise LineLost("the broker takes the connection but does not answer")
             if self._overrun:
                 raise LineLost(f"too slow: {COMMANDS_MAX} commands wait")
             if self.up:
-                self._obey()
+                self._send_commands()
                 if client.socket() is None:
                     break
             self._turn(poll, sock)
@@ -114,8 +114,8 @@ class Session:
         # What TLS has already decrypted does not show on the socket.
         decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         ready = dict(poll.poll(0 if decrypted else POLL_MS))
-        if self._terms.wake_fd in ready:
-            os.eventfd_read(self._terms.wake_fd)
+        if self._options.wake_fd in ready:
+            os.eventfd_read(self._options.wake_fd)
         if decrypted or ready.get(sock.fileno(), 0) & ~select.POLLOUT:
             client.loop_read()
         if client.socket() is not None and client.want_write():
@@ -123,7 +123,7 @@ class Session:
         if client.socket() is not None:
             client.loop_misc()
 
-    def _obey(self) -> None:
+    def _send_commands(self) -> None:
         """Hand queued commands to paho in order, as far as the broker's window allows."""
         while self._commands and self._client.socket() is not None:
             match self._commands[0]:
@@ -140,12 +140,12 @@ class Session:
                     _sent(*self._client.unsubscribe(list(topics)))
             self._commands.popleft()
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         """Send what waits and a DISCONNECT, on which the broker sends no will; within LEAVE_TIMEOUT_S."""
         client, deadline_s = self._client, time.monotonic() + LEAVE_TIMEOUT_S
         if not self.up:
             return
-        self._obey()
+        self._send_commands()
         client.disconnect()
         while client.socket() is not None and client.want_write() and time.monotonic() < deadline_s:
             poll = select.poll()
@@ -154,22 +154,22 @@ class Session:
             client.loop_write()
 
     def _build(self) -> Client:
-        terms = self._terms
+        options = self._options
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=terms.client_id,
+            client_id=options.client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(INFLIGHT_MAX)
-        if terms.url.username is not None:
-            client.username_pw_set(terms.url.username, terms.url.password)
-        if terms.url.tls:
+        if options.url.username is not None:
+            client.username_pw_set(options.url.username, options.url.password)
+        if options.url.tls:
             client.tls_set_context(ssl.create_default_context())
-        if terms.will is not None:
-            properties = _properties(PacketTypes.WILLMESSAGE, terms.will)
-            client.will_set(terms.will.topic, terms.will.payload, QOS, terms.will.retain, properties)
+        if options.will is not None:
+            properties = _properties(PacketTypes.WILLMESSAGE, options.will)
+            client.will_set(options.will.topic, options.will.payload, QOS, options.will.retain, properties)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -182,11 +182,11 @@ class Session:
     def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, code: Any, properties: Any) -> None:
         if code.is_failure:
             raise LineLost(f"the broker refuses us: {code}")
-        # paho heeds neither limit, and a broker cuts the line of a client that breaks them.
+        # paho keeps neither limit, and a broker closes the connection of a client that breaks them.
         self._window = min(INFLIGHT_MAX, getattr(properties, "ReceiveMaximum", INFLIGHT_MAX))
         self.packet_bytes_max = getattr(properties, "MaximumPacketSize", None)
         self.up = True
-        self._terms.emit(Connected(self._generation))
+        self._options.emit(Connected(self._generation))
 
     def _on_disconnect(self, _client: Any, _userdata: Any, flags: Any, code: Any, _properties: Any) -> None:
         if flags.is_disconnect_packet_from_server or str(code) != "Unspecified error":
@@ -194,24 +194,24 @@ class Session:
 
     def _on_message(self, _client: Any, _userdata: Any, message: MQTTMessage) -> None:
         self.useful = True
-        received = _message(message, self._terms.rejected)
+        received = _message(message, self._options.rejected)
         if received is not None:
-            self._terms.emit(Received(received))
+            self._options.emit(Received(received))
 
     def _on_publish(self, _client: Any, _userdata: Any, mid: int, code: Any, _properties: Any) -> None:
         token = self._tokens.pop(mid)
         if code.is_failure:
             raise LineLost(f"the broker refuses a message: {code}")
         self.useful = True
-        self._terms.emit(Published(token))
+        self._options.emit(Published(token))
 
     def _on_subscribe(self, _client: Any, _userdata: Any, mid: int, codes: Any, _properties: Any) -> None:
         asked = self._topics.pop(mid)
         granted = tuple(topic for topic, code in zip(asked, codes, strict=True) if not code.is_failure)
-        self._terms.rejected["subscription"] += len(asked) - len(granted)
+        self._options.rejected["subscription"] += len(asked) - len(granted)
         if granted:
             self.useful = True
-            self._terms.emit(Subscribed(granted))
+            self._options.emit(Subscribed(granted))
 
 
 def _sent(code: MQTTErrorCode, mid: int | None) -> int:
@@ -221,7 +221,7 @@ def _sent(code: MQTTErrorCode, mid: int | None) -> int:
 
 
 def _tune(sock: socket.socket, keepalive_s: int) -> None:
-    """No waiting to fill packets (Nagle costs 40 ms an exchange), no waiting for a peer that is gone."""
+    """Send at once (Nagle costs 40 ms an exchange), and give a peer that is gone up after one keepalive."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, keepalive_s * 1000)
 

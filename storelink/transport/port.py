@@ -1,4 +1,4 @@
-"""The port: what an owner may ask of a link, and the events it gets back.
+"""The port: what an owner may ask of a link, and the events that it gets back.
 
 The rules that every implementation keeps (tests/ports runs one suite on all of them):
 
@@ -21,13 +21,13 @@ from typing import Protocol
 
 from storelink.contract.limits import FETCH_FILTERS_PER_SUBSCRIBE, MESSAGE_BYTES_MAX
 from storelink.contract.messages import Message
-from storelink.transport.errors import NotConnected, Oversized
+from storelink.errors import NotConnected, Oversized
 
 __all__ = [
     "Connected",
     "Disconnected",
-    "Event",
     "Link",
+    "LinkEvent",
     "Message",
     "NotConnected",
     "Oversized",
@@ -76,8 +76,8 @@ class Subscribed:
     topics: tuple[str, ...]
 
 
-Event = Connected | Disconnected | Received | Published | Subscribed
-Sink = Callable[[Event], None]
+LinkEvent = Connected | Disconnected | Received | Published | Subscribed
+Sink = Callable[[LinkEvent], None]
 
 
 class Link(Protocol):
@@ -85,7 +85,7 @@ class Link(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether the line is up now; the events tell it in order with everything else."""
+        """Whether the line is up now; the events say so in order with everything else."""
         ...
 
     def start(self) -> None:

@@ -1,6 +1,6 @@
-"""A visit to the broker, to find out why the line is down: step by step, each with a bound, and nothing is changed.
+"""A probe of the broker finds out why the line is down: step by step, each with a time limit; it changes nothing.
 
-The visitor has a client id of its own: a daemon's would throw the daemon off the line.
+A probe has a client id of its own: under a daemon's id, the broker would close the daemon's connection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Address = tuple[Any, ...]
 
 
 class Unreached(Exception):
-    """A step of a visit failed; the text is a sentence for a person, `todo` what to do about it."""
+    """A step of a probe failed; the text is a sentence for a person, `todo` what to do about it."""
 
     def __init__(self, sentence: str, todo: str) -> None:
         super().__init__(sentence)
@@ -77,7 +77,7 @@ def _unresolved(url: BrokerUrl, reason: str) -> Unreached:
 
 
 def resolve(url: BrokerUrl, timeout_s: float = RESOLVE_S) -> list[tuple[int, Address]]:
-    """The broker's addresses, as (family, address). Raises Unreached; a resolver that hangs is left behind."""
+    """The broker's addresses, as (family, address). Raises Unreached, also when no answer comes in `timeout_s`."""
     found: queue.SimpleQueue[list[tuple[int, Address]] | str] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -116,8 +116,8 @@ def reach(url: BrokerUrl, addresses: Sequence[tuple[int, Address]], timeout_s: f
     raise Unreached(f"Nothing at {url.host}:{url.port} takes a connection: {reason}.", todo)
 
 
-class Visit:
-    """One MQTT connection with a client id that is nobody's; nothing is published, and no session stays."""
+class Probe:
+    """One MQTT connection under a client id that nobody else has; it publishes nothing and leaves no session."""
 
     def __init__(self, url: BrokerUrl, who: str) -> None:
         self._url, self._inbox = url, EventQueue()
@@ -130,7 +130,7 @@ class Visit:
         self._link.close()
 
     def connect(self, timeout_s: float = CONNECT_S) -> None:
-        """Have the broker let us in. Raises Unreached with what it, or TLS, says."""
+        """Connect. Raises Unreached with what the broker, or TLS, says."""
         self._link.start()
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
@@ -144,7 +144,7 @@ class Visit:
         raise refused(self._url, f"it takes the connection but does not answer within {timeout_s:g} s")
 
     def listen(self, topics: Sequence[str], enough: Callable[[Message], bool], timeout_s: float) -> None:
-        """Subscribe, and hand each message to `enough` until it says so or the time is over. Raises Unreached."""
+        """Subscribe, and give each message to `enough` until it returns True or the time is over. Raises Unreached."""
         if topics:
             self._link.subscribe(topics)
         deadline_s = time.monotonic() + timeout_s

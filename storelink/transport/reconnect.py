@@ -1,4 +1,4 @@
-"""A link from connections: as many as it takes, one after the other, for ever."""
+"""A link that makes one connection after the other, for ever, with a growing random pause between failures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from storelink.contract.messages import Message
 from storelink.host.logs import get_logger
-from storelink.transport.connection import Connection, LineLost, Publish, Subscribe, Terms, Unsubscribe
-from storelink.transport.port import TOPICS_PER_PACKET, Disconnected, Event, NotConnected, Sink, check_size
+from storelink.transport.connection import Connection, LineLost, LinkOptions, Publish, Subscribe, Unsubscribe
+from storelink.transport.port import TOPICS_PER_PACKET, Disconnected, LinkEvent, NotConnected, Sink, check_size
 from storelink.transport.url import BrokerUrl
 
 log = get_logger()
@@ -39,7 +39,7 @@ class ReconnectingLink:
 
     def __init__(
         self,
-        connect: Callable[[Terms, int], Connection],
+        connect: Callable[[LinkOptions, int], Connection],
         url: BrokerUrl,
         client_id: str,
         sink: Sink,
@@ -50,16 +50,16 @@ class ReconnectingLink:
         self._sink = sink
         self._closing = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._terms = Terms(url, client_id, will, keepalive_s, self._emit, self._wake_fd, self._closing)
+        self._options = LinkOptions(url, client_id, will, keepalive_s, self._emit, self._wake_fd, self._closing)
         self._connection: Connection | None = None
         self._generation = 0
         self._tokens = itertools.count(1)
-        self._told = ""
+        self._reported = ""
         self._thread = threading.Thread(target=self._run, name=f"link-{client_id}", daemon=True)
 
     @property
     def rejected(self) -> Counter[str]:
-        return self._terms.rejected
+        return self._options.rejected
 
     @property
     def connected(self) -> bool:
@@ -72,7 +72,7 @@ class ReconnectingLink:
         check_size(message)
         connection = self._line()
         if connection is None:
-            raise NotConnected(f"no connection to {self._terms.url}")
+            raise NotConnected(f"no connection to {self._options.url}")
         if connection.packet_bytes_max is not None:
             head = len(message.topic) + sum(len(k) + len(v) + 5 for k, v in message.attributes.items())
             check_size(message, connection.packet_bytes_max - head - PACKET_BYTES_SPARE)
@@ -106,12 +106,12 @@ class ReconnectingLink:
         connection = self._connection
         return connection if connection is not None and connection.up and not self._closing.is_set() else None
 
-    def _emit(self, event: Event) -> None:
+    def _emit(self, event: LinkEvent) -> None:
         if not self._closing.is_set():
             self._sink(event)
 
     def _run(self) -> None:
-        """Connect, serve, wait a random while; for ever."""
+        """Connect, serve, wait for a random time; for ever."""
         failures = 0
         while not self._closing.is_set():
             began_s = time.monotonic()
@@ -121,10 +121,10 @@ class ReconnectingLink:
             self._closing.wait(random.uniform(0, backoff_s(failures)))
 
     def _serve_once(self) -> bool:
-        """Make one connection and serve it; True if it was of use. Whatever ends it becomes an event."""
+        """Make one connection and serve it; True if it was useful. Whatever ends it becomes a `Disconnected`."""
         connection, reason = None, "closed"
         try:
-            connection = self._connection = self._connect(self._terms, self._generation + 1)
+            connection = self._connection = self._connect(self._options, self._generation + 1)
             connection.run()
         except LineLost as lost:
             reason = str(lost)
@@ -135,13 +135,13 @@ class ReconnectingLink:
         if connection is not None:
             connection.dispose()
         self._generation += was_up
-        self._tell(reason, was_up=was_up)
+        self._report(reason, was_up=was_up)
         return connection is not None and connection.useful
 
-    def _tell(self, reason: str, *, was_up: bool) -> None:
-        if not was_up and reason == self._told:
+    def _report(self, reason: str, *, was_up: bool) -> None:
+        if not was_up and reason == self._reported:
             return
-        self._told = reason
+        self._reported = reason
         try:
             self._emit(Disconnected(reason))
         except Exception:
@@ -149,5 +149,5 @@ class ReconnectingLink:
 
 
 def backoff_s(failures: int) -> float:
-    """The longest wait after so many attempts in a row that came to nothing."""
+    """The longest wait after so many failed attempts in a row."""
     return min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2.0 ** min(failures, 16))

@@ -32,7 +32,7 @@ def select(by_topic: Mapping[str, V], topic_filter: str) -> list[V]:
 
 
 class Subscriptions(Generic[S]):
-    """Subscribers by filter, always answered in the order in which they came: simulations must repeat."""
+    """Subscribers by filter, always in the order in which they subscribed: a simulation must repeat itself exactly."""
 
     def __init__(self) -> None:
         self._exact: dict[str, dict[S, None]] = {}
@@ -52,7 +52,7 @@ class Subscriptions(Generic[S]):
             self._exact.pop(topic_filter, None)
 
     def of(self, topic: str) -> list[S]:
-        """Everyone who gets a message of this topic, once each."""
+        """Each subscriber that gets a message of this topic, once."""
         found = dict(self._exact.get(topic, {}))
         if self._wild:
             levels = topic.split("/")

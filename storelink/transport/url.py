@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
-from storelink.transport.errors import BadBrokerUrl
+from storelink.errors import BadBrokerUrl
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 _HINT = "give it as mqtt://host:1883 or mqtts://user:password@host:8883"

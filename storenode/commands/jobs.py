@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from storelink.contract.times import rfc3339
+from storelink.host.privileges import Delivery, NamedFile
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.config import Settings
 from storenode.core import advice, job_times
 from storenode.errors import BadArgument, StorenodeError
 from storenode.jobs import history
+
+if TYPE_CHECKING:
+    from storenode.jobs.backup import Backup
 
 MEANINGS = {
     job_times.ACTIVATE: "looks which prices changed",
@@ -57,14 +62,12 @@ def backup(settings: SettingsOf, directory: Path | None, as_json: bool) -> None:
 
     `backup_keep` of this store's backups are kept there.
     """
-    from storenode.jobs import backup as backups
-
-    found = settings()
+    found = settings.read()
     place = directory or found.backup_dir
     if place is None:
         raise BadArgument("name a directory", hint="storenode backup DIR, or set backup_dir")
     began_ms = time.time_ns() // 1_000_000
-    made = backups.make(found.db, found.registry, place, found.store_id, found.backup_keep, datetime.now(UTC))
+    made = _made(settings, place)
     if place == found.backup_dir:
         _note(found, began_ms, f"{made.path.name}, {made.size_bytes} bytes")
     if as_json:
@@ -77,6 +80,22 @@ def backup(settings: SettingsOf, directory: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(document))
         return
     click.echo(f"{made.path}  {advice.size(made.size_bytes)}  {_positions(made.positions)}")
+
+
+def _made(settings: SettingsOf, place: Path) -> Backup:
+    from storenode.jobs import backup as backups
+
+    found = settings.read()
+    delivery = Delivery(
+        place,
+        lambda name: name.startswith(f"replica-{found.store_id}-"),
+        lambda: backups.rotate(place, found.store_id, found.backup_keep),
+    )
+    settings(delivery)
+    with delivery.place(found.db.parent) as directory:
+        made = backups.make(found.db, found.registry, directory, found.store_id, found.backup_keep, datetime.now(UTC))
+        dropped = delivery.send(made.path)
+    return made if dropped is None else replace(made, path=place / made.path.name, dropped=tuple(dropped))
 
 
 @click.command()
@@ -102,10 +121,12 @@ def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | 
     """
     from storenode.jobs.restore import restore as restored
 
-    found = settings()
-    done = restored(
-        file, found.db, found.registry, found.outbox_path, found.store_id, datetime.now(UTC), unknown=unknown
-    )
+    named = NamedFile(file)
+    found = settings(named)
+    with named.readable(found.db.parent) as copy:
+        done = restored(
+            copy, found.db, found.registry, found.outbox_path, found.store_id, datetime.now(UTC), unknown=unknown
+        )
     if as_json:
         aside = None if done.former is None else str(done.former)
         click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))

@@ -12,7 +12,6 @@ import click
 
 from storelink.contract.money import minor_units, money_text
 from storelink.contract.times import epoch_seconds, rfc3339
-from storelink.host.files import give_to_owner
 from storelink.host.locks import lock_instance, lock_path
 from storelink.host.sqlite import open_readonly
 from storenode.commands.shared import SettingsOf, json_option, reported
@@ -116,7 +115,6 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
             lock = None
         if lock is not None:
             with lock:
-                give_to_owner(lock_path(settings.db), settings.db)  # one that root made must not keep it out
                 return override_copy.copy_alone(settings.db, settings.outbox_path, settings.store_id)
         time.sleep(POLL_S)
     return True

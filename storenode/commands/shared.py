@@ -12,14 +12,32 @@ import click
 from storelink.contract.contexts import Context
 from storelink.contract.errors import ContractViolation
 from storelink.contract.times import BadTime, epoch_seconds
-from storelink.transport.errors import LinkError
+from storelink.errors import StorelinkError
+from storelink.host.privileges import Carried, drop_to_owner_of
 from storenode.config import Examined, Settings, examine
 from storenode.core import health
 from storenode.errors import BadArgument, StorenodeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-SettingsOf = Callable[[], Settings]
+
+
+class SettingsOf:
+    """The settings of the running command; who calls for them as root becomes the owner of the files they name."""
+
+    def __init__(self, read: Callable[[], Settings]) -> None:
+        self.read = read
+        """The same, and root stays root: for nothing but preparing what is carried along."""
+
+    def __call__(self, *carried: Carried) -> Settings:
+        found = self.read()
+        become_owner(found, *carried)
+        return found
+
+
+def become_owner(settings: Settings, *carried: Carried) -> None:
+    """Root becomes the owner of the replica's directory, or else of the outbox's."""
+    drop_to_owner_of(settings.db.parent, settings.outbox_path.parent, carried=carried)
 
 
 class CannotJudge(click.UsageError):
@@ -39,7 +57,9 @@ class Judging(click.Command):
 def examined(context: click.Context) -> Examined:
     """The settings of the running command as far as they can be read, and every mistake."""
     options = dict(context.find_root().params)
-    return examine(os.environ, options.pop("config"), options)
+    found = examine(os.environ, options.pop("config"), options)
+    become_owner(found.settings)
+    return found
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
@@ -68,7 +88,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except (StorenodeError, LinkError, ContractViolation) as error:
+        except (StorenodeError, StorelinkError, ContractViolation) as error:
             click.echo(f"error: {error}", err=True)
             if getattr(error, "hint", ""):
                 click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import STATUS_STREAMS_MAX
 from storelink.contract.streams import SCOPE_ALL, Stream, check_stream_name, checked_name
 
 
@@ -25,6 +26,9 @@ def checked_scopes(entries: Sequence[str], contexts: Contexts) -> tuple[str, ...
         else:
             checked_name(entry, "scope")
     named = [str(stream) for entry in entries for stream in _streams_of(entry, contexts)]
+    if len(named) > STATUS_STREAMS_MAX:
+        problem = f"they make {len(named)} streams; HQ is told of at most {STATUS_STREAMS_MAX}"
+        raise ContractViolation("bad_scopes", problem, field="scopes")
     twice = sorted({stream for stream in named if named.count(stream) > 1})
     if twice:
         raise ContractViolation("bad_scopes", f"{', '.join(twice)} is named twice", field="scopes")

@@ -10,7 +10,7 @@ from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
-from storelink.transport.probe import Unreached, Visit, reach, resolve
+from storelink.transport.probe import Probe, Unreached, reach, resolve
 from storenode.config import Settings
 from storenode.core import advice
 from storenode.core.advice import FAIL, OK, Finding
@@ -30,10 +30,10 @@ def visited(settings: Settings, facts: dict[str, Any] | None) -> Iterator[Check]
         place = reach(url, resolve(url))
         yield Check(step, Finding(OK, f"{url.host} is {place}, and port {url.port} is open."))
         step = "credentials"
-        with Visit(url, f"doctor-{settings.store_id}") as visit:
-            visit.connect()
+        with Probe(url, f"doctor-{settings.store_id}") as probe:
+            probe.connect()
             yield Check(step, Finding(OK, f"The broker {url} lets us in."))
-            yield from _hq(settings, visit, facts)
+            yield from _hq(settings, probe, facts)
     except Unreached as error:
         yield Check(step, Finding(FAIL, str(error), error.todo))
 
@@ -66,7 +66,7 @@ class _Ear:
             self.broken.setdefault(stream, violation.detail)
 
 
-def _hq(settings: Settings, visit: Visit, facts: dict[str, Any] | None) -> Iterator[Check]:
+def _hq(settings: Settings, probe: Probe, facts: dict[str, Any] | None) -> Iterator[Check]:
     ear, streams = _Ear(settings.root, settings.registry), settings.streams()
 
     def all_heads(message: Message) -> bool:
@@ -78,7 +78,7 @@ def _hq(settings: Settings, visit: Visit, facts: dict[str, Any] | None) -> Itera
         return ear.live
 
     topics = [topic(settings.root, stream) for topic in (live_topic, head_topic) for stream in streams]
-    visit.listen(topics, all_heads, HEADS_S)
+    probe.listen(topics, all_heads, HEADS_S)
     known = facts["streams"] if facts else {}
     for stream in streams:
         if stream in ear.broken:
@@ -88,7 +88,7 @@ def _hq(settings: Settings, visit: Visit, facts: dict[str, Any] | None) -> Itera
             has_rows = bool(known.get(str(stream), {}).get("epoch"))
             yield Check("head", verdicts.head(str(stream), heard=stream in ear.heads, has_rows=has_rows))
     if not ear.live:
-        visit.listen((), alive, HEARTBEAT_S)
+        probe.listen((), alive, HEARTBEAT_S)
     yield Check("hq", verdicts.hq(None if ear.live else HEARTBEAT_S))
     if ear.skew_ms is not None and (facts is None or facts["clock"]["verdict"] == UNCONFIRMED):
         yield Check("clock", advice.clock({"skew_seconds": ear.skew_ms / 1000, "verdict": None}))

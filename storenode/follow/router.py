@@ -14,7 +14,7 @@ from storelink.contract.refusal import MessageRefusal
 from storelink.contract.streams import SCOPE_ALL, Stream, parse_topic
 from storelink.host.logs import get_logger
 from storelink.host.process import give_back_memory
-from storelink.transport.port import Connected, Disconnected, Event, Link, Received
+from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, Received
 from storenode.core.rate_limit import Pace
 from storenode.core.states import Phase
 from storenode.follow.follower import Follower
@@ -74,7 +74,7 @@ class Router:
             if stream.scope == SCOPE_ALL or follower.position.epoch is not None
         }
 
-    def handle(self, event: Event, now_ms: int, wall_ms: int) -> None:
+    def handle(self, event: LinkEvent, now_ms: int, wall_ms: int) -> None:
         """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""
         match event:
             case Connected():

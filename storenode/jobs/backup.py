@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from storelink.contract.contexts import Contexts
-from storelink.host.files import give_to_owner, sync
+from storelink.host.files import sync
 from storelink.host.logs import get_logger
 from storelink.host.sqlite import is_damage
 from storenode.errors import BackupFailed, BackupUnsound
@@ -73,13 +73,11 @@ def make(
     try:
         if not directory.is_dir():
             directory.mkdir(parents=True)
-            give_to_owner(directory, directory.parent)
         _leave_room(replica, directory)
         part.unlink(missing_ok=True)
         _copy(replica, part, go_on)
         positions = check(part, contexts, replica)
         part.chmod(FILE_MODE)
-        give_to_owner(part, directory)
         sync(part)
         part.rename(directory / name)
         sync(directory)
@@ -93,7 +91,7 @@ def make(
             with suppress(OSError):  # it must not hide what went wrong; pruning takes it later
                 left.unlink(missing_ok=True)
     made = directory / name
-    return Backup(made, made.stat().st_size, positions, tuple(_rotate(directory, store_id, keep)))
+    return Backup(made, made.stat().st_size, positions, tuple(rotate(directory, store_id, keep)))
 
 
 def _free_name(directory: Path, store_id: str, now: datetime) -> str:
@@ -134,7 +132,8 @@ def _leave_room(replica: Path, directory: Path) -> None:
         )
 
 
-def _rotate(directory: Path, store_id: str, keep: int) -> list[str]:
+def rotate(directory: Path, store_id: str, keep: int) -> list[str]:
+    """Remove all but the newest `keep` backups of a store; returns their names."""
     pattern = re.compile(rf"replica-{re.escape(store_id)}-\d{{8}}T\d{{6}}Z\.db")
     there = sorted(p for p in directory.iterdir() if pattern.fullmatch(p.name))
     for old in there[: max(len(there) - keep, 0)]:

@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from storenode.config import hook_environment
 from storenode.errors import HookFailed
 
 TIME_LIMIT_S = 30.0
@@ -33,7 +34,7 @@ def run_hook(hook: str, body: bytes, time_limit_s: float = TIME_LIMIT_S) -> None
 
     Args:
         hook: an http(s) address, which gets a POST and answers 2xx; or a command line (no shell), which gets `body`
-            on its standard input and ends with 0.
+            on its standard input and ends with 0. It runs in `/`, with `hook_environment` and nothing of the daemon's.
         body: JSON.
 
     Raises:
@@ -52,7 +53,13 @@ def _command(line: str, body: bytes, time_limit_s: float) -> None:
         given.seek(0)
         try:
             process = subprocess.Popen(  # noqa: S603 - the technician's own command, split without a shell
-                shlex.split(line), stdin=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+                shlex.split(line),
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env=hook_environment(),
+                start_new_session=True,
             )
         except OSError as error:
             problem = f"it cannot be started: {error.strerror or error}"

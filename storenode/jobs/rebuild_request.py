@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import Stream, check_stream_name
+from storelink.host.files import no_follow
 from storenode.errors import ReplicaUnwritable
 
 READ_BYTES_MAX = 65_536
@@ -22,7 +23,8 @@ def ask(db: Path, streams: Iterable[Stream]) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         wanted = sorted({*map(str, streams), *asked(db)})
-        part.write_text("".join(f"{name}\n" for name in wanted), encoding="utf-8")
+        with open(part, "w", encoding="utf-8", opener=no_follow) as file:
+            file.writelines(f"{name}\n" for name in wanted)
         part.replace(path)
     except OSError as error:
         raise ReplicaUnwritable(

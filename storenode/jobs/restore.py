@@ -21,7 +21,7 @@ from typing import Literal
 
 from storelink.contract.contexts import Contexts
 from storelink.contract.times import rfc3339
-from storelink.host.files import give_to_owner, sync
+from storelink.host.files import sync
 from storelink.host.locks import lock_instance, lock_path
 from storelink.host.sqlite import open_readonly, transaction
 from storenode.clock.store_clock import read_mark, write_mark
@@ -102,7 +102,6 @@ def restore(
                 f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
             )
         with closing(lock):
-            give_to_owner(lock_path(db), db.parent)
             _refuse_foreign_file(db)
             part = db.with_name(f".{db.name}.restoring")
             try:
@@ -127,7 +126,6 @@ def _remove(part: Path) -> None:
 
 def _put_in_place(part: Path, db: Path, now: datetime) -> Path | None:
     part.chmod(backup.FILE_MODE)
-    give_to_owner(part, db.parent)
     sync(part)
     former = _move_away(db, now)
     part.rename(db)

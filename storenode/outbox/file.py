@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storelink.contract.streams import new_epoch
-from storelink.host.files import give_to_owner, sync
+from storelink.host.files import sync
 from storelink.host.sqlite import Trouble, open_file, trouble_of
 from storenode.errors import OutboxBusy, OutboxDamaged, OutboxFull, OutboxUnwritable, StorenodeError
 
@@ -151,7 +151,6 @@ def make(path: Path) -> None:
             db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
             db.execute("PRAGMA journal_mode=WAL")
         part.chmod(FILE_MODE)
-        give_to_owner(part, path.parent)  # root's first `storenode emit` must not lock the daemon out
         with suppress(FileExistsError):
             path.hardlink_to(part)
     finally:

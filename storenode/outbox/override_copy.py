@@ -22,6 +22,7 @@ from storelink.contract import schedule
 from storelink.contract.limits import STEPS_MAX
 from storelink.contract.schedule import Step
 from storelink.host.logs import get_logger
+from storelink.host.process import python_command
 from storelink.host.sqlite import open_file
 from storenode.outbox.overrides import COLUMNS, Override, read
 from storenode.replica import schema
@@ -123,7 +124,7 @@ def copy_alone(db: Path, outbox: Path, store_id: str) -> bool:
     """
     try:
         done = subprocess.run(  # noqa: S603 - this very program
-            [sys.executable, "-m", "storenode.outbox.override_copy", str(db), str(outbox), store_id],
+            python_command("storenode.outbox.override_copy", str(db), str(outbox), store_id),
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,

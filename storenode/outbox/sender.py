@@ -15,7 +15,7 @@ from storelink.contract.status import OutboxStatus
 from storelink.contract.streams import store_topic
 from storelink.contract.upstream import Ack, OutboxBatch, decode_ack, encode_batch
 from storelink.host.logs import get_logger
-from storelink.transport.port import Connected, Disconnected, Event, Link, Oversized, Received
+from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, Oversized, Received
 from storenode.core.send_window import Window
 from storenode.errors import OutboxBusy, StorenodeError
 from storenode.outbox.file import Standing
@@ -55,7 +55,7 @@ class Sender:
         found = self._standing
         return OutboxStatus(found.epoch, found.pending, found.acked_seq, found.refused) if found else None
 
-    def handle(self, event: Event, now_ms: int) -> bool:
+    def handle(self, event: LinkEvent, now_ms: int) -> bool:
         """Take one link event. True if it is nobody else's."""
         match event:
             case Connected():

@@ -15,7 +15,7 @@ from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Message
 from storelink.contract.refusal import MessageRefusal
 from storelink.contract.status import OFFLINE, OutboxStatus, Status, StreamStatus, encode_status
-from storelink.transport.port import Connected, Disconnected, Event, Link, NotConnected
+from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, NotConnected
 from storenode.core import health
 
 EVERY_MS = 60_000
@@ -37,7 +37,7 @@ class StatusPublisher:
         self._said: tuple[str, ...] = ()
         self._versions = _versions()
 
-    def handle(self, event: Event, now_ms: int) -> None:
+    def handle(self, event: LinkEvent, now_ms: int) -> None:
         """Take one link event."""
         match event:
             case Connected():

@@ -18,7 +18,7 @@ from hq.master.store import Master
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Event
+from storelink.transport.port import LinkEvent
 from storenode.errors import StorenodeError
 from storenode.outbox.sender import Sender
 from storenode.outbox.store import Outbox
@@ -36,7 +36,7 @@ class _WayBack:
     def __init__(self, directory: Path) -> None:
         self._broker = MemoryBroker(Random(1))
         self._broker.reconnect_ms_max = 0
-        self._events: dict[str, list[Event]] = {"store": [], "hq": []}
+        self._events: dict[str, list[LinkEvent]] = {"store": [], "hq": []}
         links = {name: MemoryLink(self._broker, name, queue.append) for name, queue in self._events.items()}
         self._inbox = StoreInbox(directory / "hq.inbox.db")
         self._sender = Sender(ROOT, "s", directory / "outbox.db", 10**8, links["store"])
@@ -62,7 +62,7 @@ class _WayBack:
         self._sender.close()
         self._inbox.connection.close()
 
-    def _taken(self, name: str) -> list[Event]:
+    def _taken(self, name: str) -> list[LinkEvent]:
         waiting, self._events[name][:] = list(self._events[name]), []
         return waiting
 

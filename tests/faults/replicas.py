@@ -11,7 +11,7 @@ from random import Random
 
 from storelink.contract.contexts import BUILT_IN
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Event
+from storelink.transport.port import LinkEvent
 from storenode.config import Settings
 from storenode.errors import ReplicaDamaged, StorenodeError
 from storenode.follow.router import Router
@@ -49,7 +49,7 @@ class Store:
             for message in each.retained(seq, each.ends[max(upto - 1, 0)], SEGMENT_ROWS):
                 self._broker.retained[message.topic] = message
         self._now_ms = 0
-        self._events: list[Event] = []
+        self._events: list[LinkEvent] = []
         self.replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
         link = MemoryLink(self._broker, "store", self._events.append)
         spool = directory / "replica.db.spool"

@@ -21,7 +21,7 @@ from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Head, Message, decode_head, decode_segment
 from storelink.contract.streams import head_topic, segment_topic
 from storelink.transport.mqtt import MqttLink
-from storelink.transport.port import Connected, Event, Received
+from storelink.transport.port import Connected, LinkEvent, Received
 from storelink.transport.url import BrokerUrl
 from tests.brokers import MOSQUITTO, RealBroker
 from tests.faults.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, connected, figures
@@ -39,7 +39,7 @@ class Historian:
     """Reads what the broker keeps of `price/all`, over a connection of its own."""
 
     def __init__(self, port: int) -> None:
-        self._events: list[Event] = []
+        self._events: list[LinkEvent] = []
         self._link = MqttLink(BrokerUrl.parse(f"mqtt://127.0.0.1:{port}"), "historian", self._events.append)
         self._link.start()
         until(lambda: any(isinstance(e, Connected) for e in self._events), "the historian is connected")

@@ -20,7 +20,7 @@ from storelink.contract.messages import Head, Message, SegmentRef, decode_head, 
 from storelink.contract.streams import Stream, head_topic, segment_topic
 from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
-from storelink.transport.port import Connected, Event, Published, Received
+from storelink.transport.port import Connected, LinkEvent, Published, Received
 from storelink.transport.url import BrokerUrl
 from tests.integration.chain import Chain, until
 
@@ -63,7 +63,7 @@ class Hand:
     def close(self) -> None:
         self._link.close()
 
-    def _wait(self, is_it: Callable[[Event], bool]) -> Event:
+    def _wait(self, is_it: Callable[[LinkEvent], bool]) -> LinkEvent:
         deadline_s = time.monotonic() + 10
         while time.monotonic() < deadline_s:
             while (event := self._inbox.pop()) is not None:

@@ -11,7 +11,7 @@ from typing import Protocol
 from storelink.contract.messages import Message
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.mqtt import MqttLink
-from storelink.transport.port import Connected, Disconnected, Event, Link, Published, Received
+from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, Published, Received
 from storelink.transport.url import BrokerUrl
 from tests.brokers import Line, RealBroker
 
@@ -24,7 +24,7 @@ class Client:
     """A link and what its sink got."""
 
     link: Link
-    events: list[Event] = field(default_factory=list)
+    events: list[LinkEvent] = field(default_factory=list)
 
     @property
     def messages(self) -> list[Message]:
@@ -72,7 +72,7 @@ class MemoryRig:
         self._now_ms = 0
 
     def client(self, client_id: str, will: Message | None = None) -> Client:
-        events: list[Event] = []
+        events: list[LinkEvent] = []
         return Client(MemoryLink(self.broker, client_id, events.append, will), events)
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -110,7 +110,7 @@ class RealRig:
     def client(self, client_id: str, will: Message | None = None) -> Client:
         if client_id not in self._lines:
             self._lines[client_id] = Line(self.broker.port)
-        events: list[Event] = []
+        events: list[LinkEvent] = []
         link = MqttLink(BrokerUrl.parse(self._lines[client_id].url), client_id, events.append, will)
         self._links.append(link)
         return Client(link, events)

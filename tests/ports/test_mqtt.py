@@ -23,7 +23,7 @@ import storelink.transport.mqtt
 import storelink.transport.reconnect
 from storelink.contract.messages import Message
 from storelink.transport.mqtt import MqttLink
-from storelink.transport.port import Connected, Disconnected, Event, NotConnected, Oversized
+from storelink.transport.port import Connected, Disconnected, LinkEvent, NotConnected, Oversized
 from storelink.transport.url import BrokerUrl
 from tests.brokers import Line, RealBroker, free_port, start_mosquitto
 from tests.ports.conftest import needs_mosquitto
@@ -37,7 +37,7 @@ def linked() -> Iterator[Any]:
     made: list[MqttLink] = []
 
     def make(url: str, client_id: str = "a", **options: Any) -> Client:
-        events: list[Event] = []
+        events: list[LinkEvent] = []
         made.append(MqttLink(BrokerUrl.parse(url), client_id, options.pop("sink", events.append), **options))
         made[-1].start()
         return Client(made[-1], events)
@@ -157,9 +157,9 @@ def test_refused_credentials_are_told_and_tried_again(linked: Any, mosquitto: Re
 @needs_mosquitto
 def test_a_sink_that_fails_costs_the_connection_and_not_the_thread(linked: Any, mosquitto: RealBroker) -> None:
     """An exception in a callback used to end paho's thread while `is_connected()` stayed True."""
-    events: list[Event] = []
+    events: list[LinkEvent] = []
 
-    def sink(event: Event) -> None:
+    def sink(event: LinkEvent) -> None:
         events.append(event)
         if event == Connected(1):
             raise ZeroDivisionError("owner's fault")
@@ -171,9 +171,9 @@ def test_a_sink_that_fails_costs_the_connection_and_not_the_thread(linked: Any, 
 
 @needs_mosquitto
 def test_a_sink_that_fails_on_every_event_is_served_on(linked: Any, mosquitto: RealBroker) -> None:
-    events: list[Event] = []
+    events: list[LinkEvent] = []
 
-    def sink(event: Event) -> None:
+    def sink(event: LinkEvent) -> None:
         events.append(event)
         raise ZeroDivisionError
 

@@ -15,7 +15,7 @@ from hq.collect.receiver import Receiver
 from storelink.contract.messages import Message
 from storelink.contract.upstream import Ack, Entry, OutboxBatch, Refusal, decode_ack, encode_batch
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Connected, Event, Received
+from storelink.transport.port import Connected, LinkEvent, Received
 
 EPOCHS = ("019b76da1000-00000001", "019b76da1000-00000002")
 STORES = ("a", "b")
@@ -40,7 +40,7 @@ def batch_of(store: str, epoch: str, first: int, last: int, acked: int) -> Outbo
 class Recorder(MemoryLink):
     """A link whose publishes are looked at and go nowhere."""
 
-    def __init__(self, sink: list[Event]) -> None:
+    def __init__(self, sink: list[LinkEvent]) -> None:
         super().__init__(MemoryBroker(random.Random(0)), "hq", sink.append)
         self.acks: list[Ack] = []
 

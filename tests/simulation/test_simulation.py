@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hq.publish.broker_heads import BrokerHeads
 from storelink.contract.messages import Head, Live
 from storenode.core import verdicts
 from storenode.follow import follower
@@ -18,7 +19,7 @@ from tests.simulation.world import World
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
 CHUNK = 25
-CONTROL_SEEDS = 60
+CONTROL_SEEDS = range(60, 120)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_seed_replays_identically(fast_directory: Path) -> None:
     for life in range(2):
         directory = fast_directory / str(life)
         directory.mkdir()
-        world = World(7, directory)
+        world = World(15, directory)
         world.storm(120)
         world.calm(1_500)
         world.close()
@@ -72,13 +73,18 @@ def goes_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(follower, "plan", plan)
 
 
-@pytest.mark.parametrize("sabotage", [takes_gaps, goes_back])
-def test_control_a_store_that_is_sabotaged_is_caught(
+def knows_all_heads(patch: pytest.MonkeyPatch) -> None:
+    """An HQ that takes every head on the broker for its own."""
+    patch.setattr(BrokerHeads, "_is_foreign", lambda *_: False)
+
+
+@pytest.mark.parametrize("sabotage", [takes_gaps, goes_back, knows_all_heads])
+def test_control_a_chain_that_is_sabotaged_is_caught(
     sabotage: Callable[[pytest.MonkeyPatch], None], fast_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sabotage(monkeypatch)
     with pytest.raises(AssertionError):
-        for seed in range(CONTROL_SEEDS):
+        for seed in CONTROL_SEEDS:
             live_through(seed, fast_directory)
 
 

@@ -28,7 +28,7 @@ from storelink.contract.messages import Message
 from storelink.contract.status import Status, encode_status
 from storelink.contract.upstream import Ack, Entry, OutboxBatch, decode_ack, encode_batch
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Event, Received
+from storelink.transport.port import LinkEvent, Received
 from storenode.outbox.sender import Sender
 from storenode.outbox.store import Outbox
 
@@ -40,7 +40,7 @@ class Hq:
     """The collecting half of `hq run`, on a file."""
 
     def __init__(self, broker: MemoryBroker, directory: Path, made_of: type[Receiver] = Receiver) -> None:
-        self.events: list[Event] = []
+        self.events: list[LinkEvent] = []
         self.link = MemoryLink(broker, "hq", self.events.append)
         self.inbox = StoreInbox(inbox_path(directory / "hq.db"))
         self.collector = made_of("t", self.inbox, self.link)
@@ -61,7 +61,7 @@ class Shop:
     """The sending half of `storenode run`, on a file."""
 
     def __init__(self, broker: MemoryBroker, directory: Path, name: str = "s") -> None:
-        self.events: list[Event] = []
+        self.events: list[LinkEvent] = []
         self.path = directory / f"{name}.outbox.db"
         self.link = MemoryLink(broker, name, self.events.append)
         self.sender = Sender("t", name, self.path, 10**8, self.link)

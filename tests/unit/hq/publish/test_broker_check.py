@@ -13,12 +13,12 @@ from hq.core.changes import Change
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.publisher import Publisher
-from hq.publish.stream_publisher import Sizes
+from hq.publish.sizes import Sizes
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Message
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Event
+from storelink.transport.port import LinkEvent
 
 PRICE = Stream.parse("price/all", BUILT_IN)
 SMALL = Sizes(tail_bytes=200, segment_bytes=400, segment_rows=6, segment_rows_max=12)
@@ -31,7 +31,7 @@ class Site:
         self.now_ms = 0
         self.broker = MemoryBroker(random.Random(1))
         self.broker.reconnect_ms_max = 0
-        self.events: list[Event] = []
+        self.events: list[LinkEvent] = []
         self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
         self.master.create(0)
         link = MemoryLink(self.broker, "hq", self.events.append)

@@ -9,14 +9,14 @@ import pytest
 
 from storelink.contract.messages import Message
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Connected, Disconnected, Event, Received, Subscribed
+from storelink.transport.port import Connected, Disconnected, LinkEvent, Received, Subscribed
 
 
-def world(seed: int = 1) -> tuple[MemoryBroker, MemoryLink, MemoryLink, list[Event], list[Event]]:
+def world(seed: int = 1) -> tuple[MemoryBroker, MemoryLink, MemoryLink, list[LinkEvent], list[LinkEvent]]:
     """A broker with two clients, connected at 2,000 ms, `b` subscribed to t/x."""
     broker = MemoryBroker(random.Random(seed))
-    heard_a: list[Event] = []
-    heard_b: list[Event] = []
+    heard_a: list[LinkEvent] = []
+    heard_b: list[LinkEvent] = []
     a = MemoryLink(broker, "a", heard_a.append)
     b = MemoryLink(broker, "b", heard_b.append, Message("t/will", b"gone"))
     a.start()
@@ -29,7 +29,7 @@ def world(seed: int = 1) -> tuple[MemoryBroker, MemoryLink, MemoryLink, list[Eve
     return broker, a, b, heard_a, heard_b
 
 
-def payloads(events: list[Event]) -> list[int]:
+def payloads(events: list[LinkEvent]) -> list[int]:
     return [int(e.message.payload) for e in events if isinstance(e, Received)]
 
 
@@ -159,7 +159,7 @@ def test_cutting_twice_and_healing_twice_is_like_once() -> None:
 
 def test_a_client_that_starts_cut_connects_when_healed() -> None:
     broker, *_ = world()
-    heard: list[Event] = []
+    heard: list[LinkEvent] = []
     broker.cut("c")
     MemoryLink(broker, "c", heard.append).start()
     broker.advance(9_000)
@@ -205,7 +205,7 @@ def test_an_aborted_client_is_silent_and_its_will_is_sent() -> None:
 
 def test_a_namesake_pushes_the_older_link_out() -> None:
     broker, a, _, heard_a, _ = world()
-    heard: list[Event] = []
+    heard: list[LinkEvent] = []
     MemoryLink(broker, "a", heard.append).start()
     broker.advance(19_000)
     assert heard_a == [Disconnected("session taken over")]
@@ -228,7 +228,7 @@ def test_two_clients_that_answer_each_other_for_ever_are_found(monkeypatch: pyte
     monkeypatch.setattr("storelink.transport.memory.EVENTS_PER_ADVANCE_MAX", 1_000)
     broker = MemoryBroker(random.Random(1))
 
-    def answer(_: Event) -> None:
+    def answer(_: LinkEvent) -> None:
         echo.publish(Message("t/x", b""))
 
     echo = MemoryLink(broker, "a", answer)
@@ -238,7 +238,7 @@ def test_two_clients_that_answer_each_other_for_ever_are_found(monkeypatch: pyte
 
 
 def test_a_seed_decides_everything() -> None:
-    def run(seed: int) -> list[Event]:
+    def run(seed: int) -> list[LinkEvent]:
         broker, a, b, heard_a, heard_b = world(seed)
         broker.loss, broker.repeat, broker.reorder, broker.delay_ms_max = 0.1, 0.2, 0.3, 40
         for step in range(200):

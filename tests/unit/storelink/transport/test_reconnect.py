@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from storelink.transport.connection import Command, LineLost, Terms
-from storelink.transport.port import Connected, Disconnected, Event
+from storelink.transport.connection import LineCommand, LineLost, LinkOptions
+from storelink.transport.port import Connected, Disconnected, LinkEvent
 from storelink.transport.reconnect import ReconnectingLink, backoff_s
 from storelink.transport.url import BrokerUrl
 
@@ -17,12 +17,12 @@ from storelink.transport.url import BrokerUrl
 class Scripted:
     """A connection that does what the next line of a script says."""
 
-    def __init__(self, terms: Terms, generation: int, end: str, tick: Callable[[float], None]) -> None:
+    def __init__(self, options: LinkOptions, generation: int, end: str, tick: Callable[[float], None]) -> None:
         self.up = self.useful = False
         self.packet_bytes_max: int | None = None
-        self._terms, self._generation, self._end, self._tick = terms, generation, end, tick
+        self._options, self._generation, self._end, self._tick = options, generation, end, tick
 
-    def submit(self, command: Command) -> None:
+    def submit(self, command: LineCommand) -> None:
         raise NotImplementedError
 
     def run(self) -> None:
@@ -31,7 +31,7 @@ class Scripted:
         if self._end == "refused":
             raise LineLost("refused")
         self.up = True
-        self._terms.emit(Connected(self._generation))
+        self._options.emit(Connected(self._generation))
         self.useful = self._end != "useless"
         self._tick(1.0 if self._end == "brief" else 60.0)
         raise LineLost("broke")
@@ -40,32 +40,32 @@ class Scripted:
         self.up = False
 
 
-def run_script(script: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Event], list[float]]:
+def run_script(script: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[LinkEvent], list[float]]:
     """Events, and the longest wait that each end allowed, until the script is through."""
     now_s = [0.0]
     ceilings: list[float] = []
-    events: list[Event] = []
+    events: list[LinkEvent] = []
     done = threading.Event()
     lines = iter(script)
 
     def tick(seconds: float) -> None:
         now_s[0] += seconds
 
-    def connect(terms: Terms, generation: int) -> Scripted:
-        return Scripted(terms, generation, next(lines), tick)
+    def connect(options: LinkOptions, generation: int) -> Scripted:
+        return Scripted(options, generation, next(lines), tick)
 
     def jitter(low: float, high: float) -> float:
         assert low == 0
         ceilings.append(high)
         if len(ceilings) == len(script):
             done.set()
-            terms.closing.set()
+            options.closing.set()
         return 0.0
 
     monkeypatch.setattr("storelink.transport.reconnect.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     monkeypatch.setattr("storelink.transport.reconnect.random", SimpleNamespace(uniform=jitter))
     made = ReconnectingLink(connect, BrokerUrl("h", 1), "a", events.append, None, 15)
-    terms = made._terms
+    options = made._options
     made.start()
     assert done.wait(5.0)
     made._thread.join(5.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storelink.transport.errors import BadBrokerUrl, LinkError
+from storelink.errors import BadBrokerUrl, StorelinkError
 from storelink.transport.url import BrokerUrl
 
 
@@ -55,7 +55,7 @@ def test_a_url_is_read_whole(text: str, expected: BrokerUrl) -> None:
 def test_anything_else_is_refused_with_a_hint_and_without_the_password(text: str) -> None:
     with pytest.raises(BadBrokerUrl) as caught:
         BrokerUrl.parse(text)
-    assert isinstance(caught.value, LinkError)
+    assert isinstance(caught.value, StorelinkError)
     assert "mqtt://host:1883" in caught.value.hint
     assert "s3cret" not in str(caught.value)
 

@@ -34,7 +34,7 @@ from storelink.contract.refusal import OTHER_BYTES, WORDS, MessageRefusal, docum
 from storelink.contract.status import Status, StreamStatus, decode_status, encode_status
 from storelink.contract.streams import Stream, live_topic
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Event
+from storelink.transport.port import LinkEvent
 from storenode.api.metrics import Metrics
 from storenode.core.refusals import AGAIN, MESSAGES_MAX, Refusals
 from storenode.follow.follower import HEAD_TIMEOUT_MS
@@ -207,7 +207,7 @@ class Site:
         self.begin()
 
     def begin(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[LinkEvent] = []
         self.replica = Replica(self.path, ("price/all",), contexts.BUILT_IN)
         self.link = MemoryLink(self.broker, "s", self.events.append)
         self.worker = Router("t", self.replica, lambda _: self.spool, self.link, (PRICE,))

@@ -183,7 +183,9 @@ def test_a_web_address_where_nobody_listens_has_failed() -> None:
             run_hook(f"http://127.0.0.1:{taken.getsockname()[1]}/", b"{}")
 
 
-@pytest.mark.parametrize("text", ["ftp://host/", "http://", "http://user:pw@host/", "http://host:99999/", "'open", " "])
+@pytest.mark.parametrize(
+    "text", ["ftp://host/", "http://", "http://user:pw@host/", "http://host:99999/", "'open", " ", "bin/x", "./x"]
+)
 def test_a_hook_that_cannot_be_one_is_refused(text: str) -> None:
     with pytest.raises(BadSettings, match="STORENODE_ON_PRICE_CHANGE"):
         load({"STORENODE_ON_PRICE_CHANGE": text})
