@@ -178,7 +178,7 @@ class Daemon:
             pass  # the Disconnected event is already on its way
         self._mirror.step(now_ms, rung=rung)
         self._departures.step(now_ms, connected=self._worker.connected)
-        self._orders.step(now_ms)
+        self._orders.obey(now_ms)
         self._api.step(now_ms)
         self._ledger.step(self._worker.states, now_ms, self._clock.price_ms(wall_ms))
         due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
@@ -186,7 +186,7 @@ class Daemon:
             self._beat(now_ms, wall_ms, pid=os.getpid())
         if not self._has_jobs and (now_ms >= self._jobs_by_ms or self._worker.is_settled):
             self._has_jobs = True
-            self._orders.start()
+            self._orders.begin()
         return len(self._inbox) > 0 or self._worker.use_pause()
 
     def _way_back(self, now_ms: int, wall_ms: int, *, rung: bool) -> None:

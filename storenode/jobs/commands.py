@@ -45,13 +45,13 @@ class WriterCommands:
 
     def __init__(self, settings: Settings, replica: Replica, router: Router, wake: Callable[[], None]) -> None:
         self._db, self._replica, self._router, self._wake = settings.db, replica, router, wake
-        self._looked_ms = -LOOK_EVERY_MS  # the first step looks
+        self._looked_ms = -LOOK_EVERY_MS  # the first turn looks
         self._found_wrong: Counter[Stream] = Counter()
         self._prove_again_ms: int | None = None
         self._commands: queue.SimpleQueue[WriterCommand] = queue.SimpleQueue()
         self._runner = JobRunner(settings, self.submit)
 
-    def start(self) -> None:
+    def begin(self) -> None:
         """Start the schedule."""
         self._runner.start()
 
@@ -63,7 +63,7 @@ class WriterCommands:
         self._commands.put(command)
         self._wake()
 
-    def step(self, mono_ms: int) -> None:
+    def obey(self, mono_ms: int) -> None:
         """Carry out what was asked for meanwhile. Raises ReplicaDamaged if a proof found the file damaged."""
         if mono_ms - self._looked_ms >= LOOK_EVERY_MS:
             self._looked_ms = mono_ms

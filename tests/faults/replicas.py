@@ -92,7 +92,7 @@ class Store:
         lives = {stream: follower.life for stream, follower in self._worker.followers.items()}
         prove(self.replica.path, lives, orders.submit)
         self._worker.prove_search()
-        orders.step(self._now_ms)
+        orders.obey(self._now_ms)
 
     def turn(self) -> None:
         self._now_ms += 100

@@ -188,7 +188,7 @@ class Store(Node):
             db.execute(f"UPDATE {table} SET seq = seq + 1000 WHERE rowid = ?", row)
         prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.orders.submit)
         with suppress(NotConnected):
-            self.orders.step(now_ms)
+            self.orders.obey(now_ms)
         assert self.standing()[stream][2], "the replica says itself that these rows are not HQ's"
 
     def check_search(self) -> None:
