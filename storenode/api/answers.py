@@ -22,7 +22,7 @@ from storenode.errors import BadArgument
 
 JSON_TYPE = "application/json"
 DRAINED_BYTES_MAX = 1_048_576
-"""What is read of a body that is too large, so that its sender gets as far as reading the answer."""
+"""So much of a too large body is read, so that its sender gets as far as reading the answer."""
 
 _encode = msgspec.json.Encoder().encode
 

@@ -66,7 +66,7 @@ class Posting:
         return {"epoch": outbox.standing().epoch, "seq": seq, "type": kind, "time": rfc3339(at_ms)}
 
     def _current(self) -> Outbox:
-        """The outbox that has the name now: what is appended to a file that was moved away reaches nobody."""
+        """The outbox that has the name now: an entry in a file that was moved away would reach nobody."""
         with suppress(FileNotFoundError):
             found = self._path.stat()
             if self._outbox is not None and (found.st_dev, found.st_ino) == self._file:

@@ -134,7 +134,7 @@ class Api:
         return response
 
     def _status_document(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
-        """The status document; with `rows`, which a scrape every few seconds need not pay for, or without."""
+        """The status document; `counted`: with `rows`, which are too slow for a scrape every few seconds."""
         try:
             found = replica_queries.status(self._settings.db, self._settings.registry, db, counted=counted)
         except FileNotFoundError as error:  # moved away this very moment

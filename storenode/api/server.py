@@ -104,7 +104,7 @@ def run(settings: Settings, *, supervised: bool) -> None:
 
 @contextlib.contextmanager
 def bound(address: Address) -> Iterator[socket.socket]:
-    """A socket at the address; a unix socket's file goes with it."""
+    """A socket that listens at the address; the file of a unix socket is removed at the end."""
     # asyncio sets TCP_NODELAY only on what calls itself TCP; without it every answer takes 40 ms (traps of Nagle).
     protocol = 0 if address.path else socket.IPPROTO_TCP
     listener = socket.socket(_family(address), socket.SOCK_STREAM, protocol)

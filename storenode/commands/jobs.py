@@ -113,11 +113,11 @@ def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | 
     """Put a backup in the replica's place, with the daemon stopped; it catches up from there when it starts.
 
     FILE is proven before anything is touched: it must be made as this version makes a replica, and hold what one
-    holds. The replica that is there is set aside; what waits for HQ waits on.
+    holds. The present replica is moved away; what waits for HQ waits on.
 
     \b
     storenode restore /var/backups/storenode/replica-s1-20261125T031500Z.db
-    storenode restore FILE --overrides set     on a new machine: the store's own prices again; HQ is told
+    storenode restore FILE --overrides set     on a new machine: the store's own prices again; HQ hears of them
     """
     from storenode.jobs.restore import restore as restored
 

@@ -97,7 +97,7 @@ def _check_pages(db: sqlite3.Connection, name: Path) -> None:
 
 
 def _check_rows(db: sqlite3.Connection, name: Path) -> None:
-    """Hold each table to what a replica can hold; what HQ announced is compared by the scans."""
+    """Check that each table holds only what a replica can hold; the scans compare the rows with HQ's digest."""
     problem = misfit(db, objects_of(db)) or _foreign_rows(db) or _forged_overrides(db)
     if db.execute("SELECT 1 FROM streams WHERE coalesce(min(position, head_seq), -1) < 0").fetchone():
         problem = "a stream at a position below 0"
@@ -106,7 +106,7 @@ def _check_rows(db: sqlite3.Connection, name: Path) -> None:
 
 
 def _foreign_rows(db: sqlite3.Connection) -> str | None:
-    """Rows that belong to no stream, which no proof would look at and no rebuild would remove."""
+    """Name rows that belong to no stream: no verification would look at them, and no rebuild would remove them."""
     followed = [each.partition("/") for (each,) in db.execute(_FOLLOWED)]
     tables = {context.name: context.table for context in BUILT_IN.values()}
     tables |= db.execute("SELECT name, table_name FROM contexts WHERE table_name IS NOT NULL").fetchall()
@@ -119,7 +119,7 @@ def _foreign_rows(db: sqlite3.Connection) -> str | None:
 
 
 def _forged_overrides(db: sqlite3.Connection) -> str | None:
-    """A scope above all others, or prices in it that no override made."""
+    """Name a scope that ranks above all others, or prices in it that no override made."""
     high = db.execute("SELECT scope, rank FROM scopes WHERE rank >= ? OR rank IS NULL", (schema.OWN_RANK,)).fetchall()
     own = [scope for scope, rank in high if rank == schema.OWN_RANK and scope.startswith(schema.OWN)]
     if len(own) != len(high) or len(own) > 1:
@@ -136,7 +136,7 @@ def _forged_overrides(db: sqlite3.Connection) -> str | None:
 
 
 def _check_rules(db: sqlite3.Connection, streams: list[Stream], name: Path) -> None:
-    """Rows are such as HQ may send. Of a declared context the rules may have changed since: its kinds must do."""
+    """Check that HQ may send such rows. The rules of a declared context may have changed since; they do not count."""
     for stream in streams:
         if not stream.context.is_built_in:
             continue

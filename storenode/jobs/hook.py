@@ -22,7 +22,7 @@ from storenode.errors import HookFailed
 
 TIME_LIMIT_S = 30.0
 OUTPUT_BYTES_MAX = 2_000
-"""What is kept of what a hook says, its end: that is where the reason stands."""
+"""The end of a hook's output is kept: it holds the reason."""
 
 READ_BYTES = 65_536
 LOOK_EVERY_S = 0.1
@@ -78,7 +78,7 @@ def _command(line: str, body: bytes, time_limit_s: float) -> None:
 
 
 def _listen(process: subprocess.Popen[bytes], deadline_s: float) -> bytes | None:
-    """Read what a process says until it ends; None: it did not in time. Of what it says only the end is kept."""
+    """Read a process's output until it ends, and keep the end of it; None: it did not end in time."""
     said, pipe = b"", process.stdout
     assert pipe is not None
     is_open = True

@@ -39,7 +39,7 @@ def _moved_away(db: Path, now: datetime) -> Iterator[Path]:
 
 
 def _unfinished(db: Path, backup_dir: Path | None, now: datetime) -> Iterator[Path]:
-    """What a backup or a restore began and did not end."""
+    """Parts that a backup or a restore left when it crashed."""
     parts = [*db.parent.glob(f".{db.name}.restoring*")]
     if backup_dir is not None:
         parts += backup_dir.glob(f".replica-*{PART_SUFFIX}*")

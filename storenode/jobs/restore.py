@@ -1,4 +1,4 @@
-"""Restoring a replica from a backup, while the daemon is down; the daemon then catches up from where the backup stands.
+"""Restores a replica from a backup, while the daemon is down; the daemon then catches up from where the backup stands.
 
 The backup is copied to a file beside the replica and proven there (storenode/jobs/backup_check.py), before anything is
 touched. Then the present replica and its log are moved away, and the copy is renamed into its place. A crash in between
@@ -54,7 +54,7 @@ COMPANIONS = ("-journal", "-wal", "-shm", "")
 SKUS_SHOWN_MAX = 5
 
 Unknown = Literal["set", "drop"]
-"""What becomes of own prices that the outbox does not know: set again, and HQ is told; or left out."""
+"""What becomes of own prices that the outbox does not know: they are set again, and HQ hears of them; or left out."""
 
 READ_TIMEOUT_S = 5.0
 
@@ -134,7 +134,7 @@ def _put_in_place(part: Path, db: Path, now: datetime) -> Path | None:
 
 
 def _overrides_of(outbox: Path) -> list[Override]:
-    """What the outbox keeps of own prices; nothing if there is none. Raises OutboxDamaged and the like."""
+    """The own prices that the outbox keeps; none without an outbox. Raises OutboxDamaged and the like."""
     if not outbox.exists():
         return []
     with file.translated(outbox), closing(open_readonly(outbox, READ_TIMEOUT_S)) as db:
@@ -195,7 +195,7 @@ def _take_over(
 
 
 def _present_mark(db: Path) -> Mark | None:
-    """How this machine's clock stands by the replica that is there, if that can be read."""
+    """What the present replica has of this machine's clock; None if it cannot be read."""
     with suppress(StorenodeError), queries.reading(db) as replica:
         return read_mark(replica)
     return None
