@@ -19,12 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from storelink.host.sqlite import open_readonly
 from storenode.api.limits import DEADLINE_S
 from storenode.api.problems import TookTooLong
-from storenode.errors import ReplicaDamaged, ReplicaMissing
-from storenode.replica.connection import translated
-from storenode.replica.schema import APPLICATION_ID
+from storenode.errors import ReplicaMissing
+from storenode.replica.file import open_to_read, translated
 
 T = TypeVar("T")
 Query = Callable[[sqlite3.Connection], T]
@@ -102,14 +100,12 @@ class PooledConnection:
         return self._db
 
     def _open(self) -> sqlite3.Connection:
-        db = open_readonly(self._path, BUSY_TIMEOUT_S)
+        db = open_to_read(self._path, BUSY_TIMEOUT_S)
         try:
             db.execute("PRAGMA query_only=ON")
             # trusted_schema stays on: for SQLite 3.40, json_extract in a view would be unsafe.
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise ReplicaDamaged(f"{self._path} is not a replica", hint="check db / STORENODE_DB")
         except BaseException:
             db.close()
             raise

@@ -8,11 +8,12 @@ from typing import Any
 
 from storelink.contract.contexts import PRODUCT, Contexts
 from storenode.api.limits import SAME_GTIN_MAX
-from storenode.core import health
+from storenode.core import states
 from storenode.core.clock_rules import UNCONFIRMED
 from storenode.errors import NotFound
 from storenode.replica import queries as replica_queries
 from storenode.replica import schema
+from storenode.replica.status import daemon_alive
 
 _BY_GTIN = (
     f"SELECT p.sku FROM {PRODUCT.table} AS p WHERE p.gtin = ? AND p.rowid = ({schema.product_winner('p.sku')})"
@@ -48,7 +49,7 @@ def search(db: sqlite3.Connection, text: str, limit: int) -> dict[str, Any]:
 
 def freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> dict[str, Any]:
     """State of the store, of its clock and of each stream; `live` ends with the daemon, as in `storenode status`."""
-    alive, clock = replica_queries.daemon_alive(path), UNCONFIRMED
+    alive, clock = daemon_alive(path), UNCONFIRMED
     streams, judged = {}, {}
     for name, verdict, *values in db.execute(_FRESHNESS):
         if name.partition("/")[0] not in contexts:
@@ -60,7 +61,7 @@ def freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> dict[st
             stream["state"] = "offline"
         streams[name] = stream
         judged[name] = stream | {"epoch": epoch, "verified_ok": None if verified is None else bool(verified)}
-    return {"state": health.overall(judged), "clock": clock, "streams": streams}
+    return {"state": states.overall(judged), "clock": clock, "streams": streams}
 
 
 def _price_or_none(db: sqlite3.Connection, sku: str) -> dict[str, Any] | None:

@@ -27,10 +27,10 @@ from storenode.api.metrics import Metrics
 from storenode.api.posting import Posting
 from storenode.api.problems import Refused
 from storenode.config import Settings
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
 from storenode.outbox.status import outbox_status
-from storenode.replica import queries as replica_queries
+from storenode.replica.status import status_document
 
 log = get_logger()
 
@@ -99,11 +99,11 @@ class Api:
     async def _health(self, request: Request) -> Response:
         demanded = whole_number(parameters(request, "fresh").get("fresh", "0"), "fresh", 0, 1)
         state = self._pool.look_up(self._fresh)["state"]
-        verdict = health.exit_code(state)
-        if verdict == health.UNUSABLE or (demanded and verdict != health.LIVE):
-            code = "not_usable" if verdict == health.UNUSABLE else "not_fresh"
+        verdict = states.exit_code(state)
+        if verdict == states.UNUSABLE or (demanded and verdict != states.LIVE):
+            code = "not_usable" if verdict == states.UNUSABLE else "not_fresh"
             raise Refused(code, f"this store is {state}", hint="storenode status")
-        return document({"state": state, "usable": True, "fresh": verdict == health.LIVE})
+        return document({"state": state, "usable": True, "fresh": verdict == states.LIVE})
 
     async def _exposition(self, request: Request) -> Response:
         parameters(request)
@@ -136,11 +136,11 @@ class Api:
     def _status_document(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
         """The status document; `counted`: with `rows`, which are too slow for a scrape every few seconds."""
         try:
-            found = replica_queries.status(self._settings.db, self._settings.registry, db, counted=counted)
+            found = status_document(self._settings.db, self._settings.registry, db, counted=counted)
         except FileNotFoundError as error:  # moved away this very moment
             raise ReplicaMissing(str(error), hint="storenode status") from error
         found["outbox"] = outbox_status(self._settings.outbox_path)
-        return {"store_id": found.pop("store_id"), "state": health.overall(found["streams"]), **found}
+        return {"store_id": found.pop("store_id"), "state": states.overall(found["streams"]), **found}
 
     def _with_answer(self, path: str, handler: Handler) -> Handler:
         """Make every outcome of a route an answer of ours, and count and time it."""

@@ -1,28 +1,26 @@
 """The store's clock: judges this machine's clock by the times of HQ's messages, and stores the judgement.
 
-Owned by the writer thread. It writes the one row of the table `clock`; the views' "now" goes by that row, also when the
-daemon is dead. The rules are in `storenode.core.clock_rules`.
+Owned by the writer thread. The judgement is the one row of the table `clock` (storenode/replica/price_clock.py); the
+views' "now" goes by that row, also when the daemon is dead. The rules are in `storenode.core.clock_rules`.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Self
 
 from storelink.host.logs import get_logger
 from storenode.core.clock_rules import BEHIND, CORRECTED, DAY_MS, HELD, NEVER_MS, SKEW_MS_MAX, SUSPECT, Clock, Mark
-from storenode.replica.connection import translated
+from storenode.replica.file import translated
+from storenode.replica.price_clock import read_mark, write_mark
 from storenode.replica.writer import Replica
 
 log = get_logger()
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_COLUMNS = ", ".join(field.name for field in fields(Mark))
 _WARNED_OF = (CORRECTED, SUSPECT, HELD, BEHIND)
 
 
@@ -78,17 +76,6 @@ class StoreClock:
         self._mark = mark
         with translated(self._replica.path):
             write_mark(self._replica.connection, mark)
-
-
-def read_mark(db: sqlite3.Connection) -> Mark | None:
-    """What a replica has of its store's clock; None while nothing is known. Raises sqlite3.Error."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM clock WHERE known_ms > 0").fetchone()
-    return Mark(*row) if row else None
-
-
-def write_mark(db: sqlite3.Connection, mark: Mark) -> None:
-    """Store it in the one row of `clock`. Raises sqlite3.Error."""
-    db.execute(f"INSERT OR REPLACE INTO clock(id, {_COLUMNS}) VALUES(1{', ?' * len(fields(Mark))})", astuple(mark))
 
 
 def boot_id() -> str:

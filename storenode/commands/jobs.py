@@ -149,7 +149,7 @@ def _note(settings: Settings, began_ms: int, detail: str) -> None:
 
 
 def _document(settings: Settings, now_ms: int) -> dict[str, Any]:
-    from storenode.replica.queries import daemon_alive
+    from storenode.replica.status import daemon_alive
 
     runs, rhythms = history.read(settings.outbox_path), settings.rhythms
     names = [name for name in MEANINGS if name in rhythms or (name == job_times.HOOK and settings.on_price_change)]

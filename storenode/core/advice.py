@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storelink.contract import refusal
-from storenode.core.health import NEEDED
+from storenode.core.states import NEEDED
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _WORST_FIRST = (FAIL, WARN, OK)

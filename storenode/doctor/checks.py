@@ -25,8 +25,9 @@ from storenode.doctor.broker_probe import probe_broker
 from storenode.doctor.findings import START, CheckResult, Owned, User
 from storenode.errors import StorenodeError
 from storenode.outbox.status import outbox_status
-from storenode.replica import queries, schema
-from storenode.replica.damage import IDENT_AT, MAGIC
+from storenode.replica import schema
+from storenode.replica.file import IDENT_AT, MAGIC
+from storenode.replica.status import beside_document, daemon_alive, status_document
 
 SYSTEM_CONFIG = Path("/etc/storenode/storenode.toml")
 VERSION_AT = 60
@@ -131,7 +132,7 @@ def _status(settings: Settings) -> dict[str, Any] | None:
         if not _may_open(settings.db):
             return None
         outbox = settings.outbox_path
-        found = queries.status(settings.db, settings.registry) | queries.beside_status(settings.db)
+        found = status_document(settings.db, settings.registry) | beside_document(settings.db)
         known = outbox_status(outbox) if not outbox.exists() or _may_open(outbox) else None
     except (OSError, StorenodeError):
         return None
@@ -145,7 +146,7 @@ def _may_open(db: Path) -> bool:
 
 def _replica(settings: Settings, status: dict[str, Any] | None) -> Iterator[CheckResult]:
     """The replica and the daemon that keeps it."""
-    alive = queries.daemon_alive(settings.db)
+    alive = daemon_alive(settings.db)
     if not settings.db.exists():
         yield CheckResult("daemon", advice.daemon(None, running=alive, seen_s=0))
         said = f"There is no replica at {settings.db}: there is nothing to sell by yet."

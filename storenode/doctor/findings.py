@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from storenode.core.advice import FAIL, OK, WARN, Finding
-from storenode.core.health import NEEDED
+from storenode.core.states import NEEDED
 
 SQLITE_MIN = (3, 38, 0)
 WAL_RESET_FIXED = (3, 51, 3)

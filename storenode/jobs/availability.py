@@ -18,7 +18,7 @@ from storelink.host.sqlite import transaction
 from storenode.core.availability import DOWN, Interval
 from storenode.errors import OutboxBusy, StorenodeError
 from storenode.outbox.file import connect, translated
-from storenode.replica.connection import translated as translated_replica
+from storenode.replica.file import translated as translated_replica
 from storenode.replica.writer import Replica
 
 log = get_logger()

@@ -24,7 +24,7 @@ from storelink.host.logs import get_logger
 from storelink.host.sqlite import is_damage
 from storenode.errors import BackupFailed, BackupUnsound
 from storenode.jobs.backup_check import check
-from storenode.replica import queries
+from storenode.replica.file import reading
 
 log = get_logger()
 
@@ -109,7 +109,7 @@ def _copy(replica: Path, part: Path, go_on: Callable[[], bool]) -> None:
             raise BackupFailed("it was stopped")
 
     # `reading` holds the snapshot; the log is not cut back meanwhile, everything else goes on.
-    with queries.reading(replica) as source:
+    with reading(replica) as source:
         source.execute("SELECT count(*) FROM streams").fetchone()
         try:
             with closing(sqlite3.connect(part, isolation_level=None)) as copy:

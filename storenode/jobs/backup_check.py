@@ -20,16 +20,15 @@ from storelink.contract.rows import decode_rows
 from storelink.contract.streams import Stream
 from storelink.host.schema_check import header_in, listed, misfit, objects_of
 from storenode.errors import BackupUnsound, StorenodeError
-from storenode.outbox.override_copy import lines
-from storenode.outbox.overrides import read
-from storenode.replica import queries, schema
-from storenode.replica.connection import translated
-from storenode.replica.file_schema import schema_differences
+from storenode.replica import schema, verify
+from storenode.replica.file import reading, translated
+from storenode.replica.overrides import price_lines, read
+from storenode.replica.verify import schema_differences
 
 ROWS_PER_PART = 5_000
 RESTORE_HINT = "restore a file that this version's storenode backup made; or start the daemon, which fetches a new one"
 
-_FOLLOWED = "SELECT stream FROM streams UNION ALL SELECT stream FROM departing"
+_FOLLOWED = "SELECT stream FROM streams UNION ALL SELECT stream FROM unfollowed_streams"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,16 +47,16 @@ def check(path: Path, contexts: Contexts, called: Path | None = None) -> dict[st
     try:
         with translated(path):
             _check_schema(path, name)
-            with queries.reading(path) as db:
+            with reading(path) as db:
                 _check_pages(db, name)
                 _check_rows(db, name)
                 followed = [stream for (stream,) in db.execute(_FOLLOWED)]
             known = [Stream.parse(each, contexts) for each in followed if each.partition("/")[0] in contexts]
-            scans = [queries.scan(path, stream) for stream in known]
+            scans = [verify.scan(path, stream) for stream in known]
             for scan in scans:
                 if not scan.ok:
                     raise BackupUnsound(f"{name}: the rows of {scan.stream} are not HQ's", hint="storenode verify")
-            with queries.reading(path) as db:
+            with reading(path) as db:
                 _check_rules(db, known, name)
     except BackupUnsound:
         raise
@@ -128,7 +127,7 @@ def _forged_overrides(db: sqlite3.Connection) -> str | None:
     there = db.execute(
         f"SELECT {columns} FROM prices WHERE substr(scope, 1, 1) = ? ORDER BY sku", (schema.OWN,)
     ).fetchall()
-    made = lines(read(db), own[0] if own else schema.OWN)
+    made = price_lines(read(db), own[0] if own else schema.OWN)
     if there != made:
         skus = {line[1] for line in set(there) ^ set(made)}
         return f"prices of the store's own that no override made: {', '.join(sorted(map(str, skus))[:5])[:200]}"
@@ -140,7 +139,7 @@ def _check_rules(db: sqlite3.Connection, streams: list[Stream], name: Path) -> N
     for stream in streams:
         if not stream.context.is_built_in:
             continue
-        rows = db.execute(schema.scan_sql(stream.context, stream.context.columns), (stream.scope,))
+        rows = db.execute(verify.scan_sql(stream.context, stream.context.columns), (stream.scope,))
         for some in _in_parts(rows):
             try:
                 decode_rows(stream.context, msgspec.Raw(_encode(some)), msgspec.Raw(b"[]"))

@@ -23,9 +23,10 @@ from typing import Any
 from storelink.contract.contexts import PRICE
 from storelink.host.logs import get_logger
 from storelink.host.sqlite import is_damage, open_file, transaction
+from storenode.core.precedence import OVERRIDE
 from storenode.errors import ReplicaMissing
 from storenode.replica import schema
-from storenode.replica.connection import translated
+from storenode.replica.file import translated
 
 log = get_logger()
 
@@ -195,7 +196,7 @@ class PriceChanges:
                 self._mark_behind(db, {n: (seen[n][1], there[n][1]) for n in there if there[n][1] > seen[n][1]})
             if own != own_seen:
                 db.execute(f"INSERT INTO notified(sku, next_s) SELECT sku, 0 FROM overrides WHERE true {_AGAIN}")
-                db.execute(f"UPDATE notified SET next_s = 0 WHERE kind = '{schema.OVERRIDE}'")
+                db.execute(f"UPDATE notified SET next_s = 0 WHERE kind = '{OVERRIDE}'")
             if there != seen or own != own_seen or now_s != looked_s or not seen:
                 db.execute("DELETE FROM looked_at")
                 there |= {_OWN: own, _NOW: (None, now_s)}

@@ -24,7 +24,6 @@ from storelink.contract.times import rfc3339
 from storelink.host.files import sync
 from storelink.host.locks import lock_instance, lock_path
 from storelink.host.sqlite import open_readonly, transaction
-from storenode.clock.store_clock import read_mark, write_mark
 from storenode.core.clock_rules import DAY_MS, NEVER_MS, UNCONFIRMED, Mark
 from storenode.errors import (
     AlreadyRunning,
@@ -38,16 +37,15 @@ from storenode.errors import (
 from storenode.jobs import backup
 from storenode.jobs.backup_check import check
 from storenode.outbox import file
-from storenode.outbox.override_copy import copy, remove_copy
-from storenode.outbox.overrides import KEPT_S, Override, put, read, read_if_there
+from storenode.outbox.overrides import KEPT_S, put, read_if_there
 from storenode.outbox.overrides import check as check_override
 from storenode.outbox.store import Outbox
-from storenode.replica import queries
-from storenode.replica.connection import translated
-from storenode.replica.damage import is_ours
-from storenode.replica.replace_damaged import drop_older, move_aside
-from storenode.replica.schema import APPLICATION_ID
+from storenode.replica import overrides
+from storenode.replica.file import drop_older, is_ours, move_away, reading, translated
+from storenode.replica.overrides import Override
+from storenode.replica.price_clock import read_mark, write_mark
 from storenode.replica.search_index import SearchIndex
+from storenode.replica.writer import forget_daemon
 
 LABEL = "replaced"
 COMPANIONS = ("-journal", "-wal", "-shm", "")
@@ -150,10 +148,10 @@ def _unknown(part: Path, file: Path, own: Sequence[Override], now: datetime, unk
     Where the daemon was last seen longer ago than an outbox keeps them, nothing says whether they were ended.
     """
     now_s = int(now.timestamp())
-    with queries.reading(part) as db:
+    with reading(part) as db:
         seen = db.execute("SELECT seen_at_ms FROM daemon").fetchone()
         known = {each.sku for each in own}
-        lost = [each for each in read(db) if each.ends_at > now_s and each.sku not in known]
+        lost = [each for each in overrides.read(db) if each.ends_at > now_s and each.sku not in known]
     if seen is None or now_s - (seen[0] or 0) // 1000 > KEPT_S or unknown == "drop":
         return []
     if lost and unknown is None:
@@ -188,15 +186,15 @@ def _take_over(
         mark = present or Mark(known_ms, 0, 0, None, UNCONFIRMED, NEVER_MS, "", 0)
         with transaction(db):
             write_mark(db, mark)
-            db.execute("UPDATE daemon SET pid = NULL, connected = 0, counters = '{}'")
-            remove_copy(db)
+            forget_daemon(db)
+            overrides.forget(db)
             SearchIndex(db).give_up()
-        copy(db, own, store_id)
+        overrides.copy(db, own, store_id)
 
 
 def _present_mark(db: Path) -> Mark | None:
     """What the present replica has of this machine's clock; None if it cannot be read."""
-    with suppress(StorenodeError), queries.reading(db) as replica:
+    with suppress(StorenodeError), reading(db) as replica:
         return read_mark(replica)
     return None
 
@@ -216,19 +214,19 @@ def _refuse_foreign_file(db: Path) -> None:
     if not db.exists() or db.stat().st_size == 0:
         return
     try:
-        with queries.reading(db):
+        with reading(db):
             return
     except ReplicaDamaged:
         with db.open("rb") as present:
             header = present.read(100)
-        if not is_ours(header, APPLICATION_ID, served_here=True):
+        if not is_ours(header, served_here=True):
             raise
 
 
 def _move_away(db: Path, now: datetime) -> Path | None:
     """Move the replica away with its log: a new file must never begin under an old log."""
     was_there = db.exists()
-    former = move_aside(db, LABEL, now)
+    former = move_away(db, LABEL, now)
     sync(db.parent)
     drop_older(db, LABEL)
     return former if was_there else None

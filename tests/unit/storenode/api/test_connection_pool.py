@@ -20,7 +20,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n) SELEC
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -92,7 +92,7 @@ def test_a_file_that_takes_the_name_is_opened_and_one_that_is_none_is_refused(
         Path(f"{replica.path}{suffix}").rename(f"{replica.path}.old{suffix}")
     with pytest.raises(ReplicaMissing):
         pooled.run(scopes, soon())
-    other = Replica(replica.path, ("all", "zone"), BUILT_IN)
+    other = Replica.open(replica.path, ("all", "zone"), BUILT_IN)
     assert pooled.run(scopes, soon()) == 2
     other.connection.close()
     replica.path.unlink()

@@ -197,7 +197,7 @@ class Shop:
     def __init__(self, directory: Path, hook: str | None, *, hq: bool = True) -> None:
         self.monotonic_s, self.wall_ms = 1_000.0, NOW_S * 1000
         self.outbox = directory / "outbox.db"
-        self.replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
+        self.replica = Replica.open(directory / "replica.db", ("all",), BUILT_IN)
         self.price_changes = PriceChanges(directory / "changes", directory / "replica.db")
         self.notifier = PriceChangeNotifier(
             "s",
@@ -225,7 +225,7 @@ class Shop:
             head_seq=at + count,
             batches=[(rows, [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
 
     def entries(self) -> list[tuple[str, object]]:

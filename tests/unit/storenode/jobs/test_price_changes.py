@@ -35,7 +35,7 @@ class Shop:
     labels: dict[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.replica = Replica(self.directory / "replica.db", SCOPES, BUILT_IN)
+        self.replica = Replica.open(self.directory / "replica.db", SCOPES, BUILT_IN)
         db = self.directory / "replica.db"
         self.price_changes = PriceChanges(price_changes_path(db), db)
 
@@ -63,7 +63,7 @@ class Shop:
             head_seq=at + len(gone),
             batches=[(wire, deleted)],
             replace=replace,
-            now_ms=NOW_S * 1000,
+            wall_ms=NOW_S * 1000,
         )
 
     def look(self, at_s: int = 0, *, all_prices: bool = False) -> ChangesFound:
@@ -108,7 +108,7 @@ def test_before_the_replica_is_complete_there_is_nothing_to_look_at(tmp_path: Pa
     price_changes = PriceChanges(tmp_path / "changes", tmp_path / "replica.db")
     with pytest.raises(ReplicaMissing):
         price_changes.find(NOW_S, hook=True, hq=False)
-    replica = Replica(tmp_path / "replica.db", SCOPES, BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", SCOPES, BUILT_IN)
     assert price_changes.find(NOW_S, hook=True, hq=False) == ChangesFound(0, None, waits=True)
     replica.connection.close()
 
@@ -208,7 +208,7 @@ def test_a_rebuild_to_the_same_position_changes_what_differs(shop: Shop) -> None
     """Rows that were not HQ's are fetched anew: same epoch, same position, other rows."""
     shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(2))])
     shop.look()
-    shop.replica.connection.execute("UPDATE streams SET doubt = 'scan' WHERE stream = 'price/all'")
+    shop.replica.connection.execute("UPDATE streams SET rebuild_due = 'scan' WHERE stream = 'price/all'")
     shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(22))], replace=True)
     assert shop.changes() == {"2": 22}
 
@@ -220,7 +220,7 @@ def test_a_replica_that_was_moved_away_is_waited_for(shop: Shop) -> None:
     for part in shop.directory.glob("replica.db*"):
         if "price-changes" not in part.name:
             part.rename(part.with_name("away" + part.name))
-    shop.replica = Replica(shop.directory / "replica.db", SCOPES, BUILT_IN)
+    shop.replica = Replica.open(shop.directory / "replica.db", SCOPES, BUILT_IN)
     shop.put(WEST)
     assert shop.look().waits, "the other stream is not here yet"
     shop.put(ALL, [("1", "regular", always(1)), ("2", "regular", always(22))])

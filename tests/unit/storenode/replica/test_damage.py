@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storenode.replica.damage import MAGIC, is_ours
+from storenode.replica.file import MAGIC, is_ours
 
 IDENT = 0x53745265
 
@@ -25,4 +25,4 @@ def header(magic: bytes, ident: int) -> bytes:
     ],
 )
 def test_a_file_is_ours_by_its_mark_or_when_unreadable_by_its_place(head: bytes, served_here: bool, ours: bool) -> None:
-    assert is_ours(head, IDENT, served_here=served_here) is ours
+    assert is_ours(head, served_here=served_here) is ours

@@ -16,7 +16,7 @@ from storelink.contract.schedule import Step
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storenode.cli import main
-from storenode.core.precedence import Line, reigns_since
+from storenode.core.precedence import Line, in_force_since
 from storenode.outbox import overrides
 from storenode.outbox.override_copy import OverrideCopy
 from storenode.outbox.store import Outbox
@@ -32,7 +32,7 @@ NOW_MS = NOW_S * 1000
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -49,7 +49,7 @@ def put(
         head_seq=last.last_seq,
         batches=[(rows, [])],
         replace=replace,
-        now_ms=at_ms,
+        wall_ms=at_ms,
         commits=commits,
     )
 
@@ -175,7 +175,7 @@ def test_a_version_in_quarantine_is_said(replica: Replica) -> None:
 def test_a_commit_of_unknown_origin_and_one_no_longer_kept_are_said(replica: Replica) -> None:
     row = line(1, "regular", "[[1700000000,null,199]]")
     replica.apply(
-        ALL, epoch=EPOCH, position=1, digest="0" * 32, head_seq=1, batches=[([row], [])], replace=False, now_ms=NOW_MS
+        ALL, epoch=EPOCH, position=1, digest="0" * 32, head_seq=1, batches=[([row], [])], replace=False, wall_ms=NOW_MS
     )
     found = told(replica, "4011")["candidates"][0]["commit"]
     assert (found["how"], found["published_at"]) == ("catch_up", None)
@@ -200,19 +200,21 @@ def test_a_seq_finds_the_commit_that_brought_it_and_no_other(replica: Replica) -
 
 def test_what_brings_nothing_new_does_not_take_the_place_of_what_did(replica: Replica) -> None:
     put(replica, ALL, [], commit(CATCH_UP, 1, 10))
-    replica.apply(ALL, epoch=EPOCH, position=10, digest="0" * 32, head_seq=10, batches=[], replace=False, now_ms=NOW_MS)
+    replica.apply(
+        ALL, epoch=EPOCH, position=10, digest="0" * 32, head_seq=10, batches=[], replace=False, wall_ms=NOW_MS
+    )
     put(replica, ALL, [], commit(LIVE, 9, 10), commit(LIVE, 11, 11))
     found = replica.connection.execute("SELECT how, first_seq, last_seq, published_at_ms FROM commits ORDER BY 3")
     assert found.fetchall() == [("catch_up", 1, 10, NOW_MS - 9_000), ("live", 11, 11, NOW_MS - 9_000)]
 
 
-def test_a_price_reigns_since_it_won_whatever_began_below_it_meanwhile() -> None:
+def test_a_price_in_force_since_it_won_whatever_began_below_it_meanwhile() -> None:
     lines = [
         Line("all", 0, "regular", "EUR", (Step(0, None, 300),), 1),
         Line("all", 0, "promotion", "EUR", (Step(60, 80, 200),), 2),
         Line("zone-west", 1, "regular", "EUR", (Step(50, 100, 250),), 3),
     ]
-    assert {at: reigns_since(lines, at) for at in (-1, 0, 49, 50, 70, 99, 100, 130)} == {
+    assert {at: in_force_since(lines, at) for at in (-1, 0, 49, 50, 70, 99, 100, 130)} == {
         -1: None,
         0: 0,
         49: 0,
@@ -249,7 +251,7 @@ def test_a_commit_that_fails_leaves_no_line(replica: Replica) -> None:
             head_seq=1,
             batches=broken(),
             replace=False,
-            now_ms=1,
+            wall_ms=1,
             commits=[commit(LIVE, 1, 1)],
         )
     assert replica.connection.execute("SELECT count(*) FROM commits").fetchone() == (0,)

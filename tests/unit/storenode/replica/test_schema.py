@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ import pytest
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storenode.errors import ReplicaDamaged
-from storenode.replica import queries, schema
+from storenode.replica import schema, verify
+from storenode.replica.file import replace_damaged
 from storenode.replica.writer import Replica
 
 
 def replica(path: Path) -> Path:
-    Replica(path, ("all",), BUILT_IN).connection.close()
+    Replica.open(path, ("all",), BUILT_IN).connection.close()
     return path
 
 
@@ -31,9 +33,9 @@ def test_a_view_of_another_text_is_what_it_was_after_the_next_start(tmp_path: Pa
     path = replica(tmp_path / "replica.db")
     change(path, "DROP VIEW current_prices", "CREATE VIEW current_prices AS SELECT sku, 1 AS amount_minor FROM prices")
     with pytest.raises(ReplicaDamaged, match="current_prices is not as it was made"):
-        queries.check_file(path)
+        verify.check_file(path)
     replica(path)
-    queries.check_file(path)
+    verify.check_file(path)
 
 
 @pytest.mark.parametrize(
@@ -48,20 +50,20 @@ def test_a_table_of_another_shape_is_found(was: str, now: str, tmp_path: Path) -
         f"UPDATE sqlite_master SET sql = replace(sql, '{was}', '{now}') WHERE name = 'prices'",
     )
     with pytest.raises(ReplicaDamaged, match="sound replica"):
-        queries.check_file(path)
+        verify.check_file(path)
 
 
 def test_an_index_that_is_gone_is_found(tmp_path: Path) -> None:
     path = replica(tmp_path / "replica.db")
     change(path, "DROP INDEX products_gtin")
     with pytest.raises(ReplicaDamaged, match="products_gtin"):
-        queries.check_file(path)
+        verify.check_file(path)
 
 
 def test_what_others_add_to_the_file_is_no_damage(tmp_path: Path) -> None:
     path = replica(tmp_path / "replica.db")
     change(path, "CREATE TABLE notes (text)", "CREATE INDEX mine ON products(brand)", "ANALYZE")
-    queries.check_file(path)
+    verify.check_file(path)
 
 
 def test_a_trigger_that_is_not_ours_is_damage(tmp_path: Path) -> None:
@@ -69,17 +71,28 @@ def test_a_trigger_that_is_not_ours_is_damage(tmp_path: Path) -> None:
     path = replica(tmp_path / "replica.db")
     change(path, "CREATE TRIGGER evil AFTER UPDATE ON streams BEGIN DELETE FROM prices; END")
     with pytest.raises(ReplicaDamaged, match="trigger evil is not ours"):
-        queries.check_file(path)
+        verify.check_file(path)
 
 
-def test_an_upgraded_replica_has_the_shape_of_a_new_one(tmp_path: Path) -> None:
-    """Columns that an upgrade adds stand last; that is no damage."""
+@pytest.mark.parametrize("version", [schema.VERSION - 1, schema.VERSION + 1])
+def test_a_replica_of_another_format_is_replaced_and_serves_who_has_it_open(tmp_path: Path, version: int) -> None:
     path = replica(tmp_path / "replica.db")
-    columns = schema.STREAM_COLUMNS_3
-    change(path, "DROP TABLE quarantine", *(f"DROP VIEW {view}" for view in ("freshness", "catalog", "current_prices")))
-    change(path, *(f"ALTER TABLE streams DROP COLUMN {name}" for name in columns), "PRAGMA user_version = 2")
-    replica(path)
-    queries.check_file(path)
+    change(path, "INSERT INTO scopes VALUES ('till', 5)", f"PRAGMA user_version = {version}")
+    with closing(sqlite3.connect(path)) as till:
+        asked = "SELECT rank FROM scopes WHERE scope = 'till'"
+        assert till.execute(asked).fetchone() == (5,)
+        with pytest.raises(
+            ReplicaDamaged, match=f"format {version}; this storenode has format {schema.VERSION}"
+        ) as caught:
+            replica(path)
+        assert caught.value.hint == "storenode run moves it away and fetches a new one"
+        replace_damaged(path, datetime(2026, 1, 2, tzinfo=UTC), caught.value, served_here=False)
+        replica(path)
+        assert till.execute(asked).fetchone() == (5,)
+    with closing(sqlite3.connect(path)) as new:
+        assert new.execute(asked).fetchone() is None
+    verify.check_file(path)
+    assert (tmp_path / "replica.db.damaged-20260102T000000.000000Z").exists()
 
 
 @pytest.mark.parametrize(
@@ -92,8 +105,8 @@ def test_an_upgraded_replica_has_the_shape_of_a_new_one(tmp_path: Path) -> None:
 def test_what_no_statement_of_ours_can_read_is_damage_not_a_full_disk(damage: str, tmp_path: Path) -> None:
     """They were called ReplicaUnwritable, which a daemon tries again for ever."""
     path = tmp_path / "replica.db"
-    Replica(path, ("all",), BUILT_IN).connection.close()
+    Replica.open(path, ("all",), BUILT_IN).connection.close()
     change(path, "INSERT INTO prices (sku, kind, scope, seq) VALUES ('1', 'regular', 'all', 1)")
     change(path, *(f"DROP VIEW {view}" for view in ("catalog", "current_prices")), damage)
     with pytest.raises(ReplicaDamaged):
-        queries.scan(path, Stream.parse("price/all", BUILT_IN))
+        verify.scan(path, Stream.parse("price/all", BUILT_IN))

@@ -33,7 +33,7 @@ def put(replica: Replica, stream: Stream, *rows: Row) -> None:
         head_seq=position + len(rows),
         batches=[(numbered, [])],
         replace=False,
-        now_ms=NOW_S * 1000,
+        wall_ms=NOW_S * 1000,
     )
 
 
@@ -48,7 +48,7 @@ def product(sku: str, name: str, gtin: str | None = None) -> Row:
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "zone-west", "store-7"), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all", "zone-west", "store-7"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -158,7 +158,7 @@ def freshness(replica: Replica, state: str, *, as_of_s: int | None, seen_s: int 
     replica.note(ALL, state=state, head_seq=7, as_of_ms=None if as_of_s is None else (now_s - as_of_s) * 1000)
     if seen_s is not None:
         replica.heartbeat(
-            store_id="s", pid=1, connected=True, started_at_ms=0, counters={}, now_ms=(now_s - seen_s) * 1000
+            store_id="s", pid=1, connected=True, started_at_ms=0, counters={}, wall_ms=(now_s - seen_s) * 1000
         )
     found = asked(replica, "SELECT state, lag_events, stale_seconds FROM freshness WHERE stream = 'price/all'")
     return found[0]

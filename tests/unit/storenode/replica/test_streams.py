@@ -11,7 +11,7 @@ import pytest
 from storelink.contract.contexts import BUILT_IN, PRICE
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.core.verdicts import Position
 from storenode.follow.follower import Follower
 from storenode.follow.unfollow import LOOK_EVERY_MS, MISSING_AFTER_MS, UnfollowedStreams, sweep_spools
@@ -34,7 +34,7 @@ def fill(replica: Replica, *streams: str) -> None:
             head_seq=1,
             batches=[([row], [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
 
 
@@ -46,7 +46,7 @@ def opened(tmp_path: Path) -> Any:
     def opened(*scopes: str) -> Replica:
         if found:
             found.pop().connection.close()
-        found.append(Replica(tmp_path / "replica.db", scopes, BUILT_IN))
+        found.append(Replica.open(tmp_path / "replica.db", scopes, BUILT_IN))
         return found[0]
 
     yield opened
@@ -59,7 +59,7 @@ def sold_at(replica: Replica) -> int:
 
 
 def departing(replica: Replica) -> list[str]:
-    return replica.let_go(())[1]
+    return replica.remove_unfollowed(())[1]
 
 
 def ranks(replica: Replica) -> dict[str, int]:
@@ -73,7 +73,7 @@ def test_a_zone_that_replaces_another_never_leaves_a_store_without_prices(opened
     assert [str(s) for s in queries.streams(replica.path, BUILT_IN)] == ["price/zone-east"]
     fill(replica, "price/zone-east")
     assert sold_at(replica) == 30
-    assert replica.let_go(()) == (["price/zone-west"], [])
+    assert replica.remove_unfollowed(()) == (["price/zone-west"], [])
     assert replica.connection.execute("SELECT scope FROM prices").fetchall() == [("zone-east",)]
     assert ranks(replica) == {"zone-east": 0}
 
@@ -92,11 +92,11 @@ def test_each_context_waits_for_its_own_streams(opened: Callable[..., Replica]) 
     fill(opened("zone-west"), "price/zone-west", "product/zone-west")
     replica = opened("zone-east")
     fill(replica, "price/zone-east")
-    assert replica.let_go(()) == (["price/zone-west"], ["product/zone-west"])
+    assert replica.remove_unfollowed(()) == (["price/zone-west"], ["product/zone-west"])
     assert ranks(replica) == {"zone-east": 0, "zone-west": -1}
     assert replica.connection.execute("SELECT name FROM catalog").fetchall() == [("product/zone-west",)]
     fill(replica, "product/zone-east")
-    assert replica.let_go(()) == (["product/zone-west"], [])
+    assert replica.remove_unfollowed(()) == (["product/zone-west"], [])
     assert replica.connection.execute("SELECT name FROM catalog").fetchall() == [("product/zone-east",)]
 
 
