@@ -1,7 +1,7 @@
 """What one stream refuses, until it takes it or no longer needs it; a message is reported once it is refused again.
 
-Refused once is no news: the head heals a batch, and the next head a segment. Refused again, the stream stands still,
-and neither waiting nor fetching helps.
+A message that is refused once is not reported: a head replaces a batch, and the next head a segment. Once it is refused
+again, the stream does not move any more, and neither waiting nor fetching helps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AGAIN = 2
 """Times from which on a refusal is reported."""
 
 MESSAGES_MAX = 256
-"""Messages of one stream that are counted; of more, those that came first."""
+"""Messages of one stream that are counted; if there are more, those that came first."""
 
 
 class Refusals:

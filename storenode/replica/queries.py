@@ -115,8 +115,8 @@ def query_of(text: str) -> str:
 def search(path: Source, text: str, limit: int) -> list[dict[str, Any]]:
     """Products in which every word of `text` begins a word, the best matches first, with their prices now.
 
-    Any text is harmless: words go into the index's query language quoted. A product that changed a moment ago may
-    still be found by what it was called.
+    Any text is harmless: words go into the index's query language quoted. A product that has just changed may
+    still be found by its old words.
     """
     query = query_of(text)
     if not query:
@@ -138,7 +138,7 @@ def search_context(path: Path, context: Context, text: str, limit: int) -> list[
     """
     Rows in whose searchable columns every word of `text` begins a word, the best matches first.
 
-    Of an entity that stands in several scopes only the most specific one's row counts. Raises BadArgument if the
+    Of an entity with rows in several scopes only the most specific one's counts. Raises BadArgument if the
     declaration names no columns to search.
     """
     if not context.search:

@@ -23,7 +23,7 @@ from storenode.replica.queries import streams_in
 def status_document(
     path: Path, contexts: Contexts, source: Source | None = None, *, counted: bool = True
 ) -> dict[str, Any]:
-    """The whole status document but its `outbox`; see the operating guide for its keys.
+    """The status document but for its `outbox`; see the operating guide for its keys.
 
     Args:
         source: where to read; the file if left out.

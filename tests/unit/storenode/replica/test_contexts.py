@@ -293,7 +293,7 @@ class Line:
         return self.worker.followers[TAX_ALL]
 
 
-def told(text: str, seq: int, *rows: Row, epoch: str = EPOCH) -> tuple[Any, Any]:
+def announced(text: str, seq: int, *rows: Row, epoch: str = EPOCH) -> tuple[Any, Any]:
     """What an HQ of that declaration sends: its head, and a heartbeat."""
     stream = Stream.parse("tax/all", registry_of(text))
     digest = to_hex(total(rows)) if rows else EMPTY
@@ -304,8 +304,8 @@ def told(text: str, seq: int, *rows: Row, epoch: str = EPOCH) -> tuple[Any, Any]
 
 
 def test_a_store_behind_hqs_declaration_halts_that_stream_alone_and_says_which_column(store: Store) -> None:
-    narrow_head, _ = told(TAX, 1, FULL)
-    wide_head, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
+    narrow_head, _ = announced(TAX, 1, FULL)
+    wide_head, wide_beat = announced(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
     line = Line(store.open(TAX), TAX_ALL, Stream.parse("price/all", BUILT_IN))
     line.send(narrow_head)
     assert line.follower.phase is Phase.LIVE
@@ -330,8 +330,8 @@ def test_a_store_behind_hqs_declaration_halts_that_stream_alone_and_says_which_c
 
 
 def test_a_store_ahead_of_hqs_declaration_waits_and_goes_on_by_itself(store: Store) -> None:
-    narrow_head, narrow_beat = told(TAX, 1, FULL)
-    wide_head, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
+    narrow_head, narrow_beat = announced(TAX, 1, FULL)
+    wide_head, wide_beat = announced(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
     Line(store.open(TAX), TAX_ALL).send(narrow_head)
     line = Line(store.open(WIDER_TAX), TAX_ALL)
     line.send(narrow_head)
@@ -352,7 +352,7 @@ def test_a_store_ahead_of_hqs_declaration_waits_and_goes_on_by_itself(store: Sto
 
 
 def test_a_store_that_has_nothing_of_a_halted_context_yet_sells_on(store: Store) -> None:
-    _, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0))
+    _, wide_beat = announced(WIDER_TAX, 1, (*FULL, None, 0))
     replica = store.open(TAX)
     put(replica, Stream.parse("price/all", BUILT_IN), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
     put(replica, Stream.parse("product/all", BUILT_IN), (1, "4011", *(None,) * 12))
