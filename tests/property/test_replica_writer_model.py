@@ -38,7 +38,7 @@ def advance(replica: Replica, position: int, *batches: Batch, stream: Stream = P
         head_seq=position,
         batches=batches,
         replace=replace,
-        now_ms=NOW_MS,
+        wall_ms=NOW_MS,
     )
 
 
@@ -63,7 +63,7 @@ def test_any_history_in_any_batches_equals_a_dict(history: list[list[tuple[str, 
     sent: list[tuple[int, str, bool]] = []
     with TemporaryDirectory() as directory:
         path = Path(directory) / "replica.db"
-        replica = Replica(path, ("all",), BUILT_IN)
+        replica = Replica.open(path, ("all",), BUILT_IN)
         for change_set in history:
             for sku, dead in change_set:
                 sent.append((len(sent) + 1, sku, dead))

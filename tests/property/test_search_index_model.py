@@ -43,7 +43,7 @@ def advance(
         head_seq=position,
         batches=[(rows, deleted)],
         replace=replace,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
@@ -81,7 +81,7 @@ def test_once_ready_the_index_finds_exactly_the_rows(history: History) -> None:
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_index, "FEED_ROWS", 2)
         patch.setattr(search_index, "PENDING_ROWS_MIN", 20)
-        replica = Replica(Path(directory) / "replica.db", ("all", "zone-west"), BUILT_IN)
+        replica = Replica.open(Path(directory) / "replica.db", ("all", "zone-west"), BUILT_IN)
         model: dict[tuple[str, str], str] = {}
         seqs = {ALL: 0, WEST: 0}
         for stream, changes, feeds, replace in history:
