@@ -71,7 +71,7 @@ class Daemon:
         streams = tuple(s for s in settings.streams() if s.context.name not in self._replica.left_out)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
-        self._clock = StoreClock(self._replica, settings.clock_hold_days)
+        self._clock = StoreClock.open(self._replica, settings.clock_hold_days)
         self._worker = Router(
             settings.root,
             self._replica,
@@ -119,7 +119,7 @@ class Daemon:
         self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
         self._worker.connected = False
-        self._ledger.end(self._clock.now_ms(time.time_ns() // 1_000_000))
+        self._ledger.end(self._clock.price_ms(time.time_ns() // 1_000_000))
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         self._api.stop()
@@ -179,7 +179,7 @@ class Daemon:
         self._departures.step(now_ms, connected=self._worker.connected)
         self._orders.obey(now_ms)
         self._api.step(now_ms)
-        self._ledger.step(self._worker.states, now_ms, self._clock.now_ms(wall_ms))
+        self._ledger.step(self._worker.states, now_ms, self._clock.price_ms(wall_ms))
         due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
         if due or self._worker.connected != self._heartbeat_connected:
             self._beat(now_ms, wall_ms, pid=os.getpid())

@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from storelink.contract.times import rfc3339
-from storenode.commands.outbox import read_outbox
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.core import advice
 from storenode.core.availability import DOWN, Interval, clipped, summed, usable_after
 from storenode.errors import NotFound
 from storenode.jobs.availability import SILENT_MS, intervals
 from storenode.outbox.file import check_outbox, translated
+from storenode.outbox.status import read_outbox
 from storenode.replica import queries
 from storenode.replica.status import daemon_alive
 

@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
 from storenode.core import advice, states
 from storenode.errors import StorenodeError
+from storenode.outbox.status import outbox_status
 from storenode.replica.status import beside_document, status_document
 
 EVERY_S = 1.0

@@ -205,9 +205,9 @@ class Store(Node):
         return self.worker.counters
 
     def positions(self) -> dict[Stream, tuple[str | None, int, str | None]]:
-        """Of each stream epoch, position, and why its rows are suspect, if they are; as a till reads it."""
+        """Of each stream epoch, position, and why a rebuild is due, if one is; as a till reads it."""
         rows = self.reader.execute("SELECT stream, epoch, position, rebuild_due FROM streams")
-        return {_STREAMS_BY_NAME[name]: (epoch, position, suspect) for name, epoch, position, suspect in rows}
+        return {_STREAMS_BY_NAME[name]: (epoch, position, due) for name, epoch, position, due in rows}
 
     def rows(self, stream: Stream) -> State:
         context = stream.context

@@ -154,8 +154,8 @@ def test_a_replica_that_is_not_hqs_makes_no_backup_and_drops_none(
     assert list(kept.parent.iterdir()) == [kept]
 
 
-def test_a_backup_that_is_told_to_stop_leaves_nothing(replica: Replica, tmp_path: Path) -> None:
-    with pytest.raises(BackupFailed, match="told to stop"):
+def test_a_backup_that_is_stopped_leaves_nothing(replica: Replica, tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match="it was stopped"):
         backup.make(replica.path, BUILT_IN, tmp_path / "b", "s", 1, NOW, go_on=lambda: False)
     assert list((tmp_path / "b").iterdir()) == []
 
@@ -175,7 +175,7 @@ def test_too_little_space_is_said_before_anything_is_written(
     assert list((tmp_path / "b").iterdir()) == []
 
 
-def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(replica: Replica, tmp_path: Path) -> None:
+def test_a_backup_goes_back_into_place_and_the_former_replica_is_moved_away(replica: Replica, tmp_path: Path) -> None:
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     fill(replica, 500, 200, shift=500)
     reader = sqlite3.connect(f"{replica.path.as_uri()}?mode=ro", uri=True, isolation_level=None)
@@ -183,12 +183,12 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
     reader.execute("SELECT count(*) FROM prices").fetchone()
     done = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     assert done.positions == {"price/all": 500}
-    assert done.aside == replica.path.with_name("replica.db.replaced-20261125T031500.000000Z")
+    assert done.former == replica.path.with_name("replica.db.replaced-20261125T031500.000000Z")
     assert amounts(replica.path) == {100}
     assert reader.execute("SELECT DISTINCT amount_minor FROM current_prices").fetchall() == [(200,)]
     reader.close()
-    assert done.aside is not None
-    assert amounts(done.aside) == {200}, "with its log: nothing of it is lost"
+    assert done.former is not None
+    assert amounts(done.former) == {200}, "with its log: nothing of it is lost"
     again = Replica.open(replica.path, ("all",), BUILT_IN)
     assert (again.state(ALL).position, made.path.exists()) == (500, True)
     again.connection.close()
@@ -197,7 +197,7 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
 def test_a_restore_onto_a_new_machine_needs_no_replica_there(replica: Replica, tmp_path: Path) -> None:
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     done = restore(made.path, tmp_path / "new" / "replica.db", BUILT_IN, tmp_path / "new" / "outbox.db", "s", NOW)
-    assert (done.aside, amounts(tmp_path / "new" / "replica.db")) == (None, {100})
+    assert (done.former, amounts(tmp_path / "new" / "replica.db")) == (None, {100})
 
 
 def test_an_old_log_never_comes_under_a_restored_file(replica: Replica, tmp_path: Path) -> None:
