@@ -100,7 +100,7 @@ class Site:
             raise
 
     def heads(self) -> Heads:
-        with Master(self.master_path, BUILT_IN) as master:
+        with Master.open(self.master_path, BUILT_IN) as master:
             return {str(row.stream): row.head_seq for row in master.streams()}
 
     def wait_published(self) -> Heads:

@@ -49,14 +49,14 @@ class Daemon:
     def __init__(self, settings: Settings, *, take_over: bool = False) -> None:
         self._inbox = EventQueue()
         self._stopping = False
-        self._master = Master(settings.db, settings.registry)
         self._lock = hold(settings.db)
+        self._master = Master.open(settings.db, settings.registry)
         self._bell = bell_of(settings.db)
         self._master.limit_memory(CACHE_BYTES)
         if left_out(self._master.query, settings.registry):  # else nothing waits here for an import with the write lock
             with self._master.writing():
                 pass  # a declared context that gained columns gives them to its rows now
-        self._checkpointer = Checkpointer(settings.db, settings.registry)
+        self._checkpointer = Checkpointer(settings.db)
         for path in (publication_path(settings.db), inbox_path(settings.db)):
             make_for_group(path)
         self._publication = Publication(publication_path(settings.db))

@@ -65,7 +65,7 @@ def back_up(db: Path, target: Path, contexts: Contexts) -> int:
 def _prove(path: Path, name: Path, contexts: Contexts) -> None:
     """Prove a copy whose file is sound: rows, log and digests in agreement. Raises BackupRefused, MasterDamaged."""
     try:
-        with Master(path, contexts) as master:
+        with Master.open(path, contexts) as master:
             problems = [f"{each.stream}: {each.problems[0]}" for each in verify(master) if each.problems]
             problems += [f"{row.stream}: its epoch is none" for row in master.streams() if not is_epoch(row.epoch)]
     except NO_ROWS as error:
@@ -98,7 +98,7 @@ def restore(
             _gain(fresh, source, contexts, entropy)
             _prove(fresh, source, contexts)
             had = _epochs_of(db, contexts)
-            with Master(fresh, contexts, entropy) as master:
+            with Master.open(fresh, contexts, entropy) as master:
                 if had & set(epochs.noted(master.query)):  # the present master is of the same chain
                     with master.writing():
                         epochs.remember(master, had)
@@ -114,7 +114,7 @@ def restore(
 def _gain(fresh: Path, source: Path, contexts: Contexts, entropy: Callable[[], int]) -> None:
     """Give rows what their contexts have gained since: a context that is not known cannot be proven, nor begin anew."""
     try:
-        with Master(fresh, contexts, entropy) as master:
+        with Master.open(fresh, contexts, entropy) as master:
             with master.writing():
                 pass
             unknown = left_out(master.query, contexts)
@@ -149,7 +149,7 @@ def _put_in_place(fresh: Path, db: Path, now_ms: int) -> Path | None:
 
 def _streams_of(db: Path, contexts: Contexts) -> list[StreamRow]:
     try:
-        with Master(db, contexts) as master:
+        with Master.open(db, contexts) as master:
             return list(master.streams())
     except (MasterDamaged, MasterMissing):
         return []
@@ -158,7 +158,7 @@ def _streams_of(db: Path, contexts: Contexts) -> list[StreamRow]:
 def _epochs_of(db: Path, contexts: Contexts) -> set[tuple[str, str]]:
     """The epochs that the present master had, those from after the copy was made among them."""
     try:
-        with Master(db, contexts) as master:
+        with Master.open(db, contexts) as master:
             return set(epochs.noted(master.query))
     except (MasterDamaged, MasterMissing):
         return set()

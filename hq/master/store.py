@@ -1,7 +1,7 @@
 """The master: every stream's rows and its event log in one SQLite file, written in one transaction.
 
-Any number of processes may write: each transaction takes the write lock first. Nobody checkpoints on
-their own; `hq run` calls `checkpoint`, and the last connection to close does.
+Any number of processes may write: each transaction takes the write lock first. No connection checkpoints on its own:
+`hq run` does (`hq.master.checkpointer`), and the last connection to close.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -29,8 +29,7 @@ __all__ = ["Committed", "EventRow", "Master", "StreamRow", "Tail"]
 
 ROWS_READ_MAX = 2**62
 
-CHECKPOINT_ABOVE_BYTES = 8_388_608
-"""Size of the write-ahead log at which it is moved into the file."""
+Entropy = Callable[[], int]
 
 _decode_names = msgspec.json.Decoder(list[str]).decode
 _decode_row = msgspec.json.Decoder(tuple[str | int | None, ...]).decode
@@ -42,17 +41,73 @@ def random_epoch() -> int:
 
 
 class Master:
-    """One connection to the master, opened at first use; owned by one thread.
+    """
+    One connection to the master, used by the thread that opened it and no other.
 
-    A crash leaves the last commit, whole. `entropy` names epochs. Opening it makes the tables of newly declared
-    contexts; the first transaction that writes gives a context the columns that it has gained.
+    `with Master.open(path, contexts) as master:` closes it at the end. `writing()` makes one transaction of several
+    commits, `reading()` one snapshot of several reads; outside of them each call is a transaction of its own. A crash
+    leaves the last commit complete, and nothing of the one under way.
     """
 
-    def __init__(self, path: Path | str, contexts: Contexts, entropy: Callable[[], int] = random_epoch) -> None:
-        self.path, self.contexts = Path(path), contexts
-        self._entropy = entropy
-        self._opened: sqlite3.Connection | None = None
+    def __init__(self, path: Path, contexts: Contexts, connection: sqlite3.Connection, entropy: Entropy) -> None:
+        """Take over an open connection; `Master.open` makes one."""
+        self.path, self.contexts = path, contexts
+        self._db, self._entropy = connection, entropy
         self._written = False
+
+    @classmethod
+    def open(cls, path: Path | str, contexts: Contexts, entropy: Entropy = random_epoch) -> Self:
+        """
+        Open the master at `path`, and make the tables of newly declared contexts.
+
+        The first transaction that writes gives a context the columns that it has gained.
+
+        Args:
+            entropy: 32 bits that tell two epochs of the same millisecond apart.
+
+        Raises:
+            MasterMissing: there is no file.
+            MasterDamaged: the file is no master, or one of another format.
+            MasterBusy, MasterUnwritable: SQLite cannot open it.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise MasterMissing(f"there is no master at {path}", hint="run: hq init (or set db / HQ_DB)")
+        with translated(path), ExitStack() as undo:
+            connection = undo.enter_context(closing(connect(path, "rw")))
+            if not is_master(connection, path):
+                raise not_a_master(path)
+            if context_migration.is_due(connection, contexts, gains=False):
+                with transaction(connection, "IMMEDIATE"):
+                    context_migration.take_in(connection, contexts, entropy, gains=False)
+            undo.pop_all()
+        return cls(path, contexts, connection, entropy)
+
+    @classmethod
+    def create(cls, path: Path | str, contexts: Contexts, wall_ms: int, entropy: Entropy = random_epoch) -> bool:
+        """
+        Make the master at `path` with its chain-wide streams; `Master.open` opens it then.
+
+        Returns:
+            False if there is a master already; it is left as it is.
+
+        Raises:
+            MasterDamaged: the file is there, and is no master, or one of another format.
+            MasterBusy, MasterUnwritable: SQLite cannot make or open it.
+        """
+        path = Path(path)
+        with translated(path):
+            make_for_group(path)
+            with closing(connect(path, "rwc")) as connection, transaction(connection, "IMMEDIATE"):
+                if is_master(connection, path):
+                    return False
+                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise not_a_master(path)
+                schema.create(connection)
+                for context in BUILT_IN.values():
+                    _add_stream(connection, Stream(context, SCOPE_ALL), wall_ms, entropy)
+                context_migration.take_in(connection, contexts, entropy, gains=True)
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -61,25 +116,8 @@ class Master:
         self.close()
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-    def create(self, now_ms: int) -> bool:
-        """Make the master with its chain-wide streams. Returns False if it was there, whole, already."""
-        with translated(self.path):
-            make_for_group(self.path)
-            self._opened = self._opened or connect(self.path, "rwc")
-        with self._transaction("IMMEDIATE"):
-            if is_master(self._db, self.path):
-                return False
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise not_a_master(self.path)
-            schema.create(self._db)
-            for context in BUILT_IN.values():
-                self._add_stream(Stream(context, SCOPE_ALL), now_ms)
-            context_migration.take_in(self._db, self.contexts, self._entropy, gains=True)
-        return True
+        """Close the connection; nothing can be asked of this object afterwards."""
+        self._db.close()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -140,24 +178,6 @@ class Master:
     def limit_memory(self, cache_bytes: int) -> None:
         """Let this connection keep at most so much of the file in memory."""
         self._db.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
-
-    def checkpoint(self, wait_ms: int = 0) -> None:
-        """
-        Move the write-ahead log into the file as far as readers let it; only `hq run` calls this.
-
-        It holds off writers meanwhile, and does nothing if they leave no room within `wait_ms`: SQLite before 3.51.3
-        can damage the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
-        """
-        if self.path.with_name(self.path.name + "-wal").stat().st_size < CHECKPOINT_ABOVE_BYTES:
-            return
-        with translated(self.path), closing(connect(self.path, "rw")) as guard:
-            guard.execute(f"PRAGMA busy_timeout = {wait_ms}")
-            try:
-                guard.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            guard.execute("ROLLBACK")
 
     def streams(self) -> list[StreamRow]:
         """All but those of contexts that are left out."""
@@ -231,22 +251,6 @@ class Master:
             raise MasterDamaged(f"{stream} has no event {seq} in {self.path}", hint="run: hq verify")
         return str(found[0][0])
 
-    @property
-    def _db(self) -> sqlite3.Connection:
-        if self._opened is None:
-            if not self.path.exists():
-                raise MasterMissing(f"there is no master at {self.path}", hint="run: hq init (or set db / HQ_DB)")
-            with translated(self.path):
-                self._opened = connect(self.path, "rw")
-                if not is_master(self._opened, self.path):
-                    self.close()
-                    raise not_a_master(self.path)
-                due = context_migration.is_due(self._opened, self.contexts, gains=False)
-            if due:
-                with self._transaction("IMMEDIATE"):
-                    context_migration.take_in(self._opened, self.contexts, self._entropy, gains=False)
-        return self._opened
-
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Read; for questions that only one command asks."""
         with translated(self.path):
@@ -254,8 +258,7 @@ class Master:
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:
-        db = self._db
-        with translated(self.path), transaction(db, kind):
+        with translated(self.path), transaction(self._db, kind):
             yield
 
     def _before(self, stream: Stream, changes: Sequence[Change]) -> dict[Key, Stored]:
@@ -270,17 +273,10 @@ class Master:
     def _tip(self, stream: Stream, now_ms: int) -> Tip:
         row = self.stream(stream)
         if row is None:
-            self._add_stream(stream, now_ms)
+            _add_stream(self._db, stream, now_ms, self._entropy)
+            self._written = True
             return Tip(0, EMPTY, 0)
         return Tip(row.head_seq, row.digest, row.rows)
-
-    def _add_stream(self, stream: Stream, now_ms: int) -> None:
-        self._db.execute(
-            "INSERT INTO streams (stream, epoch, head_seq, digest, rows, floor, updated_at_ms)"
-            " VALUES (?, ?, 0, ?, 0, 0, ?)",
-            (str(stream), epochs.begin(self._db, str(stream), now_ms, self._entropy), EMPTY, now_ms),
-        )
-        self._written = True
 
     def _write(self, stream: Stream, made: ChangeSet, now_ms: int) -> None:
         context = stream.context
@@ -293,3 +289,11 @@ class Master:
             "UPDATE streams SET head_seq = ?, digest = ?, rows = ?, updated_at_ms = ? WHERE stream = ?",
             (made.head_seq, made.digest, made.count, now_ms, name),
         )
+
+
+def _add_stream(db: sqlite3.Connection, stream: Stream, wall_ms: int, entropy: Entropy) -> None:
+    db.execute(
+        "INSERT INTO streams (stream, epoch, head_seq, digest, rows, floor, updated_at_ms)"
+        " VALUES (?, ?, 0, ?, 0, 0, ?)",
+        (str(stream), epochs.begin(db, str(stream), wall_ms, entropy), EMPTY, wall_ms),
+    )

@@ -37,15 +37,16 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
     """
     told = {s.name: s for s in long_stories()}
     try:
+        Master.create(directory / "hq.db", BUILT_IN, AT_MS, lambda: 0)
         outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
         hq, replica = (
-            Master(directory / "hq.db", BUILT_IN, lambda: 0),
+            Master.open(directory / "hq.db", BUILT_IN, lambda: 0),
             Replica(directory / "replica.db", ("all",), BUILT_IN),
         )
-        hq.create(AT_MS)
         if synchronous:
-            for db in (outbox._db, inbox.connection, hq._db):
+            for db in (outbox._db, inbox.connection):
                 db.execute(f"PRAGMA synchronous={synchronous}")
+            hq.query(f"PRAGMA synchronous={synchronous}")
         for number in range(LONG):
             outbox.append("t", {"life": life, "number": number}, AT_MS)
             say(acked=[life, number])
@@ -59,7 +60,7 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
                 outbox.checkpoint(0)
                 replica.checkpoint()
                 inbox.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                hq._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                hq.query("PRAGMA wal_checkpoint(PASSIVE)")
     except (StorenodeError, HqError) as error:
         say(error=type(error).__name__, text=str(error))
     except sqlite3.OperationalError as error:

@@ -243,8 +243,8 @@ def published(sets: list[Bulk], seed: int, directory: Path, *, moved: float) -> 
     """
     rng, path = random.Random(seed), directory / "hq.db"
     publication = Publication(directory / "p.db")
-    with Master(path, BUILT_IN) as master, closing(publication.connection):
-        master.create(0)
+    Master.create(path, BUILT_IN, 0)
+    with Master.open(path, BUILT_IN) as master, closing(publication.connection):
         outlets = {
             row.stream: StreamPublisher(row.stream, "t", master, publication, row.epoch, Sizes())
             for row in master.streams()

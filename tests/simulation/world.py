@@ -97,7 +97,7 @@ class Node:
 class Hq(Node):
     def __init__(self, broker: MemoryBroker, directory: Path, life: int, sizes: Sizes = SMALL) -> None:
         super().__init__(broker, f"hq-{life}")
-        self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
+        self.master = Master.open(directory / "hq.db", BUILT_IN, lambda: 0)
         self.publication = Publication(directory / "hq.published.db")
         self.publisher = Publisher(
             "t",
@@ -225,11 +225,10 @@ class World:
         self.now_ms = 0
         self.lives = 0
         self.broker = MemoryBroker(self.rng)
-        with Master(directory / "hq.db", BUILT_IN, lambda: seed) as master:
-            master.create(EPOCH_MS)
+        Master.create(directory / "hq.db", BUILT_IN, EPOCH_MS, lambda: seed)
         self.hq: Hq | None = Hq(self.broker, directory, 0)
         self.foreign: Hq | None = None
-        self.desk = Master(directory / "hq.db", BUILT_IN, lambda: seed)
+        self.desk = Master.open(directory / "hq.db", BUILT_IN, lambda: seed)
         self.model = Model({r.stream: r.epoch for r in self.desk.streams()})
         self.copied: Model | None = None
         self.trace: list[tuple[str, Stream, str | None, int]] = []
@@ -426,8 +425,8 @@ class World:
         self.lives += 1
         directory = self.directory / f"foreign-{self.lives}"
         directory.mkdir()
-        with Master(directory / "hq.db", BUILT_IN, lambda: ~self.seed) as master:
-            master.create(EPOCH_MS + self.now_ms)
+        Master.create(directory / "hq.db", BUILT_IN, EPOCH_MS + self.now_ms, lambda: ~self.seed)
+        with Master.open(directory / "hq.db", BUILT_IN, lambda: ~self.seed) as master:
             master.commit(PRODUCT, [Change(("foreign",), (None, "not ours", *(None,) * 10))], EPOCH_MS + self.now_ms)
         self.foreign = Hq(self.broker, directory, self.lives)
 

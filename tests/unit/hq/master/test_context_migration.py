@@ -247,7 +247,7 @@ def test_the_log_is_replayed_across_gained_columns(taxed: Desk) -> None:
 def test_the_digest_before_the_first_event_of_the_longer_rows_is_theirs(taxed: Desk) -> None:
     taxed.declare(WIDER_TAX)
     taxed.json("publish tax tax_class=half label=Reduced")
-    with Master(taxed.db, registry_of(WIDER_TAX)) as master:
+    with Master.open(taxed.db, registry_of(WIDER_TAX)) as master:
         before = master.digest_at(Stream.parse("tax/all", registry_of(WIDER_TAX)), 4)
     assert before == to_hex(total([(1, "full", 1900, None, 0), (2, "half", 700, None, 0)]))
 
@@ -258,7 +258,7 @@ def test_no_live_batch_holds_events_from_before_the_columns_were_gained(taxed: D
     taxed.json("publish tax tax_class=half label=Reduced")
     taxed.json("publish tax tax_class=half reduced=yes")
     stream = Stream.parse("tax/all", registry_of(WIDER_TAX))
-    with Master(taxed.db, registry_of(WIDER_TAX)) as master:
+    with Master.open(taxed.db, registry_of(WIDER_TAX)) as master:
         row = master.stream(stream)
         assert row is not None
         outlet = StreamPublisher(stream, "t", master, Publication(taxed.directory / "p.db"), row.epoch, Sizes())

@@ -24,8 +24,8 @@ PRICE = Stream.parse("price/all", BUILT_IN)
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[Master]:
-    with Master(tmp_path / "hq.db", BUILT_IN) as found:
-        found.create(0)
+    Master.create(tmp_path / "hq.db", BUILT_IN, 0)
+    with Master.open(tmp_path / "hq.db", BUILT_IN) as found:
         yield found
 
 
@@ -86,7 +86,7 @@ def test_a_writer_is_not_waited_for_and_the_turn_comes_again(master: Master) -> 
     master.commit(PRICE, [price(1, 1)], 0)
     master.commit(PRICE, [price(1, None)], 0)
     retention = Retention(master, 10, every_ms=50)
-    with Master(master.path, BUILT_IN) as desk, desk.writing():
+    with Master.open(master.path, BUILT_IN) as desk, desk.writing():
         with pytest.raises(MasterBusy):
             prune_tombstones(master, PRICE, 1, 10)
         assert [retention.step(now_ms, 1_000) for now_ms in (0, 100)] == [False, False]

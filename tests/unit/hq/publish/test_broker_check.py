@@ -32,8 +32,8 @@ class Site:
         self.broker = MemoryBroker(random.Random(1))
         self.broker.reconnect_ms_max = 0
         self.events: list[LinkEvent] = []
-        self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
-        self.master.create(0)
+        Master.create(directory / "hq.db", BUILT_IN, 0, lambda: 0)
+        self.master = Master.open(directory / "hq.db", BUILT_IN, lambda: 0)
         link = MemoryLink(self.broker, "hq", self.events.append)
         publication = Publication(directory / "p.db")
         self.publisher = Publisher("t", self.master, publication, link, heartbeat_ms=10**9, sizes=SMALL)

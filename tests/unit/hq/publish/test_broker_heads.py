@@ -98,9 +98,9 @@ class Hq:
         number = next(_numbers)
         self.events: list[LinkEvent] = []
         path = site.directory / f"{name}.db"
-        self.master = master or Master(path, BUILT_IN, lambda: number)
-        if not path.exists():
-            self.master.create(START_MS + site.now_ms)
+        if master is None:
+            Master.create(path, BUILT_IN, START_MS + site.now_ms, lambda: number)
+        self.master = master or Master.open(path, BUILT_IN, lambda: number)
         self.link = link(site.broker, f"hq-{number}", self.events.append)
         self.publication = Publication(site.directory / f"{name}.published.db")
         self.publisher = Publisher(
@@ -484,8 +484,8 @@ def test_a_master_behind_an_epoch_that_it_had_begins_a_later_one(site: Site, our
 
 def test_another_chains_copy_put_in_its_place_is_silent(site: Site, ours: Hq) -> None:
     """A restore takes over what the present master had only where both are of one chain."""
-    with Master(site.directory / "other.db", BUILT_IN) as other:
-        other.create(START_MS)
+    Master.create(site.directory / "other.db", BUILT_IN, START_MS)
+    with Master.open(site.directory / "other.db", BUILT_IN) as other:
         back_up(other.path, site.directory / "other.copy", BUILT_IN)
     ours.stop()
     restore(ours.master.path, site.directory / "other.copy", START_MS, BUILT_IN)
@@ -504,8 +504,8 @@ def test_an_epoch_that_none_can_follow_is_not_believed(site: Site, ours: Hq) -> 
 
 
 def test_epochs_only_go_up(tmp_path: Path) -> None:
-    with Master(tmp_path / "hq.db", BUILT_IN, lambda: 0) as master:
-        master.create(START_MS)
+    Master.create(tmp_path / "hq.db", BUILT_IN, START_MS, lambda: 0)
+    with Master.open(tmp_path / "hq.db", BUILT_IN, lambda: 0) as master:
         last = max(epoch for _, epoch in epochs.noted(master.query))
         for now_ms in (START_MS, 0, START_MS + 1):
             epoch = master.new_epoch(PRICE, now_ms)

@@ -28,8 +28,8 @@ PRICE = Stream.parse("price/all", BUILT_IN)
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[Master]:
-    with Master(tmp_path / "hq.db", BUILT_IN) as found:
-        found.create(0)
+    Master.create(tmp_path / "hq.db", BUILT_IN, 0)
+    with Master.open(tmp_path / "hq.db", BUILT_IN) as found:
         yield found
 
 
