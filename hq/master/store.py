@@ -179,6 +179,10 @@ class Master:
         """Let this connection keep at most so much of the file in memory."""
         self._db.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
 
+    def shrink_memory(self) -> None:
+        """Give back what a burst of work left in this connection's cache."""
+        self._db.execute("PRAGMA shrink_memory")
+
     def streams(self) -> list[StreamRow]:
         """All but those of contexts that are left out."""
         found = context_migration.streams(self.query, self.contexts)

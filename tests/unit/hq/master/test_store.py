@@ -12,7 +12,7 @@ from hq.master import audit
 from hq.master.checkpointer import CHECKPOINT_ABOVE_BYTES, checkpoint
 from hq.master.lock import hold, runs
 from hq.master.store import Committed, Master
-from hq.master.wakeup import bell_of, notify
+from hq.master.wakeup import notify, wakeup_of
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
@@ -211,20 +211,20 @@ def test_verify_finds_what_was_altered_behind_its_back(master: Master, sql: str,
 def test_a_commit_wakes_whoever_listens(tmp_path: Path, master: Master) -> None:
     path = tmp_path / "hq.db"
     notify(path)
-    bell = bell_of(path)
+    wakeup = wakeup_of(path)
     try:
-        assert not bell.wait(0)
+        assert not wakeup.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("A"))], 5)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
-        assert bell.wait(1)
-        assert not bell.wait(0)
+        assert wakeup.wait(1)
+        assert not wakeup.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
-        assert not bell.wait(0)
+        assert not wakeup.wait(0)
         for _ in range(5_000):
             notify(path)
-        assert bell.wait(0)
+        assert wakeup.wait(0)
     finally:
-        bell.close()
+        wakeup.close()
 
 
 def test_there_is_one_instance_of_a_master(tmp_path: Path) -> None:
