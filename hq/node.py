@@ -28,7 +28,7 @@ log = get_logger()
 EVENTS_PER_TURN = 1_000
 
 REPORT_EVERY_MS = 2_000
-"""How often other processes are told that `hq run` is at work, if nothing changes."""
+"""How often the node reports that it is at work, if nothing changes."""
 
 DAY_MS = 86_400_000
 

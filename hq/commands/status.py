@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from hq.collect.fleet import verify_fleet
 from hq.collect.inbox import inbox_path, reading
 from hq.collect.inbox import stores as read_stores
 from hq.commands.shared import configured, json_option, print_json, warn_of_left_out
@@ -146,7 +147,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     with Master.open(settings.db, settings.registry) as master:
         found = audit.verify(master)
         warn_of_left_out(master)
-        fleet = audit.verify_fleet(master, said)
+        fleet = verify_fleet(master, said)
     wrong = [(f"{s} {n}", each) for s, streams in fleet.items() for n, each in streams.items() if each["ok"] is False]
     ok = not wrong and not any(each.problems for each in found)
     if as_json:

@@ -1,7 +1,7 @@
 """The broker check: after a connect HQ reads back the segments that the broker should keep, and finds what it lost.
 
 A broker that died may have kept the head and lost, or altered, a segment that it names. No store could bootstrap then,
-and nobody would tell HQ. Owned by the publisher's thread; it has no clock.
+and HQ would not know. Owned by the publisher's thread; it has no clock.
 """
 
 from __future__ import annotations

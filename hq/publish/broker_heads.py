@@ -27,8 +27,8 @@ from enum import Enum
 
 import msgspec
 
-from hq.master import epochs
 from hq.master.store import Master
+from hq.master.streams import EPOCH_END
 from storelink.contract.codec import unpack
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message
@@ -93,7 +93,7 @@ def read_head(message: Message) -> KeptHead:
     except (ContractViolation, msgspec.MsgspecError, UnicodeError, RecursionError):
         body = _Named()
     named = (body.epoch, message.attributes.get("id", "").partition("/")[0])
-    return KeptHead(tuple(e for e in named if is_epoch(e) and e < epochs.END), body.seq, max(body.at_ms, 0))
+    return KeptHead(tuple(e for e in named if is_epoch(e) and e < EPOCH_END), body.seq, max(body.at_ms, 0))
 
 
 class BrokerHeads:
@@ -197,7 +197,7 @@ class BrokerHeads:
         if foreign and some_are_ours and foreign.keys().isdisjoint(ours):
             # Beside heads that are ours: streams that this master has forgotten, because it is an older copy.
             log.warning("streams.forgotten", streams=sorted(foreign))
-            epochs.adopt(self._master, _newest(foreign), wall_ms)
+            self._master.begin_epochs_after(_newest(foreign), wall_ms)
             foreign = {}
         self.contested = bool(foreign)
         if foreign:
@@ -240,7 +240,7 @@ class BrokerHeads:
         else:
             log.warning("heads.gone", root=self._root, streams=sorted(self.foreign))
         self._to_pass |= _newest(foreign)
-        epochs.adopt(self._master, self._to_pass, wall_ms)
+        self._master.begin_epochs_after(self._to_pass, wall_ms)
         self._to_pass, self.foreign, self.contested = {}, {}, False
         self._link.unsubscribe([f"{self._root}/live/+/+"])
         return Permission.LOOK_AGAIN
@@ -248,7 +248,7 @@ class BrokerHeads:
     def _is_foreign(self, head: KeptHead) -> bool:
         if not head.epochs or not self._known.isdisjoint(head.epochs):
             return False
-        self._known = frozenset(epoch for _, epoch in epochs.noted(self._master.query))
+        self._known = frozenset(epoch for _, epoch in self._master.epochs())
         return self._known.isdisjoint(head.epochs)
 
 

@@ -63,7 +63,7 @@ class Publisher:
         take_over: bool = False,
     ) -> Publisher:
         """
-        Go on from what the publication says that an earlier life of this HQ was silent about.
+        Build it; it starts silent if this HQ was silent when it was last at work, as the publication records.
 
         Args:
             head_interval_ms: the least time between two heads of a stream.

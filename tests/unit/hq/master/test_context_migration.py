@@ -156,22 +156,6 @@ def test_a_context_declared_later_gets_its_table_in_the_master_that_is_there(tmp
     assert desk.json("status")["streams"].keys() == {"price/all", "product/all", TAX_ALL}
 
 
-def test_a_master_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.declare(None)
-    desk.run("init")
-    desk.run("publish product sku=1")
-    connection = sqlite3.connect(desk.db)
-    connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; DROP TABLE epochs;")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    assert desk.json("status")["streams"]["product/all"]["head_seq"] == 1
-    assert desk.asked("PRAGMA user_version") == [(3,)]
-    noted, now = (f"SELECT stream, epoch FROM {table} ORDER BY stream" for table in ("epochs", "streams"))
-    assert desk.asked(noted) == desk.asked(now)
-    assert desk.run("verify").exit_code == 0
-
-
 def test_an_hq_without_the_declaration_says_so_and_goes_on_with_the_rest(desk: Desk) -> None:
     desk.run("publish tax tax_class=full rate_bp=1900")
     desk.declare(None)

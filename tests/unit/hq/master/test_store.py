@@ -8,7 +8,7 @@ import pytest
 
 from hq.core.changes import Change
 from hq.errors import AlreadyRunning, HqError, MasterDamaged, MasterMissing, MasterUnwritable
-from hq.master import audit
+from hq.master import audit, schema
 from hq.master.checkpointer import CHECKPOINT_ABOVE_BYTES, checkpoint
 from hq.master.lock import hold, runs
 from hq.master.store import Committed, Master
@@ -181,10 +181,15 @@ def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> Non
         Master.create(tmp_path / "no" / "hq.db", BUILT_IN, 1)
 
 
-def test_a_newer_format_is_refused(tmp_path: Path, master: Master) -> None:
-    master.query("PRAGMA user_version = 4")
-    with pytest.raises(MasterDamaged, match="format 4"):
-        Master.open(tmp_path / "hq.db", BUILT_IN)
+def test_an_older_and_a_newer_format_are_refused(tmp_path: Path, master: Master) -> None:
+    before = schema.VERSION
+    for version in (before - 1, before + 1):
+        master.query(f"PRAGMA user_version = {version}")
+        said = f"has format {version}, this hq knows only {before}"
+        with pytest.raises(MasterDamaged, match=said):
+            Master.open(tmp_path / "hq.db", BUILT_IN)
+        with pytest.raises(MasterDamaged, match=said):
+            Master.create(tmp_path / "hq.db", BUILT_IN, 1)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import structlog
 
 from hq.collect.inbox import StoreInbox
 from hq.core.changes import Change
-from hq.master import epochs
 from hq.master.backup import back_up, restore
 from hq.master.store import Master
 from hq.node import Node, Options
@@ -460,7 +459,7 @@ def test_a_copy_put_back_by_hand_begins_an_epoch_that_its_master_then_had(site: 
         assert not ours.heads.silent
         ours.stop()
     assert site.heads() == ours.epochs()
-    had = [epoch for stream, epoch in epochs.noted(ours.master.query) if stream == "price/all"]
+    had = [epoch for stream, epoch in ours.master.epochs() if stream == "price/all"]
     assert had == [first, ours.epochs()["price/all"]]
 
 
@@ -501,12 +500,12 @@ def test_an_epoch_that_none_can_follow_is_not_believed(site: Site, ours: Hq) -> 
 def test_epochs_only_go_up(tmp_path: Path) -> None:
     Master.create(tmp_path / "hq.db", BUILT_IN, START_MS, lambda: 0)
     with Master.open(tmp_path / "hq.db", BUILT_IN, lambda: 0) as master:
-        last = max(epoch for _, epoch in epochs.noted(master.query))
+        last = max(epoch for _, epoch in master.epochs())
         for now_ms in (START_MS, 0, START_MS + 1):
             epoch = master.new_epoch(PRICE, now_ms)
             assert epoch > last
             last = epoch
-        epochs.adopt(master, {"price/all": "019c00000000-ffffffff", "price/zone-x": "01ff00000000-00000000"}, 0)
+        master.begin_epochs_after({"price/all": "019c00000000-ffffffff", "price/zone-x": "01ff00000000-00000000"}, 0)
         master.commit(ZONE, [Change(("1", "regular"), ("EUR", "[[0,null,1]]"))], 0)
         found = {str(row.stream): row.epoch for row in master.streams()}
         assert found["price/all"] > "019c00000000-ffffffff"
