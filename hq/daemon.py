@@ -74,7 +74,7 @@ class Daemon:
             take_over=take_over,
         )
         self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
-        store_inbox = StoreInbox(inbox_path(settings.db))
+        store_inbox = StoreInbox.open(inbox_path(settings.db))
         self._collector = Receiver(settings.root, store_inbox, self._link)
         self._pruning = InboxRetention(store_inbox, int(settings.inbox_days * DAY_MS))
         self._left_out: dict[str, str] = {}

@@ -110,7 +110,7 @@ class Hq(Node):
             sizes=sizes,
         )
         self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
-        self.inbox = StoreInbox(directory / "hq.inbox.db")
+        self.inbox = StoreInbox.open(directory / "hq.inbox.db")
         self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
         self.collector = Receiver("t", self.inbox, self.link)
 

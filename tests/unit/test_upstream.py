@@ -19,7 +19,7 @@ import storelink.contract.upstream
 from hq.cli import main
 from hq.collect.inbox import StoreInbox, entries_after, inbox_path, reading, stores, summary
 from hq.collect.receiver import Receiver
-from hq.core.outbox_intake import Gap, Repeat, Take, Verdict, judge
+from hq.core.outbox_intake import Gap, IntakeVerdict, Repeat, Take, judge
 from hq.errors import InboxUnwritable
 from hq.master.store import Master
 from storelink.contract.contexts import BUILT_IN
@@ -42,7 +42,7 @@ class Hq:
     def __init__(self, broker: MemoryBroker, directory: Path, made_of: type[Receiver] = Receiver) -> None:
         self.events: list[LinkEvent] = []
         self.link = MemoryLink(broker, "hq", self.events.append)
-        self.inbox = StoreInbox(inbox_path(directory / "hq.db"))
+        self.inbox = StoreInbox.open(inbox_path(directory / "hq.db"))
         self.collector = made_of("t", self.inbox, self.link)
         self.link.start()
 
@@ -154,7 +154,7 @@ def batch(first: int, last: int, acked: int = 0, store: str = "s") -> OutboxBatc
         (7, batch(5, 9, acked=4), Take(7, 0)),
     ],
 )
-def test_a_batch_is_judged_by_what_hq_has(through: int, seen: OutboxBatch, verdict: Verdict) -> None:
+def test_a_batch_is_judged_by_what_hq_has(through: int, seen: OutboxBatch, verdict: IntakeVerdict) -> None:
     assert judge(through, seen) == verdict
 
 

@@ -28,7 +28,7 @@ def kept(inbox: StoreInbox) -> list[int]:
 def test_entries_leave_when_they_are_older_than_they_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (module, __import__("hq.collect.retention", fromlist=["PRUNE_MAX"])):
         monkeypatch.setattr(name, "PRUNE_MAX", 4)
-    inbox = StoreInbox(tmp_path / "inbox.db")
+    inbox = StoreInbox.open(tmp_path / "inbox.db")
     fill(inbox, 1, 10, 1_000)
     fill(inbox, 11, 12, 5_000)
     pruning = InboxRetention(inbox, 2_000)
@@ -42,7 +42,7 @@ def test_entries_leave_when_they_are_older_than_they_are_kept(tmp_path: Path, mo
 
 
 def test_nothing_leaves_an_inbox_that_is_kept_for_ever(tmp_path: Path) -> None:
-    inbox = StoreInbox(tmp_path / "inbox.db")
+    inbox = StoreInbox.open(tmp_path / "inbox.db")
     fill(inbox, 1, 3, 1)
     assert not InboxRetention(inbox, 0).step(10**9, 10**15)
     assert kept(inbox) == [1, 2, 3]

@@ -114,7 +114,7 @@ class Hq:
             sizes=SMALL,
             take_over=take_over,
         )
-        self.collector = Receiver("t", StoreInbox(site.directory / f"{name}.inbox.db"), self.link)
+        self.collector = Receiver("t", StoreInbox.open(site.directory / f"{name}.inbox.db"), self.link)
         self._site = site
         site.running.append(self)
         self.link.start()
