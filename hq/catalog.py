@@ -31,6 +31,7 @@ from hq.master.store import Master
 from hq.publish.publication import read_published
 from hq.status import LoggedEvent, Status, StoreStatus, Verification, status_of, stores_of, verification_of
 from storelink.contract.contexts import BUILT_IN, Context, Contexts, Key, Row
+from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import SCOPE_ALL, Stream, checked_name
 
 POLL_S = 0.02
@@ -186,8 +187,7 @@ class Catalog:
             What it became; no event if all of it was so already.
 
         Raises:
-            BadField: a field is unknown, missing or cannot be held; nothing was changed.
-            ContractViolation: no store would accept the row; nothing was changed.
+            BadField: a field is unknown, missing, cannot be held, or makes the row too large; nothing was changed.
             MasterBusy: another command holds the master for more than a minute.
         """
         with self.change_set() as change_set:
@@ -212,7 +212,7 @@ class Catalog:
 
         Raises:
             MasterBusy: another command holds the master for more than a minute.
-            ContractViolation: no store would accept a row; raised at the end of the block, nothing was changed.
+            BadField: no store would accept a row; raised at the end of the block, nothing was changed.
         """
         change_set = ChangeSet(self._master, self._clock())
         with self._writing():
@@ -229,7 +229,7 @@ class Catalog:
             raise RuntimeError("a change set is open: use its own methods, or wait until its block has ended")
         self._change_set_is_open = True
         try:
-            with self._master.writing():
+            with _violations_as_bad_fields(), self._master.writing():
                 yield
         finally:
             self._change_set_is_open = False
@@ -263,7 +263,7 @@ class Catalog:
 
         Raises:
             GuardTripped: with the plan that was refused; nothing was imported.
-            ContractViolation: no store would accept a row; nothing was imported.
+            BadField: no store would accept a row; nothing was imported.
         """
         at_ms = self._clock()
         with self._writing():
@@ -337,9 +337,10 @@ class Catalog:
             limit: events at most.
 
         Raises:
-            ContractViolation: the name is none of a stream.
+            BadField: there is no such stream.
         """
-        wanted = Stream.parse(stream, self._master.contexts) if stream else None
+        with _violations_as_bad_fields():
+            wanted = Stream.parse(stream, self._master.contexts) if stream else None
         return [LoggedEvent(**each) for each in audit.logged(self._master, wanted, since_seq, since_ms, limit)]
 
     def await_published(self, done: Committed, timeout_s: float) -> None:
@@ -486,10 +487,20 @@ class ChangeSet:
 
 
 def stream_named(contexts: Contexts, context: str, scope: str) -> Stream:
-    """The stream of a context and a scope. Raises BadField: unknown context; ContractViolation: bad scope."""
+    """The stream of a context and a scope. Raises BadField: unknown context, or no name of a scope."""
     if context not in contexts:
         raise BadField("context", f"{context[:80]!r} is not one of {', '.join(sorted(contexts))}")
-    return Stream(contexts[context], checked_name(scope, "scope"))
+    with _violations_as_bad_fields():
+        return Stream(contexts[context], checked_name(scope, "scope"))
+
+
+@contextmanager
+def _violations_as_bad_fields() -> Iterator[None]:
+    """What the contract refuses of a caller is a mistake of the caller's."""
+    try:
+        yield
+    except ContractViolation as violation:
+        raise BadField(violation.field or "", violation.detail) from violation
 
 
 def _texts(context: Context, fields: Mapping[str, Any]) -> dict[str, str | None]:

@@ -30,7 +30,7 @@ def _contexts(value: Any) -> Declarations | None:
 def contexts_in(file: Path) -> Contexts:
     """All contexts: the built-in ones and those that a TOML file declares. Raises BadSettings with every mistake."""
     try:
-        found = _contexts(file)
+        found = _contexts(str(file))
     except ValueError as error:
         raise BadSettings(f"contexts: {error}", hint="see docs/contexts.md") from error
     return BUILT_IN if found is None else BUILT_IN.with_declared(found.contexts)

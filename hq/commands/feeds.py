@@ -15,7 +15,7 @@ import click
 from hq.catalog import Imported, ImportOptions
 from hq.commands.options import (
     arguments_as_options,
-    check_context,
+    check_stream,
     configured,
     context_argument,
     json_option,
@@ -85,7 +85,7 @@ def import_feed(
     gc.disable()  # a short process that makes many rows and no cycles: a quarter faster
     named = NamedFile(file)
     settings = read_settings(named)
-    check_context(context, settings)
+    check_stream(context, scope, settings)
     options = ImportOptions(
         scope=scope,
         full=full,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from hq import config
-from hq.catalog import Catalog
+from hq.catalog import Catalog, stream_named
 from hq.config import Settings
 from hq.errors import BadField
 from storelink.host.privileges import Carried, drop_to_owner_of
@@ -56,11 +56,12 @@ def open_catalog(settings: Settings) -> Catalog:
     return Catalog.open(settings.db, settings.registry)
 
 
-def check_context(context: str, settings: Settings) -> None:
-    """Refuse a context that is not declared as wrong usage."""
+def check_stream(context: str, scope: str, settings: Settings) -> None:
+    """Refuse a context that is not declared as wrong usage, and what is no name of a scope as a bad field."""
     if context not in settings.registry:
         known = ", ".join(sorted(settings.registry))
         raise click.BadParameter(f"{context[:80]!r} is not one of {known}", param_hint="CONTEXT")
+    stream_named(settings.registry, context, scope)
 
 
 @contextmanager

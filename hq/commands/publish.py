@@ -10,7 +10,7 @@ import click
 
 from hq.catalog import Catalog, stream_named
 from hq.commands.options import (
-    check_context,
+    check_stream,
     configured,
     context_argument,
     json_option,
@@ -75,7 +75,7 @@ def publish(
     if stdin == bool(fields):
         raise click.UsageError("name fields as FIELD=VALUE, or use --stdin")
     settings = read_settings()
-    check_context(context, settings)
+    check_stream(context, scope, settings)
     if stdin:
         content = sys.stdin.buffer.read(FEED_BYTES_MAX)
         rows = list(ndjson_rows(content, STDIN, settings.registry[context], {}))

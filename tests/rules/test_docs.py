@@ -66,7 +66,8 @@ def test_the_readme_shows_the_demo_before_line_25_and_stays_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/operating.md", "docs/contexts.md", "storelink/contract/README.md"]
+    "document",
+    ["README.md", "docs/operating.md", "docs/contexts.md", "docs/library-hq.md", "storelink/contract/README.md"],
 )
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document
