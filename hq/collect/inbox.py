@@ -27,8 +27,6 @@ APPLICATION_ID = 0x53744249
 
 VERSION = 1
 READ_TIMEOUT_S = 5.0
-PRUNE_MAX = 1_000
-"""Entries that one transaction removes at most."""
 
 ABOUT_OVERRIDES = f"type IN ('{OVERRIDE_SET}', '{OVERRIDE_WITHDRAWN}')"
 OVERRIDES_INDEX = f"CREATE INDEX IF NOT EXISTS about_overrides ON entries(position) WHERE {ABOUT_OVERRIDES}"
@@ -160,9 +158,9 @@ class StoreInbox:
             ).fetchall()
         return [Refusal(*row) for row in found]
 
-    def prune(self, received_before_ms: int) -> int:
+    def prune(self, received_before_ms: int, limit: int) -> int:
         """
-        Remove some of the oldest entries; returns how many: at most PRUNE_MAX, so that stores hardly wait.
+        Remove the oldest entries, at most `limit` of them; returns how many.
 
         The inbox still knows up to which seq it had each outbox, so a repeat is still a repeat. Entries about overrides
         stay: `hq overrides` is derived from them.
@@ -172,7 +170,7 @@ class StoreInbox:
                 "DELETE FROM entries WHERE position IN (SELECT position FROM"
                 f" (SELECT position, received_at_ms FROM entries WHERE NOT {ABOUT_OVERRIDES} ORDER BY position LIMIT ?)"
                 " WHERE received_at_ms < ?)",
-                (PRUNE_MAX, received_before_ms),
+                (limit, received_before_ms),
             ).rowcount
 
     def set_status(self, status: Status, seen_at_ms: int) -> None:

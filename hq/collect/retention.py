@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from hq.collect.inbox import PRUNE_MAX, StoreInbox
+from hq.collect.inbox import StoreInbox
 from hq.errors import HqError
 from storelink.host.logs import get_logger
 
 log = get_logger()
+
+PRUNE_MAX = 1_000
+"""Entries that one transaction removes at most, so that stores hardly wait."""
 
 EVERY_MS = 600_000
 """Between two looks for old entries."""
@@ -15,8 +18,8 @@ EVERY_MS = 600_000
 class InboxRetention:
     """Removes entries that came longer than `keep_ms` ago, 0 for never; owned by the receiver's thread."""
 
-    def __init__(self, inbox: StoreInbox, keep_ms: int) -> None:
-        self._inbox, self._keep_ms = inbox, keep_ms
+    def __init__(self, inbox: StoreInbox, keep_ms: int, prune_max: int = PRUNE_MAX) -> None:
+        self._inbox, self._keep_ms, self._prune_max = inbox, keep_ms, prune_max
         self._next_ms = 0
         self._removed = 0
 
@@ -25,12 +28,12 @@ class InboxRetention:
         if not self._keep_ms or mono_ms < self._next_ms:
             return False
         try:
-            removed = self._inbox.prune(wall_ms - self._keep_ms)
+            removed = self._inbox.prune(wall_ms - self._keep_ms, self._prune_max)
         except HqError as error:
             log.error("inbox.failed", path=str(self._inbox.path), error=str(error))
             removed = 0
         self._removed += removed
-        if removed == PRUNE_MAX:
+        if removed == self._prune_max:
             return True
         if self._removed:
             log.info("inbox.pruned", entries=self._removed)

@@ -38,7 +38,7 @@ _count = click.IntRange(0)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Read FIELD from COLUMN.")
 @scope_option
-@click.option("--full", is_flag=True, help="The feed is the whole stream: delete what it lacks.")
+@click.option("--full", is_flag=True, help="The feed is all of the stream: delete what it lacks.")
 @click.option(
     "--where",
     multiple=True,

@@ -1,6 +1,6 @@
 """What a feed changes: `diff` compares its rows with the master's; the one entrance to both ways of comparing.
 
-A feed that is a table is compared by whole columns (`hq.core.feed_table`), which is several times as fast. A feed with
+A feed that is a table is compared column by column (`hq.core.feed_table`), which is several times as fast. A feed with
 anything odd in it is looked at row by row, here: only this way can say which row is bad, and why.
 """
 
@@ -128,7 +128,7 @@ class _Reading:
             self._check_inside(row, key)
             group = grouped.setdefault(key, [])
             if group and not self._priced:
-                problem = f"{key[0]!r} stands in line {group[0].line} already"
+                problem = f"{key[0]!r} is in line {group[0].line} already"
                 raise BadFeed(self._name, row.line, self._context.key_names[0], problem)
             group.append(row)
         return grouped

@@ -1,4 +1,4 @@
-"""A feed as a table: compared with the master by whole columns, for as long as nothing in it is odd.
+"""A feed as a table: compared with the master column by column, for as long as nothing in it is odd.
 
 Use `hq.core.feed_diff.diff`. `compare_columns` and the row-by-row way agree on every feed that `compare_columns` does
 not hand back.
@@ -75,7 +75,7 @@ class _NotByColumns(Exception):
 
 
 def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compared:
-    """Compare rows as they stand with what is stored; check only the rows that differ, by whole columns."""
+    """Compare rows as they stand with what is stored; check only the rows that differ, column by column."""
     width = 1 + len(context.keys)
     named = [index for index, name in enumerate(context.columns) if index >= width and name in table.names]
     if not named or any(_must_be_set(column) and column.name not in table.names for column in context.values):

@@ -35,7 +35,7 @@ class Part:
         return next((self.names[at] for at, values in self.values.items() if key[at] not in values), None)
 
     def holds_all(self, keys: Collection[Key]) -> bool:
-        """Like `misfit` for many at once, by whole columns."""
+        """Like `misfit` for many at once, column by column."""
         return all(values.issuperset(map(itemgetter(at), keys)) for at, values in self.values.items())
 
     def of(self, keys: Collection[Key]) -> Collection[Key]:

@@ -29,7 +29,7 @@ Feed = list[FeedRow] | Table
 
 def read_feed(path: Path, context: Context, mapping: Mapping[str, str]) -> Feed:
     """
-    Read a whole feed: a table if it is CSV with a row in every line.
+    Read all of a feed; as a table if it is CSV with a row in every line.
 
     Args:
         path: at most FEED_BYTES_MAX; the suffix names the format.
@@ -63,7 +63,7 @@ def csv_feed(content: bytes, name: str, context: Context, mapping: Mapping[str, 
         widths = set(map(len, rows))
         if len(widths) == 1 and 0 not in widths and len(rows) == reader.line_num:  # a row in every line: nearly all
             return Table(_header(rows[0], name, 1, context, mapping), rows[1:], 2)
-    return list(_csv_rows(text, is_utf8, name, context, mapping))
+    return list(csv_rows(text, is_utf8, name, context, mapping))
 
 
 def _delimiter(text: str) -> str:
@@ -71,7 +71,7 @@ def _delimiter(text: str) -> str:
     return max(DELIMITERS, key=header_line.count)
 
 
-def _csv_rows(text: str, is_utf8: bool, name: str, context: Context, mapping: Mapping[str, str]) -> Iterator[FeedRow]:
+def csv_rows(text: str, is_utf8: bool, name: str, context: Context, mapping: Mapping[str, str]) -> Iterator[FeedRow]:
     """Read row by row, so that the first mistake in the file is the one that is named."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     names: list[str] | None = None
@@ -196,12 +196,10 @@ def _header(cells: Sequence[str], name: str, line: int, context: Context, mappin
     fields = _renamed(dict.fromkeys(columns), name, line, mapping)
     if len(fields) != len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
-        raise BadFeed(name, line, twice, "stands twice in the header")
+        raise BadFeed(name, line, twice, "is twice in the header")
     _refuse_unknown(context, fields, name, line)
     for missing in mapping.keys() - set(columns):
-        raise BadFeed(
-            name, line, missing, "is mapped but stands not in the header", hint=f"header: {', '.join(columns)}"
-        )
+        raise BadFeed(name, line, missing, "is mapped, but is not in the header", hint=f"header: {', '.join(columns)}")
     for key in context.keys:
         if key.name not in fields and key.default is None:
             raise BadFeed(name, line, key.name, "no such column, and it is the key", hint=_map_hint(key.name))

@@ -11,7 +11,7 @@ from hq.core.changes import Tip, check_as_a_store_would, sequence
 from hq.core.feed_diff import Diff, FeedRow, diff
 from hq.core.feed_table import Table, compare_columns
 from hq.errors import BadFeed
-from hq.feeds.files import _csv_rows, csv_feed
+from hq.feeds.files import csv_feed, csv_rows
 from storelink.contract.contexts import PRICE, PRODUCT, Context, Key, Row
 from storelink.contract.streams import Stream
 
@@ -104,7 +104,7 @@ def test_a_csv_read_at_once_is_what_it_is_row_by_row(lines: list[list[str]], dat
     quote = data.draw(st.sampled_from(['"{}"', "{}"]))
     text = end.join(",".join(quote.format(cell) for cell in cells) for cells in [["sku", "name"], *lines])
     assert read(lambda: csv_feed(text.encode(), "f.csv", PRODUCT, {})) == read(
-        lambda: _csv_rows(text, True, "f.csv", PRODUCT, {})
+        lambda: csv_rows(text, True, "f.csv", PRODUCT, {})
     )
 
 

@@ -1,4 +1,4 @@
-"""What a feed may delete without being told twice, as a table; and the part of a stream that a feed speaks for."""
+"""What a feed may delete without being forced, as a table; and the part of a stream that a feed speaks for."""
 
 import pytest
 

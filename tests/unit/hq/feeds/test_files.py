@@ -130,5 +130,5 @@ def test_a_bad_mapping_is_refused(mapping: dict[str, str], says: str) -> None:
 def test_two_columns_for_one_field_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFeed, match="filled from two columns"):
         read(tmp_path, "f.csv", b"sku,Artikel\n1,2\n", Artikel="sku")
-    with pytest.raises(BadFeed, match="stands not in the header"):
+    with pytest.raises(BadFeed, match="is not in the header"):
         read(tmp_path, "f.csv", b"sku\n1\n", Artikel="name")

@@ -483,7 +483,7 @@ def test_hq_overrides_lists_them(told: Path) -> None:
 
 def test_an_inbox_that_is_pruned_still_knows_what_is_in_force(told: Path) -> None:
     inbox = StoreInbox.open(told)
-    assert inbox.prune(NOW_MS + DAY_S * 1000) == 1, "the sale"
+    assert inbox.prune(NOW_MS + DAY_S * 1000, 99) == 1, "the sale"
     inbox.connection.close()
     with reading(told) as db:
         assert db is not None
