@@ -22,7 +22,8 @@ from bench.process import BenchFailed, environment
 from bench.report import Figure, middle, told
 from bench.site import Site, Store, wait_for
 from hq.master.connection import connect
-from hq.master.schema import EVENT_COLUMNS, statements
+from hq.master.rows import statements
+from hq.master.store import EVENT_COLUMNS
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Message
 from storelink.contract.streams import Stream

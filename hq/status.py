@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hq.collect.fleet import verify_fleet
 from hq.collect.inbox import inbox_path, reading, refusal_of
 from hq.collect.inbox import stores as read_stores
 from hq.master import audit, lock
@@ -181,7 +182,7 @@ def verification_of(master: Master) -> Verification:
     """Prove that rows, log and digests of the master agree, and that stores have what it had."""
     with reading(inbox_path(master.path)) as inbox:
         said = read_stores(inbox) if inbox else {}
-    return Verification(tuple(audit.verify(master)), audit.verify_fleet(master, said))
+    return Verification(tuple(audit.verify(master)), verify_fleet(master, said))
 
 
 def _store(found: Mapping[str, Any], heads: Mapping[str, tuple[str, int]]) -> StoreStatus:

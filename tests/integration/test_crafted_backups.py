@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from hq.master import schema as master_schema
 from storelink.contract.contexts import PRICE, PRODUCT, Row
 from storelink.contract.declared import parse
 from storelink.contract.digest import to_hex, total
@@ -359,7 +360,10 @@ def test_a_backup_in_another_encoding_is_refused(sites: dict[str, Site], program
     with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as new:
         new.execute("PRAGMA encoding = 'UTF-16le'")
         new.execute("CREATE TABLE streams (x)")
-        pragmas = {"storenode": (schema.APPLICATION_ID, schema.VERSION), "hq": (0x53744851, 2)}[program]
+        pragmas = {
+            "storenode": (schema.APPLICATION_ID, schema.VERSION),
+            "hq": (master_schema.APPLICATION_ID, master_schema.VERSION),
+        }[program]
         new.execute(f"PRAGMA application_id = {pragmas[0]}")
         new.execute(f"PRAGMA user_version = {pragmas[1]}")
     shutil.move(tmp_path / "new.db", site.backup)

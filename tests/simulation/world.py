@@ -16,13 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hq.collect.inbox import StoreInbox
-from hq.collect.receiver import Receiver
 from hq.core.changes import Change
 from hq.master.backup import back_up, restore
-from hq.master.retention import Retention
 from hq.master.store import Master
+from hq.node import Node as HqNode
+from hq.node import Options
 from hq.publish.publication import Publication
-from hq.publish.publisher import Publisher
 from hq.publish.sizes import Sizes
 from storelink.contract.contexts import BUILT_IN, Key, Row
 from storelink.contract.streams import Stream
@@ -46,6 +45,9 @@ TOMBSTONES_KEPT_MS = 2_000
 
 EPOCH_MS = 1_760_000_000_000
 SMALL = Sizes(tail_bytes=200, segment_bytes=400, segment_rows=6, segment_rows_max=12)
+
+TURNS_AT_ONCE = 50
+"""Of HQ, while it has more to do; then time goes on."""
 
 State = dict[Key, Row]
 
@@ -93,46 +95,43 @@ class Node:
         self.link = MemoryLink(broker, client_id, self.events.append)
         self.link.start()
 
+    def next_event(self) -> LinkEvent | None:
+        return self.events.pop(0) if self.events else None
+
 
 class Hq(Node):
     def __init__(self, broker: MemoryBroker, directory: Path, life: int, sizes: Sizes = SMALL) -> None:
         super().__init__(broker, f"hq-{life}")
         self.master = Master.open(directory / "hq.db", BUILT_IN, lambda: 0)
-        self.publication = Publication(directory / "hq.published.db")
-        self.publisher = Publisher(
+        self.publication = Publication.open(directory / "hq.published.db")
+        self.inbox = StoreInbox.open(directory / "hq.inbox.db")
+        self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
+        self.node = HqNode.assemble(
             "t",
             self.master,
             self.publication,
+            self.inbox,
             self.link,
-            head_interval_ms=300,
-            heartbeat_ms=2_000,
-            segment_grace_ms=5_000,
-            sizes=sizes,
+            self.next_event,
+            Options(
+                head_interval_ms=300,
+                heartbeat_ms=2_000,
+                segment_grace_ms=5_000,
+                tombstones_kept_ms=TOMBSTONES_KEPT_MS,
+                prune_every_ms=500,
+                sizes=sizes,
+            ),
         )
-        self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
-        self.inbox = StoreInbox.open(directory / "hq.inbox.db")
-        self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
-        self.collector = Receiver("t", self.inbox, self.link)
 
     def turn(self, now_ms: int) -> None:
-        waiting, self.events[:] = list(self.events), []
-        try:
-            for event in waiting:
-                if not self.collector.handle(event, now_ms, EPOCH_MS + now_ms):
-                    self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
-            self.collector.listen(may=self.publisher.may_publish)
-            self.collector.flush(now_ms, EPOCH_MS + now_ms)
-            for _ in range(50):
-                if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
-                    break
-            self.retention.step(now_ms, EPOCH_MS + now_ms)
-        except NotConnected:
-            pass
+        for _ in range(TURNS_AT_ONCE):
+            if not self.node.turn(now_ms, EPOCH_MS + now_ms):
+                break
 
     def crash(self) -> None:
         self.link.close()
         self.master.close()
-        self.publication.connection.close()
+        self.publication.close()
         self.inbox.connection.close()
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from hq.cli import main
 from hq.master.store import Master
-from hq.publish.publication import Publication, Published, publication_path
+from hq.publish.publication import BrokerPosition, Publication, publication_path
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 
@@ -196,10 +196,10 @@ def test_wait_tells_committed_from_published(desk: Desk) -> None:
     with Master.open(desk.db, BUILT_IN) as master:
         row = master.stream(Stream.parse("product/all", BUILT_IN))
     assert row is not None
-    publication = Publication(publication_path(desk.db))
-    publication.set_published(row.stream, Published("000000000000-00000000", 9, ""))
+    publication = Publication.open(publication_path(desk.db))
+    publication.set_position(row.stream, BrokerPosition("000000000000-00000000", 9, ""))
     assert "not published" in desk.refused("publish product sku=1 --wait --timeout 0")
-    publication.set_published(row.stream, Published(row.epoch, 1, ""))
+    publication.set_position(row.stream, BrokerPosition(row.epoch, 1, ""))
     assert desk.json("publish product sku=1 --wait --timeout 0")["published"] is True
     assert desk.json("status")["streams"]["product/all"]["published"] == 1
 

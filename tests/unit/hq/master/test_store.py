@@ -8,11 +8,11 @@ import pytest
 
 from hq.core.changes import Change
 from hq.errors import AlreadyRunning, HqError, MasterDamaged, MasterMissing, MasterUnwritable
-from hq.master import audit
+from hq.master import audit, schema
 from hq.master.checkpointer import CHECKPOINT_ABOVE_BYTES, checkpoint
 from hq.master.lock import hold, runs
 from hq.master.store import Committed, Master
-from hq.master.wakeup import bell_of, notify
+from hq.master.wakeup import notify, wakeup_of
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
@@ -181,10 +181,15 @@ def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> Non
         Master.create(tmp_path / "no" / "hq.db", BUILT_IN, 1)
 
 
-def test_a_newer_format_is_refused(tmp_path: Path, master: Master) -> None:
-    master.query("PRAGMA user_version = 4")
-    with pytest.raises(MasterDamaged, match="format 4"):
-        Master.open(tmp_path / "hq.db", BUILT_IN)
+def test_an_older_and_a_newer_format_are_refused(tmp_path: Path, master: Master) -> None:
+    before = schema.VERSION
+    for version in (before - 1, before + 1):
+        master.query(f"PRAGMA user_version = {version}")
+        said = f"has format {version}, this hq knows only {before}"
+        with pytest.raises(MasterDamaged, match=said):
+            Master.open(tmp_path / "hq.db", BUILT_IN)
+        with pytest.raises(MasterDamaged, match=said):
+            Master.create(tmp_path / "hq.db", BUILT_IN, 1)
 
 
 @pytest.mark.parametrize(
@@ -211,20 +216,20 @@ def test_verify_finds_what_was_altered_behind_its_back(master: Master, sql: str,
 def test_a_commit_wakes_whoever_listens(tmp_path: Path, master: Master) -> None:
     path = tmp_path / "hq.db"
     notify(path)
-    bell = bell_of(path)
+    wakeup = wakeup_of(path)
     try:
-        assert not bell.wait(0)
+        assert not wakeup.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("A"))], 5)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
-        assert bell.wait(1)
-        assert not bell.wait(0)
+        assert wakeup.wait(1)
+        assert not wakeup.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
-        assert not bell.wait(0)
+        assert not wakeup.wait(0)
         for _ in range(5_000):
             notify(path)
-        assert bell.wait(0)
+        assert wakeup.wait(0)
     finally:
-        bell.close()
+        wakeup.close()
 
 
 def test_there_is_one_instance_of_a_master(tmp_path: Path) -> None:
