@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hq.catalog import Catalog, ChangeSet, Imported
+    from hq.collect.fleet import StoreStatus
     from hq.collect.inbox import InboxEntry
     from hq.collect.overrides import StoreOverride
     from hq.core.guard import Refused
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     )
     from hq.feeds.plan import Impact, ImportPlan
     from hq.master.records import Committed, StreamRow
-    from hq.status import LoggedEvent, Status, StoreStatus, StreamStatus, Verification
+    from hq.status import LoggedEvent, Status, StreamStatus, Verification
 
 _HOME_OF = {
     "Catalog": "hq.catalog",
@@ -46,7 +47,7 @@ _HOME_OF = {
     "Refused": "hq.core.guard",
     "Status": "hq.status",
     "StoreOverride": "hq.collect.overrides",
-    "StoreStatus": "hq.status",
+    "StoreStatus": "hq.collect.fleet",
     "StreamRow": "hq.master.records",
     "StreamStatus": "hq.status",
     "Verification": "hq.status",

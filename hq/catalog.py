@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
 from hq.collect import inbox, overrides
+from hq.collect.fleet import StoreStatus, stores_of
 from hq.collect.inbox import InboxEntry, inbox_path
 from hq.collect.overrides import StoreOverride
 from hq.config import contexts_in
@@ -29,7 +30,7 @@ from hq.master.context_migration import left_out
 from hq.master.records import Committed, StreamRow
 from hq.master.store import Master
 from hq.publish.publication import read_published
-from hq.status import LoggedEvent, Status, StoreStatus, Verification, status_of, stores_of, verification_of
+from hq.status import LoggedEvent, Status, Verification, status_of, verification_of
 from storelink.contract.contexts import BUILT_IN, Context, Contexts, Key, Row
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import SCOPE_ALL, Stream, checked_name

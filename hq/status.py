@@ -1,6 +1,6 @@
-"""What HQ knows of itself and of its stores, as typed results; read, never written.
+"""The status of HQ, as typed results: the master, how much of it is published, and whether all of it adds up.
 
-Put together from the master, from what `hq run` notes of the broker, and from the inbox.
+Read from the master, from what `hq run` notes of the broker, and from the inbox; nothing is written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hq.collect.fleet import verify_fleet
-from hq.collect.inbox import inbox_path, reading, refusal_of
+from hq.collect.inbox import inbox_path, reading
 from hq.collect.inbox import stores as read_stores
 from hq.master import audit, lock
 from hq.master.audit import Finding
@@ -73,29 +73,6 @@ class Status:
     size_bytes: int
     publication_bytes: int
     left_out: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
-    """
-    What a store last said of itself.
-
-    Attributes:
-        state: one of the states of docs/readers.md; `offline` for a store that is not connected.
-        seen_at: RFC 3339, by HQ's clock.
-        streams: by name: the store's `state`, `epoch`, `position`, `digest`, `verified_ok`; `lag_events`: how far
-            behind the master, None where that cannot be said; `refusal`: the message that it refuses, or None.
-        outbox: its `epoch`, `pending`, `acked_seq` and `refused`; None if the store never said.
-        skew_ms: how far the store's clock is ahead of HQ's; None if unknown.
-    """
-
-    online: bool
-    state: str
-    seen_at: str
-    streams: Mapping[str, Mapping[str, Any]]
-    outbox: Mapping[str, Any] | None
-    versions: Mapping[str, str]
-    skew_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,37 +147,11 @@ def status_of(master: Master) -> Status:
     )
 
 
-def stores_of(master: Master) -> dict[str, StoreStatus]:
-    """Read each store's last status, by name, and hold it against the master that is open."""
-    with reading(inbox_path(master.path)) as inbox:
-        found = read_stores(inbox) if inbox else {}
-    heads = {str(row.stream): (row.epoch, row.head_seq) for row in master.streams()}
-    return {name: _store(each, heads) for name, each in found.items()}
-
-
 def verification_of(master: Master) -> Verification:
     """Prove that rows, log and digests of the master agree, and that stores have what it had."""
     with reading(inbox_path(master.path)) as inbox:
         said = read_stores(inbox) if inbox else {}
     return Verification(tuple(audit.verify(master)), verify_fleet(master, said))
-
-
-def _store(found: Mapping[str, Any], heads: Mapping[str, tuple[str, int]]) -> StoreStatus:
-    said = found["status"] or {"state": "offline", "streams": {}, "outbox": None, "versions": {}}
-    streams = {}
-    for name, stream in said["streams"].items():
-        epoch, head_seq = heads.get(name, (None, 0))
-        lag = max(head_seq - stream["position"], 0) if stream["epoch"] == epoch or not stream["epoch"] else None
-        streams[name] = stream | {"lag_events": lag, "refusal": refusal_of(stream)}
-    return StoreStatus(
-        online=found["online"],
-        state=said["state"] if found["online"] else "offline",
-        seen_at=rfc3339(found["seen_at_ms"]),
-        streams=streams,
-        outbox=said["outbox"],
-        versions=said["versions"],
-        skew_ms=said.get("skew_ms"),
-    )
 
 
 def _bytes(path: Path) -> int:

@@ -89,7 +89,7 @@ def import_feed(
     options = ImportOptions(
         scope=scope,
         full=full,
-        where=_parse_where(where),
+        where=_parse_where(where, settings.registry[context].key_names),
         mapping=_parse_mapping(mapping),
         force=force,
         allow_empty=allow_empty,
@@ -122,13 +122,13 @@ def import_feed(
         ctx.exit(1)
 
 
-def _parse_where(pairs: Iterable[str]) -> dict[str, list[str]]:
+def _parse_where(pairs: Iterable[str], key_names: Sequence[str]) -> dict[str, list[str]]:
     """Read `column=value` pairs; a column that is named twice may have either value."""
     where: dict[str, list[str]] = {}
     for pair in pairs:
         column, equals, value = pair.partition("=")
         if not equals:
-            raise BadField("--where", f"{pair[:80]!r} is not COLUMN=VALUE", hint="as in --where kind=regular")
+            raise BadField("--where", f"{pair[:80]!r} is not COLUMN=VALUE", hint=f"key columns: {', '.join(key_names)}")
         where.setdefault(column, []).append(value)
     return where
 

@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from hq.catalog import ENTRIES_MAX
+from hq.collect.fleet import StoreStatus
 from hq.collect.inbox import InboxEntry, entries_after, inbox_path, reading, summary
 from hq.commands.options import configured, json_option, open_catalog, read_settings
 from hq.commands.output import print_json
-from hq.status import StoreStatus
 from storelink.contract import refusal
 from storelink.contract.times import rfc3339
 
