@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hq.publish.broker_heads import BrokerHeads
+from hq.publish.broker_heads import BrokerHeads, Permission
 from storelink.contract.messages import Head, Live
 from storenode.core import verdicts
 from storenode.follow import follower
@@ -75,7 +75,9 @@ def goes_back(patch: pytest.MonkeyPatch) -> None:
 
 def knows_all_heads(patch: pytest.MonkeyPatch) -> None:
     """An HQ that takes every head on the broker for its own."""
-    patch.setattr(BrokerHeads, "_is_foreign", lambda *_: False)
+    patch.setattr(BrokerHeads, "judge", lambda *_, **__: Permission.PUBLISH)
+    patch.setattr(BrokerHeads, "is_foreign", lambda *_: False)
+    patch.setattr(BrokerHeads, "is_ours", lambda *_: True)
 
 
 @pytest.mark.parametrize("sabotage", [takes_gaps, goes_back, knows_all_heads])
