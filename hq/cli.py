@@ -9,15 +9,15 @@ from __future__ import annotations
 import click
 
 from hq.commands import backups, doctor, feeds, overrides, publish, status, stores
-from hq.commands.shared import HqGroup, configured
-from hq.commands.shared import settings as read_settings
+from hq.commands.options import configured, read_settings
+from hq.commands.output import HqGroup
 
 
 @click.group(cls=HqGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="storenode")
 @configured
 def main() -> None:
-    """The master catalog: change it, publish it, see how it stands.
+    """The master catalog: change it, publish it, see its status.
 
     Settings come from a TOML file (--config, HQ_CONFIG), the environment (HQ_DB, HQ_BROKER, HQ_ROOT) and options.
     """

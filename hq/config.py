@@ -18,7 +18,7 @@ ENVIRONMENT_PREFIX = "HQ_"
 
 
 def _contexts(value: Any) -> Declarations | None:
-    """Read the declarations; the currencies that they name must be known, for amounts are typed as decimal numbers."""
+    """Read the declarations. They name only currencies that we know, because people type amounts as decimal numbers."""
     found = Declarations.read(value)
     for context in found.contexts:
         for column in context.values:
@@ -27,16 +27,25 @@ def _contexts(value: Any) -> Declarations | None:
     return found
 
 
+def contexts_in(file: Path) -> Contexts:
+    """All contexts: the built-in ones and those that a TOML file declares. Raises BadSettings with every mistake."""
+    try:
+        found = _contexts(str(file))
+    except ValueError as error:
+        raise BadSettings(f"contexts: {error}", hint="see docs/contexts.md") from error
+    return BUILT_IN if found is None else BUILT_IN.with_declared(found.contexts)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything `hq` can be told from outside, checked."""
+    """All settings of `hq`, checked."""
 
     db: Path = setting(Path("hq.db"), path, "The master, an SQLite file.")
     broker: BrokerUrl = setting(
         DEFAULT_BROKER, broker_setting, "The broker: mqtt:// or mqtts://user:password@host:port."
     )
     root: str = setting("storenode", lambda value: checked_root(text(value)), "First level(s) of every topic.")
-    heartbeat_s: float = setting(5.0, number(0.1, 3600), "How often each stream is heard of when nothing changes.")
+    heartbeat_s: float = setting(5.0, number(0.1, 3600), "How often each stream is published when nothing changes.")
     head_interval_ms: int = setting(500, whole(10, 60_000), "The least time between two heads of a stream.")
     segment_grace_s: int = setting(600, whole(1, 604_800), "How long the broker keeps a segment that was replaced.")
     tombstone_days: float = setting(90.0, number(0, 36_500), "How long deletions are remembered.")
@@ -57,7 +66,7 @@ def load(
 
     Args:
         environ: the process's environment; `HQ_CONFIG` names the file unless `config` does.
-        options: what the command line says; None stands for not said.
+        options: what the command line says; None where it says nothing.
 
     Raises:
         BadSettings: with every mistake found.

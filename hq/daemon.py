@@ -98,7 +98,7 @@ def run(settings: Settings, *, take_over: bool = False) -> None:
         for path in (publication_path(settings.db), inbox_path(settings.db)):
             make_for_group(path)
         publication = opened.enter_context(closing(Publication.open(publication_path(settings.db))))
-        inbox = StoreInbox(inbox_path(settings.db))
+        inbox = StoreInbox.open(inbox_path(settings.db))
         events = EventQueue()
         # A name of its own: of two clients with one name, brokers disconnect the older one.
         name = f"hq-{settings.root.replace('/', '-')}-{secrets.token_hex(4)}"

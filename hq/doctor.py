@@ -1,4 +1,4 @@
-"""`hq doctor`: looks at what HQ needs - master, disk, `hq run`, broker and what it keeps - and changes nothing."""
+"""The checks of `hq doctor`: master, disk, `hq run`, the broker and the heads that it keeps; they change nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Heads = dict[Stream, tuple[str, int, set[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, the verdict (`ok`, `warn`, `fail`), a sentence, and what to type; empty if nothing."""
+    """What was checked, the verdict (`ok`, `warn`, `fail`), a sentence, and what to type next, if anything."""
 
     name: str
     verdict: str
@@ -48,7 +48,7 @@ class Check:
 
 
 def checks(settings: Settings) -> Iterator[Check]:
-    """Look at everything, one thing after the other; about 15 s at the most."""
+    """Check everything, one thing after the other; it takes about 15 s at most."""
     yield Check("configuration", OK, f"The settings are sound: master {settings.db}, broker {settings.broker}.")
     running = lock.runs(settings.db)
     heads: Heads = {}
@@ -79,7 +79,7 @@ def _place(path: Path) -> Iterator[Check]:
 
 
 def _master(path: Path, contexts: Contexts, heads: Heads, *, running: bool) -> Iterator[Check]:
-    """Is it one, is it sound; puts what it holds into `heads`."""
+    """Whether the file is a master and sound; fills `heads` with what it holds."""
     if not path.exists():
         yield Check("master", FAIL, f"There is no master at {path}.", "hq init; or check db / HQ_DB")
         return
@@ -99,7 +99,7 @@ def _master(path: Path, contexts: Contexts, heads: Heads, *, running: bool) -> I
 
 
 def _streams(db: sqlite3.Connection, heads: Heads, contexts: Contexts) -> Iterator[Check]:
-    """Read the streams that are published into `heads`; say which contexts are not."""
+    """Fill `heads` with the streams that are published; warn of the contexts that are not."""
 
     def query(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return db.execute(sql, parameters).fetchall()
@@ -112,16 +112,16 @@ def _streams(db: sqlite3.Connection, heads: Heads, contexts: Contexts) -> Iterat
 
 
 def _opened(path: Path, *, running: bool) -> sqlite3.Connection | None:
-    """A connection that makes no file: SQLite makes -wal and -shm where they are missing; None if there is no way."""
+    """Connect without making a file: SQLite makes -wal and -shm where they are missing. None if that is impossible."""
     beside = [Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-shm")]
     if not all(beside) and (running or any(beside)):
         return None
-    # Without a log, the file is all there is.
+    # Without a write-ahead log, the file alone is complete.
     return open_file(path, "ro" if all(beside) else "ro&immutable=1", READ_TIMEOUT_S)
 
 
 def _sound(db: sqlite3.Connection) -> Check:
-    """SQLite's quick check, as far as it comes in QUICK_CHECK_S."""
+    """SQLite's quick check, given up after QUICK_CHECK_S."""
     give_up_s = time.monotonic() + QUICK_CHECK_S
     db.set_progress_handler(lambda: time.monotonic() > give_up_s, STEPS_PER_LOOK)
     try:
@@ -153,11 +153,11 @@ def _broker(settings: Settings, heads: Heads, *, running: bool) -> Iterator[Chec
 
 
 def _kept(root: str, contexts: Contexts, probe: Probe, heads: Heads, *, running: bool) -> Iterator[Check]:
-    """Whether the broker keeps each stream's newest head."""
+    """Whether the broker keeps the newest head of each stream, and no head of another master."""
     found: dict[Stream, KeptHead] = {}
     streams = {head_topic(root, stream): stream for stream in heads}
 
-    def heard(message: Message) -> bool:
+    def take(message: Message) -> bool:
         stream = streams.get(message.topic)
         if stream is not None and message.payload:
             kept = read_head(message)
@@ -169,7 +169,7 @@ def _kept(root: str, contexts: Contexts, probe: Probe, heads: Heads, *, running:
                 found[stream] = kept
         return found.keys() >= heads.keys()
 
-    probe.listen(list(streams), heard, HEADS_S if heads else 0.0)
+    probe.listen(list(streams), take, HEADS_S if heads else 0.0)
     todo = "journalctl -u hq -n 20" if running else START
     for stream, (epoch, seq, had) in heads.items():
         kept = found.get(stream)

@@ -1,18 +1,22 @@
-"""What can go wrong at HQ; every error says in `hint` what the operator does next.
+"""What can go wrong at HQ. Every error says in `hint` what the operator types next.
+
+The fate of an error goes by its class. *refuse*: this command does nothing, and says why. *retry*: the cause passes by
+itself; `hq run` tries again, a command is typed again. *halt*: a person must act first. What comes from a store or a
+broker and cannot be read is no error of these: it is rejected with a `ContractViolation`, and the rest goes on.
 
 HqError
 ├── BadSettings        refuse: the configuration is wrong; all mistakes at once
-├── BadField           refuse: one field of a command or a feed row
+├── BadField           refuse: one field of a change, or one argument, is wrong
 ├── BadFeed            refuse: a feed that cannot be read, or one bad row of it
-├── GuardTripped       refuse: an import would change more than its guards allow
-├── NotPublished       refuse: `--wait` ran out of time; the change itself is committed
+├── GuardTripped       refuse: an import would delete or change more than its guards allow
+├── NotPublished       refuse: the broker does not have a change in time; the change itself is committed
 ├── BackupRefused      refuse: a copy of the master that is not sound, or a file that is in its way
 ├── AlreadyRunning     refuse: another `hq run` has this master
 ├── MasterMissing      refuse: no master at this path
 ├── ContextDiffers     refuse: a context is declared here otherwise than in the master
 ├── MasterBusy         retry: another command holds the master for too long
+├── InboxUnwritable    retry: the inbox's disk is full, or refuses; nothing is acknowledged meanwhile
 ├── MasterUnwritable   halt: disk full, no permission, IO error
-├── InboxUnwritable    retry: the inbox's disk is full, or not to be written; nothing is acknowledged meanwhile
 ├── InboxDamaged       halt: not an inbox, or a damaged one
 └── MasterDamaged      halt: not a master, or a damaged one
 """
@@ -20,6 +24,7 @@ HqError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class HqError(Exception):
@@ -39,10 +44,10 @@ class BadSettings(HqError):
 
 
 class BadField(HqError):
-    """One field of a command is wrong.
+    """One field of a change, or one argument, is wrong.
 
     Attributes:
-        field: its name as the operator typed it; empty if it is about the row as a whole.
+        field: its name as it was typed; empty if it is about all of the row.
         problem: what is wrong with it.
     """
 
@@ -57,7 +62,7 @@ class BadFeed(HqError):
 
     Attributes:
         file: its name.
-        line: the line at fault, from 1; 0 if it is about the file as a whole.
+        line: the line at fault, from 1; 0 if it is about all of the file.
         field: the column or field at fault, or empty.
     """
 
@@ -73,14 +78,14 @@ class GuardTripped(HqError):
     """An import would do more than its guards allow.
 
     Attributes:
-        guard: which one, by the name that `--json` gives it.
-        lines: what would go, as lines of text.
+        guard: which one, by the name that `hq import --json` gives it.
+        plan: the `hq.ImportPlan` that was refused.
     """
 
-    def __init__(self, guard: str, message: str, *, hint: str, lines: Sequence[str] = ()) -> None:
+    def __init__(self, guard: str, message: str, *, hint: str, plan: Any) -> None:
         super().__init__(message, hint=hint)
         self.guard = guard
-        self.lines = lines
+        self.plan = plan
 
 
 class NotPublished(HqError):

@@ -1,7 +1,7 @@
-"""What stores have in force of their own prices: derived from the inbox, never kept.
+"""The prices that stores have set themselves and that are in force: derived from the inbox, never stored.
 
-The newest entry about a sku counts, of the store's newest outbox: a replaced machine has a new one and begins anew.
-Entries that do not read as section 10.4 of the protocol says are passed over; any software of a store may write them.
+The newest entry about a sku counts, of the store's newest outbox: a replaced machine has a new outbox, and begins
+anew. Entries that are not as section 10.4 of the protocol says are passed over: any software of a store may write them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ class _Set(_About, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class StoreOverride:
-    """One price that a store sets itself; `starts_at` and `ends_at` in seconds since 1970, by the store's clock.
+    """
+    One price that a store sets itself.
 
-    `position`: the entry's in the inbox; `received_at_ms`: when HQ had it.
+    Attributes:
+        amount_minor: in the minor unit of `currency`.
+        starts_at, ends_at: seconds since 1970, by the store's clock.
+        position: the entry's cursor in the inbox.
+        received_at_ms: when HQ received it; milliseconds since 1970.
     """
 
     store: str
@@ -49,7 +54,7 @@ class StoreOverride:
 
 
 def in_force(db: sqlite3.Connection, now_s: int, store: str | None = None) -> list[StoreOverride]:
-    """Those that are not withdrawn, replaced or over at `now_s` (seconds since 1970), by store and sku."""
+    """The overrides not withdrawn, replaced or over at `now_s` (seconds since 1970), in order of store and sku."""
     found = db.execute("SELECT store, epoch, max(seen_at_ms) FROM outboxes GROUP BY store")
     newest = {name: epoch for name, epoch, _ in found}
     held: dict[tuple[str, str], StoreOverride] = {}
@@ -62,8 +67,8 @@ def in_force(db: sqlite3.Connection, now_s: int, store: str | None = None) -> li
             continue
         try:
             if kind == OVERRIDE_SET:
-                told = _read(name, position, received_at_ms, text)
-                held[name, told.sku] = told
+                override = _read(name, position, received_at_ms, text)
+                held[name, override.sku] = override
             else:
                 held.pop((name, _withdrawn(text).sku), None)
         except (msgspec.MsgspecError, ValueError):
@@ -72,10 +77,17 @@ def in_force(db: sqlite3.Connection, now_s: int, store: str | None = None) -> li
 
 
 def _read(store: str, position: int, received_at_ms: int, text: str) -> StoreOverride:
-    told = _set(text)
-    starts_at, ends_at = epoch_seconds(told.starts_at), epoch_seconds(told.ends_at)
+    entry = _set(text)
     return StoreOverride(
-        store, told.sku, told.amount_minor, told.currency, starts_at, ends_at, told.reason, position, received_at_ms
+        store,
+        entry.sku,
+        entry.amount_minor,
+        entry.currency,
+        epoch_seconds(entry.starts_at),
+        epoch_seconds(entry.ends_at),
+        entry.reason,
+        position,
+        received_at_ms,
     )
 
 

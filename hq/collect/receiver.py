@@ -1,6 +1,6 @@
-"""The collector: takes in what stores send, each entry once, and acknowledges it when it is on disk.
+"""The receiver: takes in what stores send, each entry once, and acknowledges it when it is on disk.
 
-Owned by the thread of `hq run`. It has no clock: `handle` and `flush` get the time. What came in one turn is one
+Owned by the thread of `hq run`. It has no clock: `handle` and `flush` get the time. The messages of one turn are one
 commit; the acknowledgements go out after it. A crash before the commit loses nothing: stores send again.
 """
 
@@ -25,19 +25,24 @@ from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, N
 log = get_logger()
 
 TURN_BYTES_MAX = 16 * 1024 * 1024
-"""Payloads and what is in them, taken in before they are committed, at the latest."""
+"""Bytes of payloads and of their decoded entries after which the receiver commits within a turn."""
 
 RETRY_MS = 5_000
-"""How long nothing is taken in after the disk refused; stores send again."""
+"""How long the receiver takes nothing in after the disk refused; stores send again."""
 
 GREETED_PER_TURN = 200
+"""Stores asked to send again in one turn, after a connect."""
 
 Outbox = tuple[str, str]
 """A store and the epoch of one of its outboxes."""
 
 
 class Receiver:
-    """Collects from every store over one link."""
+    """Receives from every store over one link.
+
+    Attributes:
+        counters: `entries`, `repeats`, `gaps` and `rejected_{reason}`, since the process began.
+    """
 
     def __init__(self, root: str, inbox: StoreInbox, link: Link) -> None:
         self.counters: Counter[str] = Counter()
@@ -51,11 +56,11 @@ class Receiver:
         self._rejected: dict[Outbox, Rejection] = {}
         self._bytes = 0
         self._retry_ms = 0
-        self._ailing = False
+        self._inbox_failed = False
         self._to_greet: list[Outbox] = []
 
-    def handle(self, event: LinkEvent, now_ms: int, wall_ms: int) -> bool:
-        """Take one link event. True if it is nobody else's."""
+    def handle(self, event: LinkEvent, mono_ms: int, wall_ms: int) -> bool:
+        """Take one link event. True if it was a message for the receiver, so that nobody else needs it."""
         match event:
             case Connected():
                 self._connected = True
@@ -66,14 +71,14 @@ class Receiver:
                 if self._listening:
                     self._receive(message, wall_ms)
                 if self._bytes > TURN_BYTES_MAX:
-                    self.flush(now_ms, wall_ms)
+                    self.flush(mono_ms, wall_ms)
                 return True
             case _:
                 pass
         return False
 
     def listen(self, *, may: bool) -> None:
-        """Take in and acknowledge what stores send only while `may`: those of another master keep it for that one."""
+        """Take in and acknowledge only while `may`: stores of another master keep their entries for that one."""
         if may == self._listening:
             return
         self._listening = may
@@ -87,9 +92,9 @@ class Receiver:
             self._link.subscribe(self._topics)
             self._ask_all_again()
 
-    def flush(self, now_ms: int, wall_ms: int) -> None:
-        """Commit what has come, then acknowledge it; called when no more events wait."""
-        if self._ailing and now_ms >= self._retry_ms:
+    def flush(self, mono_ms: int, wall_ms: int) -> None:
+        """Commit what has come, then acknowledge it; call it when no more events wait."""
+        if self._inbox_failed and mono_ms >= self._retry_ms:
             self._ask_all_again()
         self._greet(wall_ms)
         if not (self._batches or self._statuses or self._rejected):
@@ -97,13 +102,13 @@ class Receiver:
         batches, self._batches, self._bytes = self._batches, [], 0
         statuses, self._statuses = self._statuses, {}
         rejected, self._rejected = self._rejected, {}
-        if now_ms < self._retry_ms:
+        if mono_ms < self._retry_ms:
             return
         try:
             acks = self._commit(batches, statuses, rejected, wall_ms)
         except HqError as error:
             log.error("inbox.failed", path=str(self._inbox.path), error=str(error))
-            self._retry_ms, self._ailing = now_ms + RETRY_MS, True
+            self._retry_ms, self._inbox_failed = mono_ms + RETRY_MS, True
             return
         self._acknowledge(acks, wall_ms)
 
@@ -114,7 +119,7 @@ class Receiver:
                 return  # a cleared status
             if kind == "status":
                 status = decode_status(self._root, message)
-                # A kept message tells of the past, by the store's own clock.
+                # A retained message is about the past, by the store's own clock.
                 seen_at_ms = min(status.at_ms, wall_ms) if message.retain else wall_ms
                 self._statuses[status.store] = (status, seen_at_ms)
             elif kind == "outbox":
@@ -129,7 +134,7 @@ class Receiver:
             self._reject(message, violation)
 
     def _reject(self, message: Message, violation: ContractViolation) -> None:
-        """Tell a store of a batch that cannot be read, if it says which one it is."""
+        """Reject a batch that cannot be read, if its headers say which one it is."""
         named = batch_named(message)
         try:
             kind, store = parse_store_topic(self._root, message.topic)
@@ -146,7 +151,7 @@ class Receiver:
         rejected: Mapping[Outbox, Rejection],
         wall_ms: int,
     ) -> list[Ack]:
-        """Put everything into one transaction; returns what may be acknowledged once it has ended."""
+        """Write everything in one transaction; returns the acknowledgements to send once it has ended."""
         acked: dict[Outbox, int] = {}
         gaps: set[Outbox] = set()
         with self._inbox.transaction():
@@ -163,7 +168,7 @@ class Receiver:
         return [self._ack(name, acked.get(name), rejected.get(name), resend=name in gaps) for name in names]
 
     def _take(self, batch: OutboxBatch, wall_ms: int) -> bool:
-        """Take one batch in as far as it is new. False if it came before its time."""
+        """Take in the new entries of one batch. False if entries before it are missing."""
         match judge(self._inbox.through(batch.store, batch.outbox), batch):
             case Gap():
                 self.counters["gaps"] += 1
@@ -182,7 +187,7 @@ class Receiver:
 
     def _ack(self, name: Outbox, acked: int | None, rejected: Rejection | None, *, resend: bool) -> Ack:
         through = self._inbox.through(*name)
-        # Without a batch that could be read, nothing tells what the store has heard: it is told no more than that.
+        # Without a readable batch, HQ does not know what the store has heard: it acknowledges nothing, and rejects.
         if acked is None:
             return Ack(*name, 0, (), False, rejected)
         refused = self._inbox.refused(*name, acked, ACK_REFUSED_MAX + 1)
@@ -191,9 +196,9 @@ class Receiver:
         return Ack(*name, max(through, acked), tuple(refused), resend, rejected)
 
     def _ask_all_again(self) -> None:
-        """After a connect, and after the disk refused: stores may have given HQ up for a while."""
-        self._ailing = False
-        with suppress(HqError):  # what ails the inbox shows, and is told, at the next commit
+        """Ask every store to send again, after a connect and after the disk refused: stores may wait for long."""
+        self._inbox_failed = False
+        with suppress(HqError):  # the next commit fails for the same reason, and logs it
             self._to_greet = self._inbox.newest_outboxes()
 
     def _greet(self, wall_ms: int) -> None:
@@ -202,7 +207,7 @@ class Receiver:
             self._acknowledge([Ack(*name, 0, (), resend=True) for name in some], wall_ms)
 
     def _acknowledge(self, acks: list[Ack], wall_ms: int) -> None:
-        """One acknowledgement an outbox; one that gets lost is asked for by a repeat."""
+        """Send one acknowledgement for each outbox; if one gets lost, the store repeats its batch."""
         try:
             for ack in acks:
                 if self._connected and self._listening:

@@ -1,4 +1,4 @@
-"""`hq backup` and `hq restore`: a copy of the master, and the way back to it."""
+"""`hq backup` and `hq restore`: a copy of the master, and how to put it back."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from hq.commands.shared import configured, json_option, now_ms, print_json
-from hq.commands.shared import settings as read_settings
+from hq.catalog import Catalog
+from hq.commands.options import configured, json_option, open_catalog, read_settings
+from hq.commands.output import print_json
 from hq.master import backup as copies
-from hq.master.store import Master
 from storelink.host.privileges import Delivery, NamedFile
 
 
@@ -25,6 +25,7 @@ def backup(file: Path, as_json: bool) -> None:
     delivery = Delivery(file.parent, lambda name: name == file.name)
     settings = read_settings(delivery)
     with delivery.place(settings.db.parent) as directory:
+        # As `Catalog.backup`, without opening the master for writing: that may bring it to a newer format.
         size_bytes = copies.back_up(settings.db, directory / file.name, settings.registry)
         delivery.send(directory / file.name)
     if as_json:
@@ -38,10 +39,10 @@ def backup(file: Path, as_json: bool) -> None:
 @configured
 @json_option
 def restore(file: Path, as_json: bool) -> None:
-    """Put a copy in the master's place; `hq run` must be stopped. The present master is put aside.
+    """Put a copy in the master's place; `hq run` must be stopped. The present master is moved away, not removed.
 
     FILE is proven before anything is touched: it must be made as this version makes a master, and hold what one holds.
-    Every stream begins a new epoch, so each store rebuilds, by itself and while it sells on.
+    Every stream begins a new epoch, so each store rebuilds, by itself and while it goes on selling.
 
     \b
     hq restore hq-2026-11-25.db
@@ -49,13 +50,13 @@ def restore(file: Path, as_json: bool) -> None:
     named = NamedFile(file)
     settings = read_settings(named)
     with named.readable(settings.db.parent) as copy:
-        aside = copies.restore(settings.db, copy, now_ms(), settings.registry)
-    with Master.open(settings.db, settings.registry) as master:
-        streams = {str(row.stream): {"epoch": row.epoch, "head_seq": row.head_seq} for row in master.streams()}
+        moved_to = Catalog.restore(settings.db, copy, settings.registry)
+    with open_catalog(settings) as catalog:
+        streams = {str(row.stream): {"epoch": row.epoch, "head_seq": row.head_seq} for row in catalog.streams()}
     if as_json:
-        print_json({"streams": streams, "aside": None if aside is None else str(aside)})
+        print_json({"streams": streams, "aside": None if moved_to is None else str(moved_to)})
         return
-    for name, facts in streams.items():
-        click.echo(f"{name:<20} is at {facts['head_seq']} again, epoch {facts['epoch']}")
-    if aside is not None:
-        click.echo(f"the master from before is {aside}")
+    for name, stream in streams.items():
+        click.echo(f"{name:<20} is at {stream['head_seq']} again, epoch {stream['epoch']}")
+    if moved_to is not None:
+        click.echo(f"the master from before is {moved_to}")

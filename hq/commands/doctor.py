@@ -1,4 +1,4 @@
-"""`hq doctor`: one line a check, and what to do about it."""
+"""`hq doctor`: one line for each check, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from hq.commands.shared import configured, json_option, print_json
-from hq.commands.shared import settings as read_settings
+from hq.commands.options import configured, json_option, read_settings
+from hq.commands.output import print_json
 from hq.doctor import FAIL, OK, WARN, Check, checks
 from hq.errors import BadSettings
 
@@ -31,8 +31,8 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
             click.echo(f"{verdict}  {check.name:<14} {check.sentence}" + (f"  -> {check.todo}" if check.todo else ""))
     worst = next(v for v in (FAIL, WARN, OK) if any(check.verdict == v for check in found))
     if as_json:
-        told = [{"check": c.name, "verdict": c.verdict, "sentence": c.sentence, "todo": c.todo} for c in found]
-        print_json({"verdict": worst, "checks": told})
+        documents = [{"check": c.name, "verdict": c.verdict, "sentence": c.sentence, "todo": c.todo} for c in found]
+        print_json({"verdict": worst, "checks": documents})
     ctx.exit(1 if worst == FAIL else 0)
 
 

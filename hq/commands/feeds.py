@@ -6,24 +6,28 @@ import gc
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hq.commands.shared import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
-from hq.commands.shared import settings as read_settings
-from hq.core.feed_diff import Diff, diff
-from hq.core.guard import Impact, Refused, dropped_choice, judge, only_choice, sentence
-from hq.core.part import Part, parse_part
-from hq.core.samples import KINDS, WIDTH, Kind, Samples, facts, lines, samples
-from hq.errors import GuardTripped
-from hq.feeds.files import Feed, parse_mapping, read_feed
-from hq.master.store import Committed, Master
-from storelink.contract.contexts import Key, Row
-from storelink.contract.streams import Stream
+from hq.catalog import Imported, ImportOptions
+from hq.commands.options import (
+    arguments_as_options,
+    check_stream,
+    configured,
+    context_argument,
+    json_option,
+    open_catalog,
+    read_settings,
+    scope_option,
+)
+from hq.commands.output import complain, print_json
+from hq.core.samples import KINDS, WIDTH, Kind, document, text_lines
+from hq.errors import BadField, GuardTripped
+from hq.feeds.plan import ImportPlan
+from hq.master.records import Committed
 from storelink.host.privileges import NamedFile
 
 _count = click.IntRange(0)
@@ -34,7 +38,7 @@ _count = click.IntRange(0)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--map", "mapping", multiple=True, metavar="COLUMN=FIELD", help="Read FIELD from COLUMN.")
 @scope_option
-@click.option("--full", is_flag=True, help="The feed is the whole stream: delete what it lacks.")
+@click.option("--full", is_flag=True, help="The feed is all of the stream: delete what it lacks.")
 @click.option(
     "--where",
     multiple=True,
@@ -48,7 +52,9 @@ _count = click.IntRange(0)
 @click.option("--max-changes", type=_count, help="Refuse a feed that makes more events than this, also with --force.")
 @configured
 @json_option
+@click.pass_context
 def import_feed(
+    ctx: click.Context,
     *,
     context: str,
     file: Path,
@@ -75,157 +81,122 @@ def import_feed(
     hq import price regular.csv --full --where kind=regular
     hq import product everything.csv --full --force
     """
-    began = time.monotonic()
+    began_s = time.monotonic()
     gc.disable()  # a short process that makes many rows and no cycles: a quarter faster
     named = NamedFile(file)
     settings = read_settings(named)
-    stream = stream_of(context, scope, settings)
-    columns, part = parse_mapping(mapping, stream.context), parse_part(where, stream.context)
-    with Master.open(settings.db, settings.registry) as master:
-        _progress(f"reading {file.name}")
-        with named.readable(settings.db.parent) as readable:
-            rows = read_feed(readable, stream.context, columns)
-        asked = _Asked(
-            stream,
-            file.name,
-            part,
-            full=full,
-            dry_run=dry_run,
-            meant=force or (allow_empty and not rows),
-            max_deletes=max_deletes,
-            max_changes=max_changes,
-        )
-        outcome = _compare_and_commit(master, asked, rows)
+    check_stream(context, scope, settings)
+    options = ImportOptions(
+        scope=scope,
+        full=full,
+        where=_parse_where(where, settings.registry[context].key_names),
+        mapping=_parse_mapping(mapping),
+        force=force,
+        allow_empty=allow_empty,
+        max_deletes=max_deletes,
+        max_changes=max_changes,
+        progress=_progress,
+    )
+    with (
+        arguments_as_options({"where": "--where", "mapping": "--map"}),
+        open_catalog(settings) as catalog,
+        named.readable(settings.db.parent) as readable,
+    ):
+        try:
+            found = (catalog.plan_import if dry_run else catalog.import_feed)(context, readable, **options)
+        except GuardTripped as error:
+            found = error.plan
     _progress("")
-    document = _facts(asked, outcome) | {"seconds": round(time.monotonic() - began, 3)}
+    plan, done = (found.plan, found.committed) if isinstance(found, Imported) else (found, None)
+    result = _document(plan, done, dry_run=dry_run) | {"seconds": round(time.monotonic() - began_s, 3)}
     if as_json:
-        print_json(document)
+        print_json(result)
     elif dry_run:
-        click.echo("\n".join(_dry_text(asked, outcome, document)))
-    elif outcome.refused is None:
-        click.echo(_sentence(document))
-    if outcome.refused is not None and not dry_run:
-        guard, problem, hint = outcome.refused
-        shown = [] if as_json else _listed(asked, outcome, KINDS if guard == "max_changes" else ("deleted",))
-        raise GuardTripped(guard, problem, hint=hint, lines=shown)
+        click.echo("\n".join(_dry_run_lines(plan, result)))
+    elif done is not None:
+        click.echo(_sentence(result))
+    if plan.refused is not None and not dry_run:
+        kinds = KINDS if plan.refused.guard == "max_changes" else ("deleted",)
+        listed = [] if as_json else _sample_lines(plan, kinds)
+        complain("\n".join([plan.refused.problem, *listed]), result["refused"]["hint"])
+        ctx.exit(1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the command line says. `meant`: the default guards are lifted."""
-
-    stream: Stream
-    name: str
-    part: Part
-    full: bool
-    dry_run: bool
-    meant: bool
-    max_deletes: int | None
-    max_changes: int | None
-
-    @property
-    def rows_of(self) -> str:
-        return f"{self.stream} with {self.part}" if self.part else str(self.stream)
+def _parse_where(pairs: Iterable[str], key_names: Sequence[str]) -> dict[str, list[str]]:
+    """Read `column=value` pairs; a column that is named twice may have either value."""
+    where: dict[str, list[str]] = {}
+    for pair in pairs:
+        column, equals, value = pair.partition("=")
+        if not equals:
+            raise BadField("--where", f"{pair[:80]!r} is not COLUMN=VALUE", hint=f"key columns: {', '.join(key_names)}")
+        where.setdefault(column, []).append(value)
+    return where
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What the feed did, or would do; no samples are looked for in what was imported."""
-
-    at_s: int
-    found: Diff
-    held: int
-    done: Committed | None = None
-    refused: Refused | None = None
-    samples: Samples | None = None
-
-
-def _compare_and_commit(master: Master, asked: _Asked, rows: Feed) -> _Outcome:
-    """Compare and commit under one write lock, so that the feed is judged by what it changes."""
-    at_ms, stream = now_ms(), asked.stream
-    with master.reading() if asked.dry_run else master.writing():
-        _progress(f"comparing {len(rows)} rows")
-        live = master.live_rows(stream)
-        found = diff(stream.context, asked.name, rows, live, at_ms // 1000, full=asked.full, part=asked.part)
-        held = len(asked.part.of(live.keys()))
-        refused = _refused(asked, found, live, held)
-        if refused is not None or asked.dry_run:
-            shown = samples(stream.context, found.changes, live)
-            return _Outcome(at_ms // 1000, found, held, refused=refused, samples=shown)
-        _progress(f"committing {len(found.changes)} events")
-        return _Outcome(at_ms // 1000, found, held, master.commit(stream, found.changes, at_ms, live))
+def _parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """Read `column=field` pairs."""
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        column, equals, field = pair.rpartition("=")
+        if not equals or not column:
+            raise BadField("--map", f"{pair!r} is not column=field")
+        if column in mapping:
+            raise BadField("--map", f"{pair!r} maps a column twice")
+        mapping[column] = field
+    return mapping
 
 
-def _refused(asked: _Asked, found: Diff, live: Mapping[Key, Row], held: int) -> Refused | None:
-    """The guard that stops the feed: one that the command line names, or else one that it did not lift."""
-    name, hints = asked.name, [] if asked.dry_run else ["nothing was imported", "see what with --dry-run"]
-    if asked.max_deletes is not None and found.deleted > asked.max_deletes:
-        problem = f"{name} would delete {found.deleted} entities; --max-deletes is {asked.max_deletes}"
-        return Refused("max_deletes", problem, "; ".join([*hints, "a higher --max-deletes if it is meant"]))
-    if asked.max_changes is not None and len(found.changes) > asked.max_changes:
-        problem = f"{name} would make {len(found.changes)} events; --max-changes is {asked.max_changes}"
-        return Refused("max_changes", problem, "; ".join([*hints, "a higher --max-changes if it is meant"]))
-    if asked.meant or not found.deleted:
-        return None
-    context = asked.stream.context
-    impact = Impact(held, found.named, found.deleted, dropped_choice(context, live, found.changes))
-    guard = judge(impact)
-    if guard is None:
-        return None
-    hints.append("--force if it is meant")
-    if not asked.part and len(context.keys) > 1:
-        part = only_choice(context, live, found.changes) or "COLUMN=VALUE"
-        hints.append(f"--where {part} if the feed speaks for these rows only")
-    return Refused(guard, f"{name} {sentence(guard, impact, asked.rows_of)}", "; ".join(hints))
-
-
-def _facts(asked: _Asked, outcome: _Outcome) -> dict[str, Any]:
-    found, done, refused = outcome.found, outcome.done, outcome.refused
-    document = {
-        "stream": str(asked.stream),
-        "dry_run": asked.dry_run,
-        "rows": found.rows,
-        "events": len(found.changes),
-        "new": found.new,
-        "changed": found.changed,
-        "deleted": found.deleted,
-        "unchanged": found.unchanged,
-        "expired": found.expired,
+def _document(plan: ImportPlan, done: Committed | None, *, dry_run: bool) -> dict[str, Any]:
+    """What `--json` prints; with samples where nothing was imported."""
+    impact, stream = plan.impact, plan.request.stream
+    result = {
+        "stream": str(stream),
+        "dry_run": dry_run,
+        "rows": impact.rows,
+        "events": impact.events,
+        "new": impact.new,
+        "changed": impact.changed,
+        "deleted": impact.deleted,
+        "unchanged": impact.unchanged,
+        "expired": impact.expired,
         "first_seq": done.first_seq if done and done.events else None,
         "head_seq": done.head_seq if done else None,
     }
-    if outcome.samples is not None:
-        document["held"] = outcome.held
-        document["refused"] = refused._asdict() if refused else None
-        document["samples"] = facts(asked.stream.context, outcome.samples)
-    return document
+    if done is None:
+        refused = plan.refused
+        if refused is not None and not dry_run:
+            refused = refused._replace(hint=f"nothing was imported; see what with --dry-run; {refused.hint}")
+        result["held"] = impact.held
+        result["refused"] = refused._asdict() if refused else None
+        result["samples"] = document(stream.context, plan.samples())
+    return result
 
 
-def _dry_text(asked: _Asked, outcome: _Outcome, document: dict[str, Any]) -> list[str]:
+def _dry_run_lines(plan: ImportPlan, result: dict[str, Any]) -> list[str]:
     """What a dry run says, within the width of a terminal."""
-    paragraphs = [_sentence(document)]
-    if outcome.refused is not None:
-        paragraphs += [f"would be refused: {outcome.refused.problem}", f"hint: {outcome.refused.hint}"]
+    paragraphs = [_sentence(result)]
+    if plan.refused is not None:
+        paragraphs += [f"would be refused: {plan.refused.problem}", f"hint: {plan.refused.hint}"]
     wrapped = [line for each in paragraphs for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
-    return wrapped + _listed(asked, outcome, KINDS)
+    return wrapped + _sample_lines(plan, KINDS)
 
 
-def _listed(asked: _Asked, outcome: _Outcome, kinds: Sequence[Kind]) -> list[str]:
-    found = outcome.found
-    counts: dict[Kind, int] = {"new": found.new, "changed": found.changed, "deleted": found.deleted}
-    shown = {kind: outcome.samples[kind] for kind in kinds} if outcome.samples else {}
-    return list(lines(asked.stream.context, shown, counts, outcome.at_s))
+def _sample_lines(plan: ImportPlan, kinds: Sequence[Kind]) -> list[str]:
+    impact, few = plan.impact, plan.samples()
+    counts: dict[Kind, int] = {"new": impact.new, "changed": impact.changed, "deleted": impact.deleted}
+    context, now_s = plan.request.stream.context, plan.at_ms // 1000
+    return list(text_lines(context, {kind: few[kind] for kind in kinds}, counts, now_s))
 
 
-def _sentence(facts: dict[str, Any]) -> str:
-    counts = ", ".join(f"{facts[name]} {name}" for name in ("new", "changed", "deleted", "unchanged"))
-    if facts["expired"]:
-        counts += f", {facts['expired']} prices over already"
-    verb = "would make" if facts["dry_run"] else "made"
-    place = "" if facts["head_seq"] is None else f", at {facts['head_seq']}"
+def _sentence(result: dict[str, Any]) -> str:
+    counts = ", ".join(f"{result[name]} {name}" for name in ("new", "changed", "deleted", "unchanged"))
+    if result["expired"]:
+        counts += f", {result['expired']} prices over already"
+    verb = "would make" if result["dry_run"] else "made"
+    place = "" if result["head_seq"] is None else f", at {result['head_seq']}"
     return (
-        f"{facts['stream']}: {facts['rows']} rows {verb} {facts['events']} events"
-        f" ({counts}){place}; {facts['seconds']:.1f} s"
+        f"{result['stream']}: {result['rows']} rows {verb} {result['events']} events"
+        f" ({counts}){place}; {result['seconds']:.1f} s"
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from hq.collect import overrides as told
+from hq.catalog import wall_ms
 from hq.collect.inbox import inbox_path, reading
-from hq.commands.shared import configured, json_option, now_ms, print_json
-from hq.commands.shared import settings as read_settings
+from hq.collect.overrides import StoreOverride, in_force
+from hq.commands.options import configured, json_option, read_settings
+from hq.commands.output import print_json, printable
 from storelink.contract.money import money_text
 from storelink.contract.times import rfc3339
 
@@ -17,26 +18,22 @@ from storelink.contract.times import rfc3339
 @configured
 @json_option
 def overrides(*, store: str | None, as_json: bool) -> None:
-    """List the prices that stores have set themselves and that are in force, as far as they have told."""
-    with reading(inbox_path(read_settings().db)) as db:
-        found = told.in_force(db, now_ms() // 1000, store) if db is not None else []
+    """List the prices that stores have set themselves and that are in force, as far as stores have reported them."""
+    with reading(inbox_path(read_settings().db)) as db:  # as `Catalog.overrides`, also while there is no sound master
+        found = [] if db is None else in_force(db, wall_ms() // 1000, store)
     if as_json:
         print_json({"overrides": [_document(each) for each in found]})
         return
     for each in found:
         amount = money_text(each.amount_minor, each.currency)
         until = rfc3339(each.ends_at * 1000)
-        click.echo(f"{each.store:<20} {_plain(each.sku):<16}{amount:>14}  until {until}  {_plain(each.reason[:80])}")
+        sku, reason = printable(each.sku), printable(each.reason[:80])
+        click.echo(f"{each.store:<20} {sku:<16}{amount:>14}  until {until}  {reason}")
     if not found:
-        click.echo("no store has told of an override in force", err=True)
+        click.echo("no store has reported an override in force", err=True)
 
 
-def _plain(text: str) -> str:
-    """What a store wrote, harmless on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _document(each: told.StoreOverride) -> dict[str, str | int]:
+def _document(each: StoreOverride) -> dict[str, str | int]:
     return {
         "store": each.store,
         "sku": each.sku,

@@ -1,29 +1,31 @@
-"""`hq init` and `hq publish`: the master's making, and single change sets typed or piped in."""
+"""`hq init` and `hq publish`: make the master, and change it by what is typed or piped in."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from hq.commands.shared import configured, context_argument, json_option, now_ms, print_json, scope_option, stream_of
-from hq.commands.shared import settings as read_settings
-from hq.config import Settings
-from hq.core import edits
-from hq.core.changes import Change
+from hq.catalog import Catalog, stream_named
+from hq.commands.options import (
+    check_stream,
+    configured,
+    context_argument,
+    json_option,
+    open_catalog,
+    read_settings,
+    scope_option,
+)
+from hq.commands.output import print_json
+from hq.core.edits import check_names
 from hq.core.feed_diff import FeedRow
-from hq.errors import BadFeed, BadField, NotPublished
+from hq.errors import BadFeed, BadField
 from hq.feeds.files import FEED_BYTES_MAX, ndjson_rows
-from hq.master import lock
-from hq.master.store import Committed, Master
-from hq.publish.publication import read_published
-from storelink.contract.contexts import Context, Key, Row
-from storelink.contract.streams import Stream
+from hq.master.records import Committed
+from storelink.contract.contexts import Context
 
-POLL_S = 0.02
 STDIN = "<stdin>"
 
 
@@ -33,15 +35,13 @@ STDIN = "<stdin>"
 def init(as_json: bool) -> None:
     """Make the master, with an empty stream for every context."""
     settings = read_settings()
-    made = Master.create(settings.db, settings.registry, now_ms())
-    with Master.open(settings.db, settings.registry) as master:
-        with master.writing():
-            pass  # a master that was there takes in what was declared since
-        streams = [str(row.stream) for row in master.streams()]
+    with Catalog.create(settings.db, settings.registry) as catalog:
+        streams = [str(row.stream) for row in catalog.streams()]
     if as_json:
-        print_json({"db": str(settings.db), "created": made, "streams": streams})
+        print_json({"db": str(settings.db), "created": catalog.is_new, "streams": streams})
     else:
-        click.echo(f"{settings.db}: {'made' if made else 'was there already'}; streams {', '.join(streams)}")
+        made = "made" if catalog.is_new else "was there already"
+        click.echo(f"{settings.db}: {made}; streams {', '.join(streams)}")
 
 
 @click.command()
@@ -75,17 +75,17 @@ def publish(
     if stdin == bool(fields):
         raise click.UsageError("name fields as FIELD=VALUE, or use --stdin")
     settings = read_settings()
-    stream = stream_of(context, scope, settings)
-    declared = stream.context
+    check_stream(context, scope, settings)
     if stdin:
         content = sys.stdin.buffer.read(FEED_BYTES_MAX)
-        rows = list(ndjson_rows(content, STDIN, declared, {}))
+        rows = list(ndjson_rows(content, STDIN, settings.registry[context], {}))
     else:
-        rows = [FeedRow(0, _typed(declared, fields))]
-    with Master.open(settings.db, settings.registry) as master:
-        done = _commit(master, stream, rows, delete=delete)
-    published = _await_published(settings, done, timeout_s) if wait else None
-    _report(done, published, as_json=as_json)
+        rows = [FeedRow(0, _typed(settings.registry[context], fields))]
+    with open_catalog(settings) as catalog:
+        done = _commit(catalog, context, scope, rows, delete=delete)
+        if wait:
+            catalog.await_published(done, timeout_s)
+    _report(done, True if wait else None, as_json=as_json)
 
 
 def _typed(context: Context, words: Iterable[str]) -> dict[str, str | None]:
@@ -94,58 +94,29 @@ def _typed(context: Context, words: Iterable[str]) -> dict[str, str | None]:
         name, equals, value = word.partition("=")
         if not equals:
             raise click.UsageError(f"{word[:80]!r} is not FIELD=VALUE")
-        edits.check_names(context, [name])
+        check_names(context, [name])
         if name in fields:
             raise BadField(name, "is named twice")
         fields[name] = value
     return fields
 
 
-def _commit(master: Master, stream: Stream, rows: Iterable[FeedRow], *, delete: bool) -> Committed:
-    """Edit what is there now and commit, in one transaction: two desks never overwrite each other's fields."""
-    at_ms = now_ms()
-    context = stream.context
-    with master.writing():
-        after: dict[Key, Row | None] = {}
+def _commit(catalog: Catalog, context: str, scope: str, rows: Iterable[FeedRow], *, delete: bool) -> Committed:
+    """All rows in one change set; an error names the line of its row, if the row has one."""
+    with catalog.change_set() as change_set:
+        change = change_set.delete if delete else change_set.publish
         for row in rows:
             try:
-                key = edits.key_of(context, row.fields)
-                if key not in after:
-                    found = master.stored(stream, key)
-                    after[key] = None if found is None or found.deleted else context.values_of(found.row)
-                if delete:
-                    _check_only_key(context, row)
-                    after[key] = None
-                else:
-                    after[key] = edits.edited(context, row.fields, after[key], at_ms // 1000)
+                change(context, scope=scope, **row.fields)
             except BadField as error:
                 if row.line:
                     raise BadFeed(STDIN, row.line, error.field, error.problem, hint=error.hint) from None
                 raise
-        return master.commit(stream, [Change(key, values) for key, values in after.items()], at_ms)
-
-
-def _check_only_key(context: Context, row: FeedRow) -> None:
-    for name in row.fields.keys() - set(context.key_names):
-        raise BadField(name, "has no place in a delete", hint=f"name only {', '.join(context.key_names)}")
-
-
-def _await_published(settings: Settings, done: Committed, timeout_s: float) -> bool:
-    """Return True once broker has it. Raises NotPublished after `timeout_s`; the commit stands either way."""
-    with Master.open(settings.db, settings.registry) as master:
-        row = master.stream(done.stream)
-    until = time.monotonic() + timeout_s
-    while True:
-        found = read_published(settings.db)["streams"].get(str(done.stream), {})
-        if row is not None and found.get("epoch") == row.epoch and found.get("published", 0) >= done.head_seq:
-            return True
-        if time.monotonic() >= until:
-            break
-        time.sleep(POLL_S)
-    hint = "check the broker: hq status" if lock.runs(settings.db) else "start it: hq run"
-    raise NotPublished(
-        f"{done.stream} {done.head_seq} is committed, but not published after {timeout_s:g} s", hint=hint
-    )
+    if change_set.committed:
+        return change_set.committed[0]
+    stream = stream_named(catalog.contexts, context, scope)  # no rows at all
+    head_seq = next((row.head_seq for row in catalog.streams() if row.stream == stream), 0)
+    return Committed(stream, head_seq + 1, head_seq)
 
 
 def _report(done: Committed, published: bool | None, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`hq inbox` and `hq stores`: what stores sent, and how each of them stands."""
+"""`hq inbox` and `hq stores`: what stores sent, and each store's last status."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import click
 import msgspec
 
-from hq.collect.inbox import Kept, entries_after, inbox_path, reading, refusal_of, summary
-from hq.collect.inbox import stores as read_stores
-from hq.commands.shared import configured, json_option, print_json
-from hq.commands.shared import settings as read_settings
-from hq.master.store import Master
+from hq.catalog import ENTRIES_MAX
+from hq.collect.fleet import StoreStatus
+from hq.collect.inbox import InboxEntry, entries_after, inbox_path, reading, summary
+from hq.commands.options import configured, json_option, open_catalog, read_settings
+from hq.commands.output import print_json
 from storelink.contract import refusal
 from storelink.contract.times import rfc3339
 
-NO_LIMIT = 2**62
 LISTED = 50
+"""Entries that are listed for people if they name no limit."""
 
 
 @click.command()
@@ -38,18 +38,17 @@ def inbox(
     """
     if ndjson and as_json:
         raise click.UsageError("--ndjson lists entries, --json sums up: use one of them")
-    with reading(inbox_path(read_settings().db)) as db:
+    with reading(inbox_path(read_settings().db)) as db:  # as `Catalog.inbox`, also while there is no sound master
         if as_json:
-            print_json(_summed(summary(db) if db else {"cursor": 0, "stores": {}}))
+            print_json(_summary_document(summary(db) if db else {"cursor": 0, "stores": {}}))
             return
-        found: Iterator[Kept] = iter(())
+        found: Iterator[InboxEntry] = iter(())
         if db is not None:
             if cursor is None and not ndjson:
                 cursor = max(summary(db)["cursor"] - (limit or LISTED), 0)
-            most = limit or (NO_LIMIT if ndjson else LISTED)
-            found = entries_after(db, cursor or 0, most, store, kind)
+            found = entries_after(db, cursor or 0, limit or (ENTRIES_MAX if ndjson else LISTED), store, kind)
         for entry in found:
-            click.echo(_line(entry) if ndjson else _shown(entry))
+            click.echo(_ndjson_line(entry) if ndjson else _text_line(entry))
 
 
 @click.command()
@@ -64,57 +63,44 @@ def stores(as_json: bool) -> None:
     hq stores
     hq stores --json     # of a stream: "refusal": null, or {"message", "range", "reason", "why", "detail", ...}
     """
-    settings = read_settings()
-    with reading(inbox_path(settings.db)) as db:
-        found = read_stores(db) if db else {}
-    with Master.open(settings.db, settings.registry) as master:
-        heads = {str(row.stream): (row.epoch, row.head_seq) for row in master.streams()}
-    document = {name: _store(each, heads) for name, each in found.items()}
+    with open_catalog(read_settings()) as catalog:
+        found = catalog.stores()
     if as_json:
-        print_json({"stores": document})
+        print_json({"stores": {name: _store_document(each) for name, each in found.items()}})
         return
     click.echo(f"{'STORE':<32} {'':<8} {'STATE':<14} {'SEEN AT':<20} {'BEHIND':>8} {'OUTBOX':>8} {'CLOCK':>9}")
-    for name, facts in document.items():
-        lags = [s["lag_events"] for s in facts["streams"].values()]
+    for name, each in found.items():
+        lags = [stream["lag_events"] for stream in each.streams.values()]
         behind = "?" if None in lags or not lags else str(sum(lags))
-        pending = facts["outbox"]["pending"] if facts["outbox"] else "?"
-        skew_s = facts["clock"]["skew_seconds"]
-        clock = "?" if skew_s is None else f"{skew_s:+.1f} s"
-        line = "online" if facts["online"] else "offline"
-        since = f"{name:<32} {line:<8} {facts['state']:<14} {facts['seen_at']:<20}"
-        click.echo(f"{since} {behind:>8} {pending:>8} {clock:>9}")
-        for stream, said in facts["streams"].items():
+        pending = each.outbox["pending"] if each.outbox else "?"
+        clock = "?" if each.skew_ms is None else f"{round(each.skew_ms / 1000, 3):+.1f} s"
+        line = "online" if each.online else "offline"
+        click.echo(f"{name:<32} {line:<8} {each.state:<14} {each.seen_at:<20} {behind:>8} {pending:>8} {clock:>9}")
+        for stream, said in each.streams.items():
             if said["refusal"]:
                 click.echo(f"  {refusal.sentence(stream, said['refusal'])}\n  {refusal.todo(said['refusal'])}")
 
 
-def _store(found: dict[str, Any], heads: dict[str, tuple[str, int]]) -> dict[str, Any]:
-    said = found["status"] or {"state": "offline", "streams": {}, "outbox": None, "versions": {}}
-    streams = {}
-    for name, stream in said["streams"].items():
-        epoch, head_seq = heads.get(name, (None, 0))
-        lag = max(head_seq - stream["position"], 0) if stream["epoch"] == epoch or not stream["epoch"] else None
-        streams[name] = stream | {"lag_events": lag, "refusal": refusal_of(stream)}
-    skew_ms = said.get("skew_ms")
+def _store_document(each: StoreStatus) -> dict[str, Any]:
     return {
-        "online": found["online"],
-        "state": said["state"] if found["online"] else "offline",
-        "seen_at": rfc3339(found["seen_at_ms"]),
-        "streams": streams,
-        "outbox": said["outbox"],
-        "versions": said["versions"],
-        "clock": {"skew_seconds": None if skew_ms is None else round(skew_ms / 1000, 3)},
+        "online": each.online,
+        "state": each.state,
+        "seen_at": each.seen_at,
+        "streams": each.streams,
+        "outbox": each.outbox,
+        "versions": each.versions,
+        "clock": {"skew_seconds": None if each.skew_ms is None else round(each.skew_ms / 1000, 3)},
     }
 
 
-def _summed(document: dict[str, Any]) -> dict[str, Any]:
+def _summary_document(document: dict[str, Any]) -> dict[str, Any]:
     for outboxes in document["stores"].values():
-        for facts in outboxes.values():
-            facts["seen_at"] = rfc3339(facts.pop("seen_at_ms"))
+        for outbox in outboxes.values():
+            outbox["seen_at"] = rfc3339(outbox.pop("seen_at_ms"))
     return document
 
 
-def _line(entry: Kept) -> str:
+def _ndjson_line(entry: InboxEntry) -> str:
     """The data stays spelled as the store spelled it."""
     fields = {
         "cursor": entry.position,
@@ -128,6 +114,6 @@ def _line(entry: Kept) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def _shown(entry: Kept) -> str:
+def _text_line(entry: InboxEntry) -> str:
     place = f"{entry.position:>9} {rfc3339(entry.at_ms)} {entry.store:<20} {entry.seq:>9}"
     return f"{place} {entry.type:<24} {entry.data[:60]}"

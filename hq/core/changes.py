@@ -17,7 +17,7 @@ from storelink.contract.rows import decode_rows
 from storelink.contract.streams import Stream
 
 CHANGES_PER_WRITE = 10_000
-"""A large change set becomes events in parts of one transaction: its events never are in memory all at once."""
+"""A large change set becomes events part by part, in one transaction, so that memory holds one part's events."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -63,7 +63,7 @@ class ChangeSet:
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """Where a stream stands before a commit."""
+    """A stream's newest seq, its digest and its count of live rows, before a commit."""
 
     head_seq: int
     digest: str
@@ -71,7 +71,7 @@ class Tip:
 
 
 def parts(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """The changes as they are written; all at once where an entity comes twice, whose second must see its first."""
+    """Cut changes into parts; one part if an entity comes twice, whose second change must see its first."""
     step = CHANGES_PER_WRITE
     if len(changes) > step and len({key for key, _ in changes}) < len(changes):
         step = len(changes)

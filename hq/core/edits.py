@@ -1,18 +1,23 @@
 """From a command's fields to an entity's new values: names, types and bounds checked, unnamed fields kept.
 
-Fields are text as people type it; None or empty clears a field. Values are what goes on the wire.
+Fields are text as people type it; None or empty clears a field. Values are what goes on the wire: integers in the
+minor unit of their currency, seconds since 1970, text of the length that the column allows.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Collection, Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from hq.core.pricing import Wanted, reprice
-from hq.core.typed_values import integer_of, why_no_date
 from hq.errors import BadField
 from storelink.contract import schedule
 from storelink.contract.codec import strict_json
@@ -23,8 +28,16 @@ from storelink.contract.times import epoch_seconds
 
 Fields = Mapping[str, str | None]
 
+FieldValue = str | int | float | Decimal | bool | date | time | dict[str, Any] | None
+"""What a program may name as a field: text as people type it, or a value that has one obvious spelling."""
+
 STEP_FIELDS = ("amount", "starts_at", "ends_at")
 """What a command says in place of a column of kind `schedule`."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_YES = ("true", "yes", "1")
+_NO = ("false", "no", "0")
 
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
@@ -48,23 +61,53 @@ def check_names(context: Context, names: Iterable[str]) -> None:
             raise BadField(name[:80], f"is no field of {context.name}", hint=f"{meant}fields: {', '.join(known)}")
 
 
+def as_text(context: Context, field: str, value: FieldValue) -> str | None:
+    """
+    A field as a person would have typed it.
+
+    Raises:
+        BadField: the value has no obvious spelling in this field, such as a float that is a key.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (float, Decimal)) and math.isfinite(value) and field not in context.key_names:
+        return format(value if isinstance(value, Decimal) else Decimal(repr(value)), "f")
+    if isinstance(value, bool) and _has_column(context, field, "boolean"):
+        return str(value).lower()
+    if isinstance(value, dict) and _has_column(context, field, "json"):
+        return _encode_sorted(value).decode()
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    raise BadField(field, f"{str(value)[:40]!r} must be text or a number")
+
+
+def _has_column(context: Context, field: str, kind: str) -> bool:
+    return any(column.name == field and column.kind == kind for column in context.values)
+
+
 def key_of(context: Context, fields: Fields) -> Key:
-    """The key that the fields name."""
+    """The key that the fields name; a key column with a default may be left out. Raises BadField."""
     return tuple(_required(column, fields.get(column.name)) for column in context.keys)
 
 
 @lru_cache
 def is_priced(context: Context) -> bool:
+    """Whether an entity of the context is a price with a schedule of steps."""
     return any(column.kind == "schedule" for column in context.values)
 
 
 def edited(context: Context, fields: Fields, current: Row | None, now: int) -> Row:
     """
-    The entity's values after one command.
+    The entity's values after one command, in declared order. A field that is not named keeps its value.
 
     Args:
         current: the entity's values before it; None for a new one.
         now: seconds since 1970.
+
+    Raises:
+        BadField: a field that the column cannot hold, or that is missing.
     """
     wanted = wanted_of(context, fields, current) if is_priced(context) else None
     return apply(context, fields, wanted, current, now)
@@ -87,7 +130,7 @@ def apply(context: Context, fields: Fields, wanted: Wanted | None, current: Row 
 
 
 def wanted_of(context: Context, fields: Fields, current: Row | None) -> Wanted:
-    """Read amount, starts_at and ends_at, in the currency that is named or in force."""
+    """Read amount, starts_at and ends_at, in the currency that is named, or else the entity's own. Raises BadField."""
     currency = _currency(context, fields, current)
     amount = (fields.get("amount") or "").strip()
     if not amount:
@@ -155,7 +198,7 @@ def _value(column: Column, text: str | None, old: Value) -> Value:
 
 
 def _left_out(column: Column) -> Value:
-    """What a column gets that a command does not name."""
+    """The value of a column that a command does not name. Raises BadField if it must be named."""
     if column.required and column.default is None:
         raise BadField(column.name, "is missing")
     return column.default
@@ -176,7 +219,7 @@ def checked(column: Column, text: str) -> Value:
         return text  # nearly all values
     if column.is_integer:
         try:
-            return integer_of(column, text)
+            return _integer_of(column, text)
         except ValueError as error:
             raise BadField(column.name, str(error)) from None
     problem = _unsendable(text)
@@ -187,7 +230,7 @@ def checked(column: Column, text: str) -> Value:
     if problem is None and column.kind == "currency" and text not in EXPONENTS:
         problem = f"{text[:40]!r} is no ISO 4217 currency code such as EUR"
     if problem is None and column.kind == "date":
-        problem = why_no_date(text)
+        problem = _why_no_date(text)
     if problem is None and column.chars_max < 100 and not text.isprintable():
         problem = "holds a control character"
     if problem is not None:
@@ -219,3 +262,35 @@ def _json_object(column: Column, text: str) -> str:
     if strict_json(result) != value or len(result) > column.chars_max:
         raise BadField(column.name, "holds a number out of range, or is too long")
     return result.decode()
+
+
+def _integer_of(column: Column, text: str) -> int:
+    """
+    The integer that a stripped text stands for in a column of an integer kind.
+
+    Raises:
+        ValueError: it stands for none, or for one out of bounds.
+    """
+    if column.kind == "amount":
+        return minor_units(text, column.currency)
+    if column.kind == "boolean":
+        if text.lower() not in _YES + _NO:
+            raise ValueError(f"{text[:40]!r} must be true or false")
+        return int(text.lower() in _YES)
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a whole number")
+    found = int(text)
+    if not column.at_least <= found <= column.at_most:
+        raise ValueError(f"{found} must be between {column.at_least} and {column.at_most}")
+    return found
+
+
+def _why_no_date(text: str) -> str | None:
+    """What is wrong with a day; None if nothing is."""
+    try:
+        if _DATE.fullmatch(text):
+            date.fromisoformat(text)
+            return None
+    except ValueError:
+        pass
+    return f"{text[:40]!r} is no date such as 2026-12-24"

@@ -1,4 +1,8 @@
-"""What a feed changes: its rows compared with the master, row by row."""
+"""What a feed changes: `diff` compares its rows with the master's; the one entrance to both ways of comparing.
+
+A feed that is a table is compared column by column (`hq.core.feed_table`), which is several times as fast. A feed with
+anything odd in it is looked at row by row, here: only this way can say which row is bad, and why.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ from dataclasses import dataclass, field
 
 from hq.core import edits
 from hq.core.changes import Change
-from hq.core.feed_table import FeedRow, Table, compared
-from hq.core.part import WHOLE, Part
+from hq.core.feed_table import FeedRow, Table, compare_columns
+from hq.core.part import ALL_ROWS, Part
 from hq.core.pricing import Wanted, arrange, overlap
 from hq.errors import BadFeed, BadField
 from storelink.contract.contexts import Context, Key, Row
@@ -18,7 +22,15 @@ __all__ = ["Diff", "FeedRow", "Table", "diff"]
 
 @dataclass(slots=True)
 class Diff:
-    """The changes that a feed contains, and what became of its rows. `expired` rows name a price that is over."""
+    """The changes that a feed contains, and the count of its rows by what they do.
+
+    Attributes:
+        changes: at most one for each entity; deletions last, in order of their keys.
+        rows: the rows of the feed; a price line may have several, one for each step.
+        new, changed, unchanged: entities that the feed names.
+        deleted: entities that a full feed lacks.
+        expired: rows that name a price which is over already.
+    """
 
     changes: list[Change] = field(default_factory=list)
     rows: int = 0
@@ -42,7 +54,7 @@ def diff(
     now: int,
     *,
     full: bool,
-    part: Part = WHOLE,
+    part: Part = ALL_ROWS,
 ) -> Diff:
     """
     Compare a feed with the live rows of its stream.
@@ -50,13 +62,14 @@ def diff(
     Args:
         name: the feed's, for errors.
         current: every live wire row by key.
+        now: seconds since 1970.
         full: what the feed lacks of `part` is deleted.
         part: what the feed speaks for; a row outside it is a bad row.
 
     Raises:
         BadFeed: the first bad row; nothing of the feed may be used.
     """
-    found = compared(context, rows, current, now) if isinstance(rows, Table) else None
+    found = compare_columns(context, rows, current, now) if isinstance(rows, Table) else None
     if found is None or not part.holds_all(found.keys):
         result, named = _by_row(context, name, rows, current, now, part)
     else:
@@ -93,7 +106,7 @@ def _by_row(
 
 
 class _Reading:
-    """One pass over a feed; what is wrong with a row is said with the row's place."""
+    """One pass over a feed; an error names the row's line."""
 
     def __init__(self, context: Context, name: str, now: int, part: Part) -> None:
         self.result = Diff()
@@ -115,7 +128,7 @@ class _Reading:
             self._check_inside(row, key)
             group = grouped.setdefault(key, [])
             if group and not self._priced:
-                problem = f"{key[0]!r} stands in line {group[0].line} already"
+                problem = f"{key[0]!r} is in line {group[0].line} already"
                 raise BadFeed(self._name, row.line, self._context.key_names[0], problem)
             group.append(row)
         return grouped

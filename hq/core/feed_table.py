@@ -1,6 +1,7 @@
-"""A feed as a table: compared with the master by whole columns, for as long as nothing in it is odd.
+"""A feed as a table: compared with the master column by column, for as long as nothing in it is odd.
 
-`compared` and the row-by-row path of `hq.core.feed_diff` agree on every feed that `compared` does not hand back.
+Use `hq.core.feed_diff.diff`. `compare_columns` and the row-by-row way agree on every feed that `compare_columns` does
+not hand back.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class FeedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A feed of which every row has the fields `names` and takes one line; the first row begins in `first_line`."""
+    """A feed of which every row has the fields `names` and takes one line; the first is line `first_line`."""
 
     names: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -55,31 +56,31 @@ class Compared(NamedTuple):
     new: int
 
 
-def compared(context: Context, table: Table, current: Mapping[Key, Row], now: int) -> Compared | None:
+def compare_columns(context: Context, table: Table, current: Mapping[Key, Row], now: int) -> Compared | None:
     """
     Compare a table with the live rows of its stream.
 
     Returns:
-        None where a row needs a look of its own: it is bad, names an entity twice or has a dated price.
+        None where a row must be looked at by itself: it is bad, names an entity twice or has a dated price.
     """
     try:
         found = _prices(context, table, current, now) if edits.is_priced(context) else _values(context, table, current)
-    except (_NeedsALook, ContractViolation, BadField, ValueError):
+    except (_NotByColumns, ContractViolation, BadField, ValueError):
         return None
     return found if len(set(found.keys)) == len(found.keys) else None
 
 
-class _NeedsALook(Exception):
-    """Only the row-by-row path can tell what this is, and where."""
+class _NotByColumns(Exception):
+    """Only the row-by-row way can say what is odd here, and in which row."""
 
 
 def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compared:
-    """Compare rows as they stand with what is stored; check only the rows that differ, by whole columns."""
+    """Compare rows as they stand with what is stored; check only the rows that differ, column by column."""
     width = 1 + len(context.keys)
     named = [index for index, name in enumerate(context.columns) if index >= width and name in table.names]
-    if not named or any(_is_due(column) and column.name not in table.names for column in context.values):
-        raise _NeedsALook
-    same, rows = _parted(context, table, current, named)
+    if not named or any(_must_be_set(column) and column.name not in table.names for column in context.values):
+        raise _NotByColumns
+    same, rows = _without_equal_rows(context, table, current, named)
     columns = _columns(table.names, rows)
     keys = _keys(context, columns, len(rows))
     cells = {index: _value_column(context.values[index - width], columns[context.columns[index]]) for index in named}
@@ -99,15 +100,15 @@ def _values(context: Context, table: Table, current: Mapping[Key, Row]) -> Compa
     return Compared(same + keys, changes, new)
 
 
-def _is_due(column: Column) -> bool:
-    """Whether a new entity must get something in this column."""
+def _must_be_set(column: Column) -> bool:
+    """Whether a new entity must get a value in this column."""
     return column.required or column.default is not None
 
 
-def _parted(
+def _without_equal_rows(
     context: Context, table: Table, current: Mapping[Key, Row], named: Sequence[int]
 ) -> tuple[list[Key], Sequence[Sequence[str]]]:
-    """The keys of the rows that are stored just so, and the other rows. What is stored was checked when it came in."""
+    """The keys of the rows that are equal to what is stored, and the other rows. Stored rows were checked before."""
     if not current or not set(context.key_names) <= set(table.names):
         return [], table.rows
     columns = _columns(table.names, table.rows)
@@ -131,9 +132,9 @@ def _prices(context: Context, table: Table, current: Mapping[Key, Row], now: int
     """Undated prices, one for each price line, in the currency it has already: a few schedules stand for all."""
     columns = _columns(table.names, table.rows)
     if [column.kind for column in context.values] != ["currency", "schedule"] or "amount" not in columns:
-        raise _NeedsALook
+        raise _NotByColumns
     if "currency" not in columns or any(cell.strip() for name in ENDS for cell in set(columns.get(name, ()))):
-        raise _NeedsALook
+        raise _NotByColumns
     minor_of, rescheduled = cache(minor_units), cache(_rescheduled)
     keys = _keys(context, columns, len(table))
     currencies = cast(Sequence[str], _value_column(context.values[0], columns["currency"]))
@@ -142,7 +143,7 @@ def _prices(context: Context, table: Table, current: Mapping[Key, Row], now: int
         minor = minor_of(amount.strip(), currency)
         old = current.get(key)
         if old is not None and old[-2] != currency:
-            raise _NeedsALook
+            raise _NotByColumns
         before = "" if old is None else str(old[-1])
         after = rescheduled(before, minor, now)
         if after != before:
@@ -177,14 +178,14 @@ def _value_column(column: Column, cells: Sequence[str]) -> Sequence[Value]:
     different = list(set(cells))
     stripped = [*map(str.strip, different)]
     if "" in stripped and column.required:
-        raise _NeedsALook
+        raise _NotByColumns
     values: list[Value]
     if column.kind != "text":
         values = [edits.checked(column, text) if text else None for text in stripped]
     elif edits.are_texts(column, stripped):
         values = [text or None for text in stripped]
     else:
-        raise _NeedsALook
+        raise _NotByColumns
     if values == different:
         return cells
     value_of = dict(zip(different, values, strict=True))

@@ -1,4 +1,4 @@
-"""The guards of a feed that deletes what it lacks: what nobody does on purpose without saying so."""
+"""The guards of an import: they stop a feed that deletes more than a person would delete without saying so."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from storelink.contract.contexts import Context, Key
 Guard = Literal["empty", "share", "half", "choice", "max_deletes", "max_changes"]
 
 DELETED_PERCENT_MAX = 10
-"""A feed may delete so much of the rows that it speaks for."""
+"""A feed may delete this share of the rows that it speaks for."""
 
 DELETED_FEW = 20
-"""So many may go whatever their share: a small catalog is not asked about each row."""
+"""A feed may delete this many rows whatever their share: nobody is asked about each row of a small catalog."""
 
 DELETED_FEW_OF_HALF = 10
-"""So many may go although the feed has fewer than half of the rows: a feed that was cut off is noticed earlier."""
+"""A feed with fewer than half of the rows may delete only this many: it may be a file that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
-class Impact:
+class Deletions:
     """
-    What a feed would do to the rows that it speaks for.
+    What a full feed would delete of the rows that it speaks for.
 
-    `held` of them are there, the feed names `named` different ones, `deleted` would go. `dropped` is a choice, such as
-    `kind=promotion`, of which more than DELETED_FEW rows are there and all would go, without one that comes.
+    Attributes:
+        held: how many of these rows the master has.
+        named: how many different entities the feed names.
+        deleted: how many rows would go.
+        dropped: a choice, such as `kind=promotion`, of which the master has more than DELETED_FEW rows, all of which
+            would go, and the feed brings none; empty if there is no such choice.
     """
 
     held: int
@@ -38,37 +42,37 @@ class Impact:
 
 
 class Refused(NamedTuple):
-    """Why a feed is not imported: a sentence, and what to type."""
+    """Why a feed may not be imported: the guard by its name, a sentence, and what to type instead."""
 
     guard: Guard
     problem: str
     hint: str
 
 
-def judge(impact: Impact) -> Guard | None:
-    """Which guard stops a feed that was not said to be meant; None: it may pass."""
-    if not impact.deleted:
+def judge(deletions: Deletions) -> Guard | None:
+    """The guard that stops a feed which nobody forced; None: the feed may pass."""
+    if not deletions.deleted:
         return None
-    if not impact.named:
+    if not deletions.named:
         return "empty"
-    if impact.deleted > DELETED_FEW and impact.deleted * 100 > impact.held * DELETED_PERCENT_MAX:
+    if deletions.deleted > DELETED_FEW and deletions.deleted * 100 > deletions.held * DELETED_PERCENT_MAX:
         return "share"
-    if impact.deleted > DELETED_FEW_OF_HALF and impact.named * 2 < impact.held:
+    if deletions.deleted > DELETED_FEW_OF_HALF and deletions.named * 2 < deletions.held:
         return "half"
-    return "choice" if impact.dropped else None
+    return "choice" if deletions.dropped else None
 
 
-def sentence(guard: Guard, impact: Impact, rows_of: str) -> str:
+def sentence(guard: Guard, deletions: Deletions, rows_of: str) -> str:
     """What the guard says, after the feed's name; `rows_of` names what the feed speaks for, such as `price/all`."""
-    held, deleted = f"{impact.held:,}", f"{impact.deleted:,}"
+    held, deleted = f"{deletions.held:,}", f"{deletions.deleted:,}"
     if guard == "empty":
-        return f"has no rows; --full would delete all of {rows_of}: {held} row{'s' if impact.held > 1 else ''}"
+        return f"has no rows; --full would delete all of {rows_of}: {held} row{'s' if deletions.held > 1 else ''}"
     would = f"would delete {deleted} of the {held} rows of {rows_of}"
     if guard == "share":
         return f"{would}, more than {DELETED_PERCENT_MAX} %"
     if guard == "half":
-        return f"{would}: it has {impact.named:,}, fewer than half"
-    return f"{would}, among them all with {impact.dropped}: it has none of those"
+        return f"{would}: it has {deletions.named:,}, fewer than half"
+    return f"{would}, among them all with {deletions.dropped}: it has none of those"
 
 
 def dropped_choice(context: Context, held: Iterable[Key], changes: Collection[Change]) -> str:

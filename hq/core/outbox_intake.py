@@ -1,4 +1,4 @@
-"""What to take of an outbox batch, given what HQ has of that outbox: a table, without IO.
+"""Which entries of an outbox batch HQ takes, given what it has of that outbox: a table, without IO.
 
 | batch, seen from *s*, through which all is here | verdict |
 |-------------------------------------------------|---------|
@@ -17,7 +17,7 @@ from storelink.contract.upstream import OutboxBatch
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Store what lies behind `after`; `lost`: entries up to `after` that HQ had acknowledged and has no more."""
+    """Store the entries behind `after`; `lost`: how many up to `after` HQ had acknowledged and has no more."""
 
     after: int
     lost: int
@@ -25,18 +25,18 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """All of it is here already."""
+    """HQ has all of it already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What lies before it is missing: it cannot be taken, and not be acknowledged."""
+    """Entries before it are missing: HQ neither takes it nor acknowledges it."""
 
 
-Verdict = Take | Repeat | Gap
+IntakeVerdict = Take | Repeat | Gap
 
 
-def judge(through: int, batch: OutboxBatch) -> Verdict:
+def judge(through: int, batch: OutboxBatch) -> IntakeVerdict:
     """Judge one batch of an outbox of which HQ has all up to `through`."""
     after = max(through, batch.acked)
     if batch.last <= after:

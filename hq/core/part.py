@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -15,14 +15,16 @@ from storelink.contract.contexts import Context, Key
 class Part:
     """The entities whose key has, in each column of `values`, one of the values there; all of them if there is none.
 
-    `values` goes by the column's index in the key.
+    Attributes:
+        names: the names of the key columns.
+        values: index of a key column -> the values that it may have.
     """
 
     names: Sequence[str] = ()
     values: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether it is less than the whole stream."""
+        """Whether it is less than all of the stream."""
         return bool(self.values)
 
     def __str__(self) -> str:
@@ -33,7 +35,7 @@ class Part:
         return next((self.names[at] for at, values in self.values.items() if key[at] not in values), None)
 
     def holds_all(self, keys: Collection[Key]) -> bool:
-        """Like `misfit` for many at once, by whole columns."""
+        """Like `misfit` for many at once, column by column."""
         return all(values.issuperset(map(itemgetter(at), keys)) for at, values in self.values.items())
 
     def of(self, keys: Collection[Key]) -> Collection[Key]:
@@ -43,33 +45,31 @@ class Part:
         return keys
 
 
-WHOLE = Part()
+ALL_ROWS = Part()
 
 
-def parse_part(pairs: Iterable[str], context: Context) -> Part:
+def part_of(context: Context, where: Mapping[str, str | Sequence[str]]) -> Part:
     """
-    Read `column=value` pairs; a column that is named twice may have either value.
+    Read which rows a feed speaks for.
+
+    Args:
+        where: key column -> the value, or the values, that it may have.
 
     Raises:
-        BadField: no pair, no key column of the context, or a value that the column cannot hold.
+        BadField: field `where`; no key column of the context, or a value that the column cannot hold.
     """
-    names, values = context.key_names, dict[int, set[str]]()
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise BadField("--where", f"{pair[:80]!r} is not COLUMN=VALUE", hint=_hint(context))
+    names = context.key_names
+    hint = f"key columns: {', '.join(names)}"
+    values: dict[int, frozenset[str]] = {}
+    for name, given in where.items():
         if name not in names:
-            raise BadField("--where", f"{name[:80]!r} is no key column of {context.name}", hint=_hint(context))
-        if not text.strip():
-            raise BadField("--where", f"{name} has no value", hint=_hint(context))
+            raise BadField("where", f"{name[:80]!r} is no key column of {context.name}", hint=hint)
         at = names.index(name)
+        texts = [text.strip() for text in ([given] if isinstance(given, str) else given)]
+        if not all(texts) or not texts:
+            raise BadField("where", f"{name} has no value", hint=hint)
         try:
-            value = edits.checked(context.keys[at], text.strip())
+            values[at] = frozenset(str(edits.checked(context.keys[at], text)) for text in texts)
         except BadField as error:
-            raise BadField("--where", f"{name} {error.problem}", hint=_hint(context)) from None
-        values.setdefault(at, set()).add(str(value))
-    return Part(names, {at: frozenset(each) for at, each in values.items()})
-
-
-def _hint(context: Context) -> str:
-    return f"key columns: {', '.join(context.key_names)}"
+            raise BadField("where", f"{name} {error.problem}", hint=hint) from None
+    return Part(names, values)

@@ -1,6 +1,7 @@
-"""What a command or feed row asks of a price's schedule, and what becomes of the schedule.
+"""What a command or feed row asks of a price's schedule, and the schedule that results.
 
-Steps that are over mean nothing to anyone, so a schedule that differs only in them has not changed.
+Nobody needs steps that are over, so a schedule that differs only in them has not changed. Times are seconds since 1970,
+amounts are in the minor unit of the currency.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from storelink.contract.limits import STEPS_MAX
 from storelink.contract.schedule import Schedule, Step
 
 LATE_CLOCK_S = 300
-"""How far a till's clock may be behind HQ's without its missing a price that has just ended."""
+"""A till whose clock is at most this far behind HQ's still finds the price that has just ended."""
 
 
 class Wanted(NamedTuple):

@@ -1,4 +1,7 @@
-"""A few of a feed's changes, for people to look at: which entities, with their values before and after."""
+"""A few of a feed's changes, for people to look at: the entities, with their values before and after.
+
+`document` spells them for programs, `text_lines` for a terminal of WIDTH columns.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ Samples = dict[Kind, list[Sample]]
 
 
 def samples(context: Context, changes: Iterable[Change], current: Mapping[Key, Row]) -> Samples:
-    """The first changes of each kind, in their order."""
+    """The first SAMPLES_MAX changes of each kind, in their order."""
     found: Samples = {kind: [] for kind in KINDS}
     for key, values in changes:
         before = current.get(key)
@@ -50,8 +53,8 @@ def samples(context: Context, changes: Iterable[Change], current: Mapping[Key, R
     return found
 
 
-def facts(context: Context, found: Samples) -> dict[str, list[dict[str, Any]]]:
-    """As JSON: key, names of the changed columns, and the values that are set, before and after."""
+def document(context: Context, found: Samples) -> dict[str, list[dict[str, Any]]]:
+    """For JSON: {kind: [{"key", "changed": names of columns, "old", "new": values that are set, or None}]}."""
     return {
         kind: [
             {
@@ -85,9 +88,9 @@ def _steps(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def lines(context: Context, found: Samples, counts: Mapping[Kind, int], now: int) -> Iterator[str]:
+def text_lines(context: Context, found: Samples, counts: Mapping[Kind, int], now: int) -> Iterator[str]:
     """
-    As text of at most WIDTH columns.
+    For a terminal: lines of at most WIDTH columns.
 
     Args:
         counts: how many changes of each kind there are.
@@ -118,14 +121,14 @@ def _shown(context: Context, sample: Sample, now: int) -> str:
     parts = []
     if priced:
         old, new = _schedule_of(context, sample.old), _schedule_of(context, sample.new)
-        parts.append(_sides(sample, _price(old, new, now), _price(new, old, now)))
+        parts.append(_both(sample, _price(old, new, now), _price(new, old, now)))
     for column, a, b in zip(context.values, sample.old or blank, sample.new or blank, strict=True):
         if a != b and not (priced and column.kind in ("schedule", "currency")):
-            parts.append(f"{column.name}: {_sides(sample, *_apart(_text(column, a), _text(column, b)))}")
+            parts.append(f"{column.name}: {_both(sample, *_apart(_text(column, a), _text(column, b)))}")
     return ", ".join(parts)
 
 
-def _sides(sample: Sample, old: str, new: str) -> str:
+def _both(sample: Sample, old: str, new: str) -> str:
     if sample.old is None:
         return new
     return old if sample.new is None else f"{old} -> {new}"

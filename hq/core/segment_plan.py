@@ -2,7 +2,7 @@
 
 Two reasons to rewrite, and the order of seq is always kept, so the segments go on covering 1..sealed:
 
-- *stale*: of what a segment retains, a third or more has moved on. It is rewritten alone, where it stands;
+- *stale*: of what a segment retains, a third or more has moved on. It is rewritten alone, in its place;
 - *small*: neighbours whose live rows fit into one segment are joined, the older at most twice the newer (as in
   a binary counter) or both tiny - but only if the outcome is at most a quarter of all that is live behind it.
 
@@ -32,7 +32,7 @@ NEWER_SHARE = 4
 """A join's outcome is at most one part in so many of what is live behind it."""
 
 ALWAYS_SHARE = 32
-"""An outcome of at most one part in so many of a full segment is joined wherever it stands."""
+"""An outcome of at most one part in so many of a full segment is joined wherever it is."""
 
 TINY_SHARE = 8
 """Neighbours of together at most one part in so many of a full segment are joined whatever their proportion."""

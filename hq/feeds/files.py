@@ -1,4 +1,7 @@
-"""Reading feed files: CSV, NDJSON or Parquet, to rows of text with their line numbers; strict, all or nothing."""
+"""Reading feed files: CSV, NDJSON or Parquet, to rows of text with their line numbers.
+
+The first mistake refuses the file: a feed is never read in part.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,9 @@ import csv
 import importlib
 import io
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from hq.core import edits
 from hq.core.feed_diff import FeedRow, Table
@@ -27,18 +26,17 @@ DELIMITERS = ",;\t"
 
 Feed = list[FeedRow] | Table
 
-_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
-
 
 def read_feed(path: Path, context: Context, mapping: Mapping[str, str]) -> Feed:
     """
-    Read a whole feed: a table if it is CSV with a row in every line.
+    Read all of a feed; as a table if it is CSV with a row in every line.
 
     Args:
+        path: at most FEED_BYTES_MAX; the suffix names the format.
         mapping: column of the feed -> field of the context; other columns must be fields by name.
 
     Raises:
-        BadFeed: names file, line and field of the first mistake.
+        BadFeed: with file, line and field of the first mistake.
     """
     readers: dict[str, Callable[[], Feed]] = {
         ".csv": lambda: csv_feed(_bytes(path), path.name, context, mapping),
@@ -55,8 +53,8 @@ def read_feed(path: Path, context: Context, mapping: Mapping[str, str]) -> Feed:
 
 def csv_feed(content: bytes, name: str, context: Context, mapping: Mapping[str, str]) -> Feed:
     """Read CSV with a header line; comma, semicolon or tab, whichever the header has most of."""
-    text, whole = _decoded(content, name)
-    if whole:
+    text, is_utf8 = _decoded(content, name)
+    if is_utf8:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
         try:
             rows = list(reader)
@@ -65,7 +63,7 @@ def csv_feed(content: bytes, name: str, context: Context, mapping: Mapping[str, 
         widths = set(map(len, rows))
         if len(widths) == 1 and 0 not in widths and len(rows) == reader.line_num:  # a row in every line: nearly all
             return Table(_header(rows[0], name, 1, context, mapping), rows[1:], 2)
-    return list(_csv_rows(text, whole, name, context, mapping))
+    return list(csv_rows(text, is_utf8, name, context, mapping))
 
 
 def _delimiter(text: str) -> str:
@@ -73,8 +71,8 @@ def _delimiter(text: str) -> str:
     return max(DELIMITERS, key=header_line.count)
 
 
-def _csv_rows(text: str, whole: bool, name: str, context: Context, mapping: Mapping[str, str]) -> Iterator[FeedRow]:
-    """Row by row, so that a mistake is found in the order in which rows stand."""
+def csv_rows(text: str, is_utf8: bool, name: str, context: Context, mapping: Mapping[str, str]) -> Iterator[FeedRow]:
+    """Read row by row, so that the first mistake in the file is the one that is named."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     names: list[str] | None = None
     line = 1
@@ -87,8 +85,8 @@ def _csv_rows(text: str, whole: bool, name: str, context: Context, mapping: Mapp
             ) from None
         if cells is None:
             break
-        if not whole:
-            _check_whole(name, line, names or cells, cells)
+        if not is_utf8:
+            _check_decoded(name, line, names or cells, cells)
         if cells and names is None:
             names = _header(cells, name, line, context, mapping)
         elif cells:
@@ -101,12 +99,12 @@ def _csv_rows(text: str, whole: bool, name: str, context: Context, mapping: Mapp
 def ndjson_rows(content: bytes, name: str, context: Context, mapping: Mapping[str, str]) -> Iterator[FeedRow]:
     """Read one JSON object a line."""
     known = set(edits.fields_of(context))
-    content_text, whole = _decoded(content, name)
+    content_text, is_utf8 = _decoded(content, name)
     for line, text in enumerate(content_text.split("\n"), start=1):
         if not text.strip():
             continue
-        if not whole:
-            _check_whole(name, line, *_loosely(text))
+        if not is_utf8:
+            _check_decoded(name, line, *_loosely(text))
         try:
             found = strict_json(text)
         except ContractViolation as error:
@@ -138,18 +136,20 @@ def parquet_rows(path: Path, context: Context, mapping: Mapping[str, str]) -> It
             yield FeedRow(row, {field: _text(cell, path.name, row, field, context) for field, cell in named})
 
 
-def parse_mapping(pairs: Sequence[str], context: Context) -> dict[str, str]:
-    """Read `column=field` pairs."""
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        column, equals, field = pair.rpartition("=")
-        if not equals or not column:
-            raise BadField("--map", f"{pair!r} is not column=field")
-        if column in mapping or field in mapping.values():
-            raise BadField("--map", f"{pair!r} maps a column or field twice")
-        edits.check_names(context, [field])
-        mapping[column] = field
-    return mapping
+def check_mapping(context: Context, mapping: Mapping[str, str]) -> None:
+    """
+    Check which column of a feed stands for which field.
+
+    Args:
+        mapping: column of the feed -> field of the context.
+
+    Raises:
+        BadField: a name that is no field of the context; or field `mapping`: two columns stand for one field.
+    """
+    edits.check_names(context, mapping.values())
+    for column, field in mapping.items():
+        if sum(field == each for each in mapping.values()) > 1:
+            raise BadField("mapping", f"'{column}={field}' maps a field twice")
 
 
 def _bytes(path: Path) -> bytes:
@@ -164,7 +164,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _decoded(content: bytes, name: str) -> tuple[str, bool]:
-    """The text, and whether it is whole; a byte that is not UTF-8 becomes a surrogate, to be found in its field."""
+    """The text, and whether all of it is UTF-8; other bytes become surrogates, so that an error can name the field."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise BadFeed(name, 0, "", "is UTF-16, not UTF-8", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
     try:
@@ -182,7 +182,7 @@ def _loosely(text: str) -> tuple[Sequence[str], Sequence[object]]:
     return (list(found), list(found.values())) if isinstance(found, dict) else ([""], [text])
 
 
-def _check_whole(name: str, line: int, fields: Iterable[str], cells: Iterable[object]) -> None:
+def _check_decoded(name: str, line: int, fields: Iterable[str], cells: Iterable[object]) -> None:
     """Raise BadFeed for the first cell with a byte that is not UTF-8."""
     for field, cell in zip(fields, cells, strict=False):
         for character in str(cell):
@@ -196,12 +196,10 @@ def _header(cells: Sequence[str], name: str, line: int, context: Context, mappin
     fields = _renamed(dict.fromkeys(columns), name, line, mapping)
     if len(fields) != len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
-        raise BadFeed(name, line, twice, "stands twice in the header")
+        raise BadFeed(name, line, twice, "is twice in the header")
     _refuse_unknown(context, fields, name, line)
     for missing in mapping.keys() - set(columns):
-        raise BadFeed(
-            name, line, missing, "is mapped but stands not in the header", hint=f"header: {', '.join(columns)}"
-        )
+        raise BadFeed(name, line, missing, "is mapped, but is not in the header", hint=f"header: {', '.join(columns)}")
     for key in context.keys:
         if key.name not in fields and key.default is None:
             raise BadFeed(name, line, key.name, "no such column, and it is the key", hint=_map_hint(key.name))
@@ -240,20 +238,11 @@ def _refuse_unknown(context: Context, fields: Iterable[str], name: str, line: in
 
 
 def _text(value: Any, name: str, line: int, field: str, context: Context) -> str | None:
-    """A cell as a person would have typed it."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, (float, Decimal)) and math.isfinite(value) and field not in context.key_names:
-        return format(value if isinstance(value, Decimal) else Decimal(repr(value)), "f")
-    if isinstance(value, bool) and any(c.name == field and c.kind == "boolean" for c in context.values):
-        return str(value).lower()
-    if isinstance(value, dict) and any(c.name == field and c.kind == "json" for c in context.values):
-        return _encode_sorted(value).decode()
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
-    raise BadFeed(name, line, field, f"{str(value)[:40]!r} must be text or a number")
+    """A cell as a person would have typed it. Raises BadFeed."""
+    try:
+        return edits.as_text(context, field, value)
+    except BadField as error:
+        raise BadFeed(name, line, field, error.problem) from None
 
 
 def _map_hint(field: str, column: str = "COLUMN") -> str:

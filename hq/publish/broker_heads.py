@@ -8,6 +8,12 @@ the *fence*. A broker delivers in order, so once the fence has come back, so hav
 two HQs publish, both receive each other's heads in the same order: the one whose head came first falls silent, and the
 other goes on.
 
+What the subscription costs, measured with mosquitto and 5,000 streams of 20 rows: 1.7 MB and 0.3 s until the fence is
+back, 0.25 s to read the heads, 2 ms for each judgement, and every head that HQ publishes comes back to it. A broker
+whose queue for a client is shorter than that drops the rest and does not say so: with mosquitto's default of 1,000
+messages, 1,020 of 5,000 heads come and the first fence does not; the next fence does, and HQ judges without the other
+heads. `deploy/mosquitto.conf` sets 20,000. HQ asks for the head of each stream of its own by that head's topic, too.
+
 What HQ may do after a connect:
 
     WAIT        until the fence is back, and each own stream's audit is over

@@ -55,8 +55,8 @@ def ack_before_commit() -> None:
             if self.connection.total_changes > before and next(commits) % 7 == 0:
                 raise Failed
 
-    def put_and_promised(self: StoreInbox, batch: Any, after: int, now_ms: int) -> None:
-        put(self, batch, after, now_ms)
+    def put_and_promised(self: StoreInbox, batch: Any, after: int, wall_ms: int) -> None:
+        put(self, batch, after, wall_ms)
         given[batch.store, batch.outbox] = batch.last
 
     def through_what_was_given(self: StoreInbox, store: str, epoch: str) -> int:

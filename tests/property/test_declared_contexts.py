@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hq.core.changes import Change, Tip, check_as_a_store_would, sequence
 from hq.core.feed_diff import Diff, diff
-from hq.core.feed_table import Table, compared
+from hq.core.feed_table import Table, compare_columns
 from hq.errors import BadFeed
 from hq.master.audit import verify
 from hq.master.store import Master
@@ -160,7 +160,7 @@ def test_a_usual_feed_of_a_declared_context_is_compared_by_columns() -> None:
     """Otherwise the agreement below would say nothing."""
     names = ["code", "title", "audience", "starts_on", "stackable", "minimum_minor"]
     feed = Table(names, [["1", "A", "", "2026-06-01", "yes", "1.00"], ["2", "B", "members", "2026-06-01", "0", ""]], 2)
-    found = compared(PROMOTION, feed, {}, NOW_S)
+    found = compare_columns(PROMOTION, feed, {}, NOW_S)
     assert found is not None
     assert [change.values for change in found.changes] == [
         ("A", None, None, "2026-06-01", None, 100, 1, None),
@@ -186,7 +186,7 @@ def test_a_feed_compared_by_columns_is_what_it_is_row_by_row(data: st.DataObject
     for _ in range(3):
         feed = data.draw(tables())
         for again in (False, True):
-            event(f"by columns: {compared(PROMOTION, feed, current, NOW_S) is not None}")
+            event(f"by columns: {compare_columns(PROMOTION, feed, current, NOW_S) is not None}")
             found = outcome(PROMOTION, feed, current, by_row=False)
             assert found == outcome(PROMOTION, feed, current, by_row=True)
             if isinstance(found, Diff):

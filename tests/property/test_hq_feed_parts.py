@@ -5,8 +5,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from hq.core.feed_diff import diff
-from hq.core.feed_table import Table, compared
-from hq.core.part import parse_part
+from hq.core.feed_table import Table, compare_columns
+from hq.core.part import part_of
 from hq.errors import BadFeed
 from storelink.contract.contexts import PRICE, Key, Row
 
@@ -43,13 +43,13 @@ def feeds(draw: st.DrawFn) -> Table:
 def test_rows_outside_of_what_a_feed_speaks_for_stay_as_they_are(
     full: bool, current: dict[Key, Row], feed: Table, kinds: list[str], by_row: bool
 ) -> None:
-    part = parse_part([f"kind={kind}" for kind in kinds], PRICE)
+    part = part_of(PRICE, {"kind": kinds} if kinds else {})
     speaks_for = set(kinds or KINDS)
     named: list[Key] = []  # read without the code under test
     for line in feed:
         fields = line.fields
         named.append((str(fields["sku"]), str(fields.get("kind", "regular"))))
-    event(f"by columns: {compared(PRICE, feed, current, NOW) is not None}")
+    event(f"by columns: {compare_columns(PRICE, feed, current, NOW) is not None}")
     try:
         found = diff(PRICE, "f.csv", list(feed) if by_row else feed, current, NOW, full=full, part=part)
     except BadFeed as error:

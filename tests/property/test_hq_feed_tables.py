@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hq.core import edits
 from hq.core.changes import Tip, check_as_a_store_would, sequence
 from hq.core.feed_diff import Diff, FeedRow, diff
-from hq.core.feed_table import Table, compared
+from hq.core.feed_table import Table, compare_columns
 from hq.errors import BadFeed
-from hq.feeds.files import _csv_rows, csv_feed
+from hq.feeds.files import csv_feed, csv_rows
 from storelink.contract.contexts import PRICE, PRODUCT, Context, Key, Row
 from storelink.contract.streams import Stream
 
@@ -81,7 +81,7 @@ def test_columns_and_rows_agree(context: Context, data: st.DataObject) -> None:
     for night in range(3):
         feed, now = data.draw(tables(context)), NOW + night * 60
         for _ in range(2):
-            event(f"by columns: {compared(context, feed, current, now) is not None}")
+            event(f"by columns: {compare_columns(context, feed, current, now) is not None}")
             found = outcome(context, feed, current, now, by_row=False)
             assert found == outcome(context, feed, current, now, by_row=True)
             if isinstance(found, Diff):
@@ -104,7 +104,7 @@ def test_a_csv_read_at_once_is_what_it_is_row_by_row(lines: list[list[str]], dat
     quote = data.draw(st.sampled_from(['"{}"', "{}"]))
     text = end.join(",".join(quote.format(cell) for cell in cells) for cells in [["sku", "name"], *lines])
     assert read(lambda: csv_feed(text.encode(), "f.csv", PRODUCT, {})) == read(
-        lambda: _csv_rows(text, True, "f.csv", PRODUCT, {})
+        lambda: csv_rows(text, True, "f.csv", PRODUCT, {})
     )
 
 
@@ -118,6 +118,6 @@ def read(reading: Callable[[], Iterable[FeedRow]]) -> list[FeedRow] | str:
 def test_a_usual_feed_is_compared_by_columns() -> None:
     """Otherwise the agreement above would say nothing."""
     products = Table(["sku", "name"], [["1", "Müsli"], ["2", ""]], 2)
-    assert compared(PRODUCT, products, {}, NOW) is not None
+    assert compare_columns(PRODUCT, products, {}, NOW) is not None
     prices = Table(["sku", "amount", "currency"], [["1", "1.00", "EUR"], ["2", "2", "EUR"]], 2)
-    assert compared(PRICE, prices, {}, NOW) is not None
+    assert compare_columns(PRICE, prices, {}, NOW) is not None

@@ -57,7 +57,7 @@ def test_each_entry_is_kept_once_and_in_order_and_acknowledged_no_further(
     through: dict[Name, int] = dict.fromkeys(itertools.product(STORES, EPOCHS), 0)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "hq.inbox.db"
-        inbox, link = StoreInbox(path), Recorder([])
+        inbox, link = StoreInbox.open(path), Recorder([])
         inbox.connection.execute("PRAGMA synchronous = OFF")
         collector = Receiver("t", inbox, link)
         collector.handle(Connected(1), 0, 0)
@@ -72,7 +72,7 @@ def test_each_entry_is_kept_once_and_in_order_and_acknowledged_no_further(
                 continue
             if dead:
                 inbox.connection.close()
-                inbox = StoreInbox(path)
+                inbox = StoreInbox.open(path)
                 inbox.connection.execute("PRAGMA synchronous = OFF")
                 collector = Receiver("t", inbox, link)
                 collector.handle(Connected(1), 0, 0)

@@ -344,7 +344,7 @@ def what_a_store_sends(bulk: list[Bulk], seed: int, directory: Path) -> None:
 def what_hq_acknowledges(bulk: list[Bulk], seed: int, directory: Path) -> None:
     """However many entries were refused, an acknowledgement is one that the store can read."""
     rng, last = random.Random(seed), 0
-    link, inbox = Reading(decode_ack), StoreInbox(directory / "inbox.db")
+    link, inbox = Reading(decode_ack), StoreInbox.open(directory / "inbox.db")
     with closing(inbox.connection) as db:
         db.execute("PRAGMA synchronous = OFF")
         collector = Receiver("t", inbox, link)

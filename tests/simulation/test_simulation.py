@@ -17,7 +17,7 @@ import pytest
 from hq.core.changes import Change
 from hq.master.records import Committed
 from hq.master.store import Master
-from hq.publish.broker_heads import BrokerHeads
+from hq.publish.broker_heads import BrokerHeads, Permission
 from storelink.contract.messages import Head, Live
 from storelink.contract.streams import Stream
 from storenode.core import verdicts
@@ -103,7 +103,9 @@ def goes_back(patch: pytest.MonkeyPatch) -> None:
 
 def knows_all_heads(patch: pytest.MonkeyPatch) -> None:
     """An HQ that takes every head on the broker for its own."""
-    patch.setattr(BrokerHeads, "_is_foreign", lambda *_: False)
+    patch.setattr(BrokerHeads, "judge", lambda *_, **__: Permission.PUBLISH)
+    patch.setattr(BrokerHeads, "is_foreign", lambda *_: False)
+    patch.setattr(BrokerHeads, "is_ours", lambda *_: True)
 
 
 def says_that_nothing_changed(patch: pytest.MonkeyPatch) -> None:

@@ -44,15 +44,15 @@ class Hq:
     def __init__(self, broker: MemoryBroker, directory: Path, inbox: type[StoreInbox] = StoreInbox) -> None:
         self.events: list[LinkEvent] = []
         self.link = MemoryLink(broker, "hq", self.events.append)
-        self.inbox = inbox(inbox_path(directory / "hq.db"))
-        self.collector = Receiver("t", self.inbox, self.link)
+        self.inbox = inbox.open(inbox_path(directory / "hq.db"))
+        self.receiver = Receiver("t", self.inbox, self.link)
         self.link.start()
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
         for event in waiting:
-            self.collector.handle(event, now_ms, now_ms)
-        self.collector.flush(now_ms, now_ms)
+            self.receiver.handle(event, now_ms, now_ms)
+        self.receiver.flush(now_ms, now_ms)
 
     def crash(self) -> None:
         self.link.abort()
@@ -257,7 +257,7 @@ def test_a_store_cannot_speak_for_another(pair: Pair) -> None:
     forged = replace(encode_batch("t", batch(1, 1, store="other"), 1), topic="t/store/s/outbox")
     pair.hq.events.append(Received(forged))
     pair.hq.turn(pair.now_ms)
-    assert (pair.got(), pair.hq.collector.counters["rejected_wrong_stream"]) == ([], 1)
+    assert (pair.got(), pair.hq.receiver.counters["rejected_wrong_stream"]) == ([], 1)
 
 
 def test_a_replaced_machine_begins_at_1_and_is_told_apart(pair: Pair) -> None:

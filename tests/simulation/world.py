@@ -103,7 +103,7 @@ class Hq(Node):
         super().__init__(broker, f"hq-{life}")
         self.master = Master.open(directory / "hq.db", BUILT_IN, lambda: 0)
         self.publication = Publication.open(directory / "hq.published.db")
-        self.inbox = StoreInbox(directory / "hq.inbox.db")
+        self.inbox = StoreInbox.open(directory / "hq.inbox.db")
         self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
         self.node = HqNode.assemble(
             "t",

@@ -41,7 +41,7 @@ class _Upstream:
         self._broker.reconnect_ms_max = 0
         self._events: dict[str, list[LinkEvent]] = {"store": [], "hq": []}
         links = {name: MemoryLink(self._broker, name, queue.append) for name, queue in self._events.items()}
-        self._inbox = StoreInbox(directory / "hq.inbox.db")
+        self._inbox = StoreInbox.open(directory / "hq.inbox.db")
         self._sender = Sender(ROOT, "s", directory / "outbox.db", 10**8, links["store"])
         self._receiver = Receiver(ROOT, self._inbox, links["hq"])
         for link in links.values():

@@ -44,7 +44,7 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
         _set_full_to(synchronous)
     try:
         Master.create(directory / "hq.db", BUILT_IN, AT_MS, lambda: 0)
-        outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
+        outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox.open(directory / "hq.inbox.db")
         hq, replica = (
             Master.open(directory / "hq.db", BUILT_IN, lambda: 0),
             Replica.open(directory / "replica.db", ("all",), BUILT_IN),

@@ -43,7 +43,7 @@ class Hq:
         self.path, self.mono_ms = directory / "hq.db", 0
         Master.create(self.path, BUILT_IN, START_MS)
         self.master = Master.open(self.path, declared)
-        self.inbox = StoreInbox(directory / "hq.inbox.db")
+        self.inbox = StoreInbox.open(directory / "hq.inbox.db")
         self.publication = Publication.open(publication_path(self.path))
         self.events: deque[LinkEvent] = deque()
         self.broker = MemoryBroker(random.Random(1))
@@ -159,7 +159,7 @@ def test_a_turn_logs_a_context_that_is_left_out_once(tmp_path: Path) -> None:
         "t",
         hq.master,
         Publication.open(publication_path(hq.path)),
-        StoreInbox(tmp_path / "hq.inbox.db"),
+        StoreInbox.open(tmp_path / "hq.inbox.db"),
         hq.link,
         hq.next_event,
         Options(),

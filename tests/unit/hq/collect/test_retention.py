@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from hq.collect import inbox as module
 from hq.collect.inbox import StoreInbox
 from hq.collect.retention import EVERY_MS, InboxRetention
 from storelink.contract.upstream import Entry, OutboxBatch
@@ -14,10 +11,10 @@ from storelink.contract.upstream import Entry, OutboxBatch
 EPOCH = "019b76da1000-0c0ffee0"
 
 
-def fill(inbox: StoreInbox, first: int, last: int, now_ms: int) -> None:
+def fill(inbox: StoreInbox, first: int, last: int, wall_ms: int) -> None:
     with inbox.transaction():
         inbox.put(
-            OutboxBatch("s", EPOCH, first, last, 0, [Entry(n, "t", 1, "0") for n in range(first, last + 1)]), 0, now_ms
+            OutboxBatch("s", EPOCH, first, last, 0, [Entry(n, "t", 1, "0") for n in range(first, last + 1)]), 0, wall_ms
         )
 
 
@@ -25,13 +22,11 @@ def kept(inbox: StoreInbox) -> list[int]:
     return [seq for (seq,) in inbox.connection.execute("SELECT seq FROM entries ORDER BY position")]
 
 
-def test_entries_leave_when_they_are_older_than_they_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (module, __import__("hq.collect.retention", fromlist=["PRUNE_MAX"])):
-        monkeypatch.setattr(name, "PRUNE_MAX", 4)
-    inbox = StoreInbox(tmp_path / "inbox.db")
+def test_entries_leave_when_they_are_older_than_they_are_kept(tmp_path: Path) -> None:
+    inbox = StoreInbox.open(tmp_path / "inbox.db")
     fill(inbox, 1, 10, 1_000)
     fill(inbox, 11, 12, 5_000)
-    pruning = InboxRetention(inbox, 2_000)
+    pruning = InboxRetention(inbox, 2_000, prune_max=4)
     assert not pruning.step(0, 3_000)
     assert kept(inbox) == list(range(1, 13))
     turns = [pruning.step(EVERY_MS, 3_001) for _ in range(3)]
@@ -42,7 +37,7 @@ def test_entries_leave_when_they_are_older_than_they_are_kept(tmp_path: Path, mo
 
 
 def test_nothing_leaves_an_inbox_that_is_kept_for_ever(tmp_path: Path) -> None:
-    inbox = StoreInbox(tmp_path / "inbox.db")
+    inbox = StoreInbox.open(tmp_path / "inbox.db")
     fill(inbox, 1, 3, 1)
     assert not InboxRetention(inbox, 0).step(10**9, 10**15)
     assert kept(inbox) == [1, 2, 3]

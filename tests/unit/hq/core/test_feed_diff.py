@@ -53,7 +53,7 @@ def test_a_feed_is_the_few_changes_that_it_contains() -> None:
 
 
 def test_an_entity_twice_is_refused_with_both_lines() -> None:
-    with pytest.raises(BadFeed, match=r"f\.csv, line 3, field sku: 'a' stands in line 2 already"):
+    with pytest.raises(BadFeed, match=r"f\.csv, line 3, field sku: 'a' is in line 2 already"):
         products({"sku": "a"}, {"sku": " a"})
 
 

@@ -1,11 +1,9 @@
-"""What a feed may delete without being told twice, as a table; and the part of a stream that a feed speaks for."""
+"""What a feed may delete without being forced, as a table."""
 
 import pytest
 
 from hq.core.changes import Change
-from hq.core.guard import Guard, Impact, dropped_choice, judge, only_choice
-from hq.core.part import WHOLE, Part, parse_part
-from hq.errors import BadField
+from hq.core.guard import Deletions, Guard, dropped_choice, judge, only_choice
 from storelink.contract.contexts import PRICE, PRODUCT, Key
 
 
@@ -37,12 +35,12 @@ from storelink.contract.contexts import PRICE, PRODUCT, Key
 def test_a_feed_is_stopped_by_what_it_deletes_of_what_is_there(
     held: int, named: int, deleted: int, expected: Guard | None
 ) -> None:
-    assert judge(Impact(held, named, deleted)) == expected
+    assert judge(Deletions(held, named, deleted)) == expected
 
 
 def test_a_choice_that_dies_out_stops_a_feed_whatever_its_share() -> None:
-    assert judge(Impact(10_000, 9_979, 21, "kind=promotion")) == "choice"
-    assert judge(Impact(10_000, 9_979, 21)) is None
+    assert judge(Deletions(10_000, 9_979, 21, "kind=promotion")) == "choice"
+    assert judge(Deletions(10_000, 9_979, 21)) is None
 
 
 def keys(kind: str, count: int) -> list[Key]:
@@ -81,39 +79,3 @@ def test_the_hint_names_the_choice_that_the_feed_has() -> None:
     assert only_choice(PRICE, held, gone(keys("regular", 5))) == "kind=promotion"
     assert only_choice(PRICE, held, [*gone(keys("promotion", 3)), NEW_PROMOTION]) == ""
     assert only_choice(PRICE, keys("regular", 5), gone(keys("regular", 2))) == "", "it would delete them all the same"
-
-
-def test_pairs_of_one_column_widen_and_those_of_another_narrow() -> None:
-    part = parse_part(["kind=promotion", "sku= 1", "kind=clearance"], PRICE)
-    assert part == Part(("sku", "kind"), {0: frozenset({"1"}), 1: frozenset({"promotion", "clearance"})})
-    assert str(part) == "kind=clearance or promotion sku=1"
-    found: dict[Key, str | None] = {
-        ("1", "promotion"): None,
-        ("1", "clearance"): None,
-        ("1", "regular"): "kind",
-        ("2", "promotion"): "sku",
-    }
-    assert {key: part.misfit(key) for key in found} == found
-    assert part.of(list(found)) == [("1", "promotion"), ("1", "clearance")]
-    assert not part.holds_all(list(found))
-    assert part.holds_all(part.of(list(found)))
-    assert not WHOLE
-    assert (WHOLE.of(list(found)), WHOLE.holds_all(list(found))) == (list(found), True)
-
-
-@pytest.mark.parametrize(
-    ("pair", "says"),
-    [
-        ("kind", "'kind' is not COLUMN=VALUE"),
-        ("amount=1", "'amount' is no key column of price"),
-        ("currency=EUR", "'currency' is no key column of price"),
-        ("kynd=regular", "'kynd' is no key column of price"),
-        ("kind=", "kind has no value"),
-        ("kind=weekly", "kind 'weekly' must be one of regular, promotion, clearance"),
-    ],
-)
-def test_what_names_no_part_is_refused_with_the_key_columns(pair: str, says: str) -> None:
-    with pytest.raises(BadField) as caught:
-        parse_part([pair], PRICE)
-    assert str(caught.value) == f"--where: {says}"
-    assert caught.value.hint == "key columns: sku, kind"

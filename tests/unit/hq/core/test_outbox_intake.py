@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hq.core.outbox_intake import Gap, Repeat, Take, Verdict, judge
+from hq.core.outbox_intake import Gap, Repeat, Take, IntakeVerdict, judge
 from storelink.contract.upstream import Entry, OutboxBatch
 
 EPOCH = "019b76da1000-5f3c9a01"
@@ -29,5 +29,5 @@ def batch(first: int, last: int, acked: int = 0, store: str = "s") -> OutboxBatc
         (7, batch(5, 9, acked=4), Take(7, 0)),
     ],
 )
-def test_a_batch_is_judged_by_what_hq_has(through: int, seen: OutboxBatch, verdict: Verdict) -> None:
+def test_a_batch_is_judged_by_what_hq_has(through: int, seen: OutboxBatch, verdict: IntakeVerdict) -> None:
     assert judge(through, seen) == verdict

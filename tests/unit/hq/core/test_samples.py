@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hq.core.changes import Change
-from hq.core.samples import SAMPLES_MAX, WIDTH, facts, lines, samples
+from hq.core.samples import SAMPLES_MAX, WIDTH, document, samples, text_lines
 from storelink.contract.contexts import PRICE, PRODUCT, Context, Key, Row, Value
 from storelink.contract.declared import parse
 
@@ -19,7 +19,7 @@ def shown(context: Context, key: Key, old: Row | None, new: Row | None) -> list[
     """The lines of one change, without its heading."""
     current: dict[Key, Row] = {} if old is None else {key: (1, *key, *old)}
     found = samples(context, [Change(key, new)], current)
-    heading, *text = lines(context, found, {kind: len(few) for kind, few in found.items()}, NOW)
+    heading, *text = text_lines(context, found, {kind: len(few) for kind, few in found.items()}, NOW)
     assert heading in ("new:", "changed:", "deleted:")
     return text
 
@@ -93,17 +93,17 @@ def test_there_are_so_many_of_each_kind_and_the_rest_is_counted() -> None:
     changes += [Change(key, ("EUR", "[[5,null,2]]")) for key in list(current)[:5]]
     changes += [Change(key, None) for key in list(current)[5:]]
     found = samples(PRICE, changes, current)
-    text = list(lines(PRICE, found, {"new": 3, "changed": 5, "deleted": 1_254}, NOW))
+    text = list(text_lines(PRICE, found, {"new": 3, "changed": 5, "deleted": 1_254}, NOW))
     assert [line for line in text if not line.startswith("  ")] == ["new:", "changed:", "deleted:"]
     assert text[-1] == "  … and 1,234 more"
     assert len(text) == 3 + 3 + 5 + SAMPLES_MAX + 1
-    document = facts(PRICE, found)
-    assert {kind: len(few) for kind, few in document.items()} == {"new": 3, "changed": 5, "deleted": SAMPLES_MAX}
+    found_document = document(PRICE, found)
+    assert {kind: len(few) for kind, few in found_document.items()} == {"new": 3, "changed": 5, "deleted": SAMPLES_MAX}
     step = {"starts_at": "1970-01-01T00:00:05Z", "ends_at": None}
-    assert document["changed"][0] == {
+    assert found_document["changed"][0] == {
         "key": ["0", "regular"],
         "changed": ["schedule"],
         "old": {"currency": "EUR", "schedule": [step | {"amount_minor": 199}]},
         "new": {"currency": "EUR", "schedule": [step | {"amount_minor": 2}]},
     }
-    assert (document["new"][0]["old"], document["deleted"][0]["new"]) == (None, None)
+    assert (found_document["new"][0]["old"], found_document["deleted"][0]["new"]) == (None, None)

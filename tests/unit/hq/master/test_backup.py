@@ -25,7 +25,7 @@ def put(master: Master, sku: str, amount: int) -> None:
     master.commit(PRICE, [Change((sku, "regular"), ("EUR", f"[[0,null,{amount}]]"))], NOW_MS)
 
 
-def standing(path: Path) -> tuple[str, int, int]:
+def state_of(path: Path) -> tuple[str, int, int]:
     with Master.open(path, BUILT_IN) as master:
         assert not any(each.problems for each in audit.verify(master))
         return next((r.epoch, r.head_seq, r.rows) for r in master.streams() if r.stream == PRICE)
@@ -43,16 +43,16 @@ def test_a_restored_master_is_the_copy_in_a_later_epoch(master: Master, tmp_path
     copy = tmp_path / "copy.db"
     back_up(master.path, copy, BUILT_IN)
     put(master, "b", 2)
-    before = standing(master.path)
-    aside = restore(master.path, copy, 7, BUILT_IN)  # by a clock that is wrong
-    after = standing(master.path)
+    before = state_of(master.path)
+    replaced = restore(master.path, copy, 7, BUILT_IN)  # by a clock that is wrong
+    after = state_of(master.path)
     assert (after[1:], before[1:]) == ((1, 1), (2, 2))
     assert after[0] > before[0]
-    assert aside is not None
-    assert standing(aside) == before
-    assert standing(copy)[1:] == (1, 1)
+    assert replaced is not None
+    assert state_of(replaced) == before
+    assert state_of(copy)[1:] == (1, 1)
     put(master, "c", 3)  # a connection that was open all the time
-    assert standing(master.path)[1:] == (2, 2)
+    assert state_of(master.path)[1:] == (2, 2)
 
 
 @pytest.mark.parametrize("present", ["missing", "garbage"])
@@ -64,10 +64,10 @@ def test_it_is_restored_whatever_became_of_the_master(master: Master, tmp_path: 
         master.path.unlink()
     else:
         master.path.write_bytes(b"no database " * 1_000)
-    aside = restore(master.path, copy, NOW_MS, BUILT_IN)
-    assert standing(master.path)[1:] == (1, 1)
-    assert (aside is None) == (present == "missing")
-    assert aside is None or aside.read_bytes().startswith(b"no database")
+    replaced = restore(master.path, copy, NOW_MS, BUILT_IN)
+    assert state_of(master.path)[1:] == (1, 1)
+    assert (replaced is None) == (present == "missing")
+    assert replaced is None or replaced.read_bytes().startswith(b"no database")
 
 
 def test_a_copy_that_does_not_add_up_changes_nothing(master: Master, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_copy_that_does_not_add_up_changes_nothing(master: Master, tmp_path: P
     db.execute("UPDATE master_price SET currency = 'USD'")
     db.commit()
     db.close()
-    before = standing(master.path)
+    before = state_of(master.path)
     with pytest.raises(BackupRefused, match="digest"):
         restore(master.path, copy, NOW_MS, BUILT_IN)
     copy.write_bytes(b"x" * 5_000)
@@ -85,7 +85,7 @@ def test_a_copy_that_does_not_add_up_changes_nothing(master: Master, tmp_path: P
         restore(master.path, copy, NOW_MS, BUILT_IN)
     with pytest.raises(MasterMissing):
         restore(master.path, tmp_path / "nowhere.db", NOW_MS, BUILT_IN)
-    assert standing(master.path) == before
+    assert state_of(master.path) == before
     left = sorted(p.name for p in tmp_path.iterdir() if "hq.db" in p.name and "-" not in p.name)
     assert left == ["hq.db", "hq.db.lock"]
 

@@ -313,10 +313,10 @@ def test_a_change_set_is_the_same_in_how_many_parts_it_is_written(
         [Change(("h",), product("1")), Change(("c",), None), *(Change((key,), product("2")) for key in "hb")],
         [Change(("a",), product("new")), *(Change((key,), product(key)) for key in "defg")],
     ]
-    whole, _ = a_master(tmp_path / "whole.db", sets, from_a_feed=from_a_feed)
+    at_once, _ = a_master(tmp_path / "at_once.db", sets, from_a_feed=from_a_feed)
     monkeypatch.setattr("hq.core.changes.CHANGES_PER_WRITE", per_write)
     parted, master = a_master(tmp_path / "parted.db", sets, from_a_feed=from_a_feed)
-    assert parted == whole
+    assert parted == at_once
     assert [e.seq for e in master.events_after(PRODUCTS, 0, 1_000) if e.ends] == [7, 10, 13, 17, 18]
 
 

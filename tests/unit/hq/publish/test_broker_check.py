@@ -41,7 +41,7 @@ class Site:
             "t",
             self.master,
             Publication.open(directory / "p.db"),
-            StoreInbox(directory / "i.db"),
+            StoreInbox.open(directory / "i.db"),
             link,
             lambda: events.popleft() if events else None,
             Options(heartbeat_ms=10**9, sizes=SMALL),
@@ -77,8 +77,8 @@ def test_a_segment_that_is_gone_or_altered_is_there_again_after_a_reconnect(site
     before = site.segments()
     assert len(before) > 4
     first, second, *_ = before
-    whole = site.broker.retained[second]
-    site.broker.retained[second] = replace(whole, payload=whole.payload[:-1] + b"!")
+    sound = site.broker.retained[second]
+    site.broker.retained[second] = replace(sound, payload=sound.payload[:-1] + b"!")
     del site.broker.retained[first]
     site.broker.restart()
     site.run(20_000)

@@ -106,7 +106,7 @@ class Hq:
             "t",
             self.master,
             self.publication,
-            StoreInbox(site.directory / f"{name}.inbox.db"),
+            StoreInbox.open(site.directory / f"{name}.inbox.db"),
             self.link,
             lambda: self.events.popleft() if self.events else None,
             Options(
@@ -307,9 +307,9 @@ def damaged(message: Message, how: str) -> Message:
 @pytest.mark.parametrize("how", ["cut", "no id", "nobody's", "another epoch"])
 def test_a_head_of_its_own_that_is_damaged_is_healed_without_a_word(site: Site, ours: Hq, how: str) -> None:
     topic = "t/head/product/all"
-    whole = site.broker.retained[topic]
-    site.broker.retained[topic] = damaged(whole, how)
-    assert site.broker.retained[topic] != whole
+    sound = site.broker.retained[topic]
+    site.broker.retained[topic] = damaged(sound, how)
+    assert site.broker.retained[topic] != sound
     site.broker.restart()
     site.run(10_000)
     assert not ours.heads.silent

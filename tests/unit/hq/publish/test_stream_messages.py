@@ -159,7 +159,7 @@ def test_more_segments_than_a_head_can_list_are_told_of_and_not_tried_without_a_
     broker, events = MemoryBroker(random.Random(1)), deque[LinkEvent]()
     link = MemoryLink(broker, "hq", events.append)
     link.start()
-    inbox = StoreInbox(tmp_path / "i.db")
+    inbox = StoreInbox.open(tmp_path / "i.db")
     options = Options(heartbeat_ms=10_000)
     node = Node.assemble("t", master, publication, inbox, link, lambda: events.popleft() if events else None, options)
     turns = 0

@@ -385,7 +385,7 @@ def test_hq_verify_is_not_content_with_a_store_that_refuses_and_hq_stores_says_w
     with Master.open(tmp_path / "hq.db", contexts.BUILT_IN) as master:
         row = master.stream(PRICE)
     assert row is not None
-    inbox = StoreInbox(inbox_path(tmp_path / "hq.db"))
+    inbox = StoreInbox.open(inbox_path(tmp_path / "hq.db"))
 
     def say(refused: MessageRefusal | None) -> None:
         found = status(refused, position)

@@ -421,7 +421,7 @@ def withdrawn(sku: str) -> tuple[str, str]:
 def told(tmp_path: Path) -> Path:
     """An inbox to which two stores have sent; one of them was replaced meanwhile."""
     path = inbox_path(tmp_path / "hq.db")
-    inbox = StoreInbox(path)
+    inbox = StoreInbox.open(path)
     old, new = "000000000001-00000000", "000000000002-00000000"
     rubbish = [
         (OVERRIDE_SET, "1"),
@@ -483,8 +483,8 @@ def test_hq_overrides_lists_them(told: Path) -> None:
 
 
 def test_an_inbox_that_is_pruned_still_knows_what_is_in_force(told: Path) -> None:
-    inbox = StoreInbox(told)
-    assert inbox.prune(NOW_MS + DAY_S * 1000) == 1, "the sale"
+    inbox = StoreInbox.open(told)
+    assert inbox.prune(NOW_MS + DAY_S * 1000, 99) == 1, "the sale"
     inbox.connection.close()
     with reading(told) as db:
         assert db is not None
