@@ -7,6 +7,7 @@ daemon is dead. The rules are in `storenode.core.clock_rules`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -23,11 +24,16 @@ _COLUMNS = ", ".join(field.name for field in fields(Mark))
 _DOUBTFUL = (CORRECTED, SUSPECT, HELD, BEHIND)
 
 
+def steady_ms() -> int:
+    """A clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
 class StoreClock:
     """One machine's clock; `hold_days` 0: never hold it."""
 
-    def __init__(self, replica: Replica, hold_days: int) -> None:
-        self._replica = replica
+    def __init__(self, replica: Replica, hold_days: int, steady_ms: Callable[[], int] = steady_ms) -> None:
+        self._replica, self._steady_ms = replica, steady_ms
         with translated(replica.path):
             row = replica.connection.execute(f"SELECT {_COLUMNS} FROM clock WHERE known_ms > 0").fetchone()
         self._mark = Mark(*row) if row else None
@@ -46,15 +52,15 @@ class StoreClock:
     def is_set(self, wall_ms: int) -> bool:
         """Whether somebody has set the wall clock since it was last noted."""
         mark = self._mark
-        return mark is not None and abs(wall_ms - mark.wall_ms - (steady_ms() - mark.steady_ms)) > SKEW_MS_MAX
+        return mark is not None and abs(wall_ms - mark.wall_ms - (self._steady_ms() - mark.steady_ms)) > SKEW_MS_MAX
 
     def heard(self, at_ms: int, *, live: bool) -> None:
         """A message came that HQ made at `at_ms`; `live`: just now, on a stream that is level."""
-        self._clock.heard(at_ms, steady_ms(), live=live)
+        self._clock.heard(at_ms, self._steady_ms(), live=live)
 
     def note(self, wall_ms: int) -> None:
         """Write down how the clock stands."""
-        mark = self._clock.read(steady_ms(), wall_ms)
+        mark = self._clock.read(self._steady_ms(), wall_ms)
         if mark is None:
             return
         if self._mark is None or mark.verdict != self._mark.verdict:
@@ -73,8 +79,3 @@ def boot_id() -> str:
     with suppress(OSError):
         return BOOT_ID.read_text(encoding="ascii").strip()
     return ""
-
-
-def steady_ms() -> int:
-    """A clock that nobody sets, and that goes on while the machine sleeps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

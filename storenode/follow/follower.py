@@ -20,9 +20,9 @@ from storenode.core.refusals import Refusals, span_of
 from storenode.core.states import Phase, state_of
 from storenode.core.verdicts import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.follow.fetch import Fetch
-from storenode.follow.spool import Batch, SegmentRefused, Spool, unspooled
+from storenode.follow.spool import RowBatch, SegmentRefused, Spool, unspooled
 from storenode.replica.provenance import CATCH_UP, LIVE, Commit
-from storenode.replica.writer import Replica
+from storenode.replica.writer import Replica, StreamState
 
 log = get_logger()
 
@@ -35,6 +35,7 @@ class Follower:
     def __init__(
         self,
         stream: Stream,
+        stored: StreamState,
         root: str,
         replica: Replica,
         spool: Spool,
@@ -50,7 +51,6 @@ class Follower:
         self._spool = spool
         self._link = link
         self._counters = counters
-        stored = replica.state(stream)
         self.position = Position(stored.epoch, stored.position, stored.digest)
         self.head_seq = stored.position
         self.as_of_ms: int | None = None
@@ -73,15 +73,15 @@ class Follower:
         return state_of(self.phase, self.position.epoch, self._doubt)
 
     @property
-    def standing(self) -> str:
-        """What HQ is told anew when it changes."""
+    def status_key(self) -> str:
+        """HQ gets this store's status anew whenever this changes."""
         return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}/{self.refusals.standing}"
 
-    def connected(self, now_ms: int) -> None:
+    def connected(self, mono_ms: int) -> None:
         """A new connection: ask for what is live, then for the head."""
         self._forget_connection()
         self._link.subscribe([live_topic(self._root, self.stream)])
-        self._ask_head(now_ms)
+        self._ask_head(mono_ms)
 
     def disconnected(self) -> None:
         self._forget_connection()
@@ -95,7 +95,7 @@ class Follower:
             self._forget_connection()
             self.phase = Phase.HALTED
 
-    def rebuild(self, reason: str, now_ms: int) -> None:
+    def rebuild(self, reason: str, mono_ms: int) -> None:
         """Fetch the stream anew; the rows there are serve until all of it is here. A crash goes on with it."""
         if self.position.epoch is None or self._doubt == reason:
             return
@@ -105,38 +105,38 @@ class Follower:
         self._replica.doubt(self.stream, reason)
         self._doubt = reason
         if self.phase is not Phase.DOWN:
-            self._lose_thread(0 if reason == AHEAD else self.position.seq, now_ms)
+            self._lose_thread(0 if reason == AHEAD else self.position.seq, mono_ms)
 
-    def step(self, now_ms: int) -> None:
+    def step(self, mono_ms: int) -> None:
         """Ask for more when the pace allows, and again for what did not come in time."""
         if self.phase is Phase.FETCHING:
-            self._fetch.fill_window(now_ms)
-            if not self._fetch.is_late(now_ms):
+            self._fetch.fill_window(mono_ms)
+            if not self._fetch.is_late(mono_ms):
                 return
             if self._fetch.missing:
                 self._counters["fetch_timeouts"] += 1
                 log.warning("segments.missed", stream=str(self.stream), missing=self._fetch.missing)
-        elif self.phase is not Phase.AWAITING_HEAD or now_ms < self._head_deadline_ms:
+        elif self.phase is not Phase.AWAITING_HEAD or mono_ms < self._head_deadline_ms:
             return
-        self._reread_head(now_ms)
+        self._reread_head(mono_ms)
 
-    def on_live(self, message: Message, now_ms: int, wall_ms: int) -> None:
+    def on_live(self, message: Message, mono_ms: int, wall_ms: int) -> None:
         """Take one live message in. Raises ContractViolation for a malformed one, which changes nothing."""
         live = decode_live(self._root, message, self._replica.contexts)
         self.refusals.accept("live")
         if self.phase is Phase.HALTED:
-            self._ask_head(now_ms)
+            self._ask_head(mono_ms)
         self._heard(live.at_ms, self.phase is Phase.LIVE and not message.retain)
         if live.epoch == self.position.epoch or self.position.epoch is None:
             self.head_seq = max(self.head_seq, live.last)
         if self._presumption.is_shown_by(live, self.position):
-            self.rebuild(AHEAD, now_ms)
+            self.rebuild(AHEAD, mono_ms)
         if self.phase is Phase.LIVE:
-            self._take(live, len(message.payload), now_ms, wall_ms)
+            self._take(live, len(message.payload), mono_ms, wall_ms)
         elif self.phase is not Phase.DOWN:
             self._parked.add(live, len(message.payload))
 
-    def on_head(self, message: Message, now_ms: int, wall_ms: int) -> None:
+    def on_head(self, message: Message, mono_ms: int, wall_ms: int) -> None:
         """Read a head and start, adjust or end a catch-up."""
         if self.phase not in (Phase.AWAITING_HEAD, Phase.FETCHING):
             return
@@ -149,18 +149,18 @@ class Follower:
             return
         self.head_seq = max(head.seq, self.head_seq if head.epoch == self.position.epoch else 0)
         if isinstance(decision, UpToDate):
-            self._arrive(now_ms, wall_ms)
+            self._arrive(mono_ms, wall_ms)
             return
         if decision.replace and self.position.epoch is not None and self._doubt is None:
             self._doubt = decision.replace
             log.warning("rebuild.started", stream=str(self.stream), position=self.position.seq, reason=decision.replace)
-        self._start(decision, now_ms)
-        self._finish_if_complete(now_ms, wall_ms)
+        self._start(decision, mono_ms)
+        self._finish_if_complete(mono_ms, wall_ms)
 
-    def on_segment(self, message: Message, now_ms: int, wall_ms: int) -> None:
+    def on_segment(self, message: Message, mono_ms: int, wall_ms: int) -> None:
         """Put a fetched segment into the spool and ask for the next."""
-        if self._fetch.take(message.topic, message.payload, now_ms, wall_ms):
-            self._finish_if_complete(now_ms, wall_ms)
+        if self._fetch.take(message.topic, message.payload, mono_ms, wall_ms):
+            self._finish_if_complete(mono_ms, wall_ms)
         else:
             # Unasked, or replaced meanwhile: the fetch times out unless a newer head comes first.
             self._counters["segments_dropped"] += 1
@@ -179,7 +179,7 @@ class Follower:
         )
         log.info("batch.applied", stream=str(self.stream), first_seq=whole[0].first, last_seq=last.last, rows=rows)
 
-    def _take(self, live: Live, size_bytes: int, now_ms: int, wall_ms: int) -> None:
+    def _take(self, live: Live, size_bytes: int, mono_ms: int, wall_ms: int) -> None:
         verdict = judge(self._pending.end(self.position), live)
         match verdict:
             case Advance():
@@ -188,7 +188,7 @@ class Follower:
                 if self._pending.is_full:
                     self.flush(wall_ms)
                     if self._pending:
-                        self._lose_thread(live.last, now_ms)
+                        self._lose_thread(live.last, mono_ms)
             case Repeat(current):
                 if current:
                     self.as_of_ms = wall_ms
@@ -198,41 +198,41 @@ class Follower:
                 log.warning("gap.found", stream=str(self.stream), position=self.position.seq, missing_to=missing_to)
                 self._counters["gaps"] += 1
                 self.flush(wall_ms)
-                self._lose_thread(missing_to, now_ms)
+                self._lose_thread(missing_to, mono_ms)
                 self._parked.add(live, size_bytes)
             case Fork(reason):
                 log.warning("fork.found", stream=str(self.stream), position=self.position.seq, reason=reason)
                 self._counters["forks"] += 1
                 self._doubt = reason
-                self._lose_thread(0 if live.epoch != self.position.epoch else live.last, now_ms)
+                self._lose_thread(0 if live.epoch != self.position.epoch else live.last, mono_ms)
                 self._parked.add(live, size_bytes)
 
-    def _lose_thread(self, missing_to: int, now_ms: int) -> None:
+    def _lose_thread(self, missing_to: int, mono_ms: int) -> None:
         self._pending.clear()
         self._missing_to = missing_to
         if self.phase is Phase.FETCHING:
-            self._reread_head(now_ms)
+            self._reread_head(mono_ms)
         else:
-            self._ask_head(now_ms)
+            self._ask_head(mono_ms)
 
-    def _ask_head(self, now_ms: int) -> None:
+    def _ask_head(self, mono_ms: int) -> None:
         self.phase = Phase.AWAITING_HEAD
-        self._head_deadline_ms = now_ms + HEAD_TIMEOUT_MS
+        self._head_deadline_ms = mono_ms + HEAD_TIMEOUT_MS
         self._link.subscribe([head_topic(self._root, self.stream)])
 
-    def _reread_head(self, now_ms: int) -> None:
+    def _reread_head(self, mono_ms: int) -> None:
         """Brokers give a retained message once a subscription: end it, begin it anew."""
         self._link.unsubscribe([head_topic(self._root, self.stream)])
         self._fetch.abandon()
         self._catch_up = None
-        self._ask_head(now_ms)
+        self._ask_head(mono_ms)
 
-    def _start(self, decision: CatchUp, now_ms: int) -> None:
+    def _start(self, decision: CatchUp, mono_ms: int) -> None:
         self.phase = Phase.FETCHING
         self._catch_up = decision
-        self._fetch.want(decision.needed, now_ms)
+        self._fetch.want(decision.needed, mono_ms)
 
-    def _finish_if_complete(self, now_ms: int, wall_ms: int) -> None:
+    def _finish_if_complete(self, mono_ms: int, wall_ms: int) -> None:
         if self._catch_up is None or self._fetch.missing:
             return
         done, self._catch_up = self._catch_up, None
@@ -256,9 +256,9 @@ class Follower:
         self._counters["catch_ups"] += 1
         log.info("catch_up.applied", stream=str(self.stream), position=head.seq, rows=rows, segments=len(done.needed))
         self._spool.sweep(())
-        self._arrive(now_ms, wall_ms)
+        self._arrive(mono_ms, wall_ms)
 
-    def _commit(self, commits: Sequence[Commit], rows: Iterable[Batch], *, replace: str | None, wall_ms: int) -> int:
+    def _commit(self, commits: Sequence[Commit], rows: Iterable[RowBatch], *, replace: str | None, wall_ms: int) -> int:
         end = commits[-1]
         self.head_seq = max(self.head_seq, end.last_seq) if end.epoch == self.position.epoch else end.last_seq
         if self.head_seq == end.last_seq:
@@ -279,7 +279,7 @@ class Follower:
         self._counters["rows"] += written
         return written
 
-    def _arrive(self, now_ms: int, wall_ms: int) -> None:
+    def _arrive(self, mono_ms: int, wall_ms: int) -> None:
         """The head holds nothing more: go live with what came meanwhile."""
         self._missing_to = 0
         self.refusals.clear()
@@ -288,7 +288,7 @@ class Follower:
         self._link.unsubscribe([head_topic(self._root, self.stream)])
         for live, size_bytes in self._parked.take_all():
             if self.phase is Phase.LIVE:
-                self._take(live, size_bytes, now_ms, wall_ms)
+                self._take(live, size_bytes, mono_ms, wall_ms)
             else:
                 self._parked.add(live, size_bytes)
 

@@ -40,8 +40,8 @@ def _nothing(_db: sqlite3.Connection, _seq: int) -> None:
     """Nothing else is written with an entry."""
 
 
-BELL = "outbox"
-"""What an append rings."""
+WAKEUP = "outbox"
+"""Names the daemon that an append wakes, in `wakeup_address`."""
 
 
 class Outbox:
@@ -109,7 +109,7 @@ class Outbox:
             seq = self._db.execute("INSERT INTO entries(type, at_ms, data) VALUES(?, ?, ?)", row).lastrowid
             assert seq is not None
             also(self._db, seq)
-        wake(wakeup_address(BELL, self.path))
+        wake(wakeup_address(WAKEUP, self.path))
         self.checkpoint()
         return seq
 
