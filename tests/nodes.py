@@ -39,6 +39,9 @@ class Unscheduled(WriterCommands):
     def begin(self) -> None:
         self.begun = True
 
+    def stop(self) -> None:
+        self.begun = False
+
 
 class NodeInMemory:
     """One life of a node: what `storenode run` has, but for the process. `wall_ms` at `mono_ms` 0 is given."""
