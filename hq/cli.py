@@ -24,12 +24,21 @@ def main() -> None:
 
 
 @main.command()
+@click.option("--take-over", is_flag=True, help="Publish over heads of another master, if the broker keeps any now.")
 @configured
-def run() -> None:
-    """Publish what is committed, until SIGTERM: the daemon."""
+def run(take_over: bool) -> None:
+    """Publish what is committed, until SIGTERM: the daemon.
+
+    While the broker keeps heads of another master, under the same root, nothing is published, and stores keep what
+    they have; `hq status` says whose they are. It goes on by itself when they are gone.
+
+    \b
+    hq run
+    systemctl stop hq; hq run --take-over   # once: stores get this master's catalog in place of what they have
+    """
     from hq import daemon
 
-    daemon.run(read_settings())
+    daemon.run(read_settings(), take_over=take_over)
 
 
 for command in (

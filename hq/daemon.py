@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import time
 from typing import TYPE_CHECKING
@@ -45,7 +46,7 @@ EVENTS_PER_TURN = 1_000
 class Daemon:
     """Everything that `hq run` owns; built here, started in `run`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, take_over: bool = False) -> None:
         self._inbox = EventQueue()
         self._stopping = False
         self._master = Master(settings.db, settings.registry)
@@ -59,7 +60,9 @@ class Daemon:
         for path in (publication_path(settings.db), inbox_path(settings.db)):
             make_for_group(path)
         self._publication = Publication(publication_path(settings.db))
-        self._link = MqttLink(settings.broker, f"hq-{settings.root.replace('/', '-')}", self._inbox.put)
+        # A name of its own: brokers throw the older of two clients of one name off the line.
+        name = f"hq-{settings.root.replace('/', '-')}-{secrets.token_hex(4)}"
+        self._link = MqttLink(settings.broker, name, self._inbox.put)
         self._publisher = Publisher(
             settings.root,
             self._master,
@@ -68,6 +71,7 @@ class Daemon:
             head_interval_ms=settings.head_interval_ms,
             heartbeat_ms=int(settings.heartbeat_s * 1000),
             segment_grace_ms=int(settings.segment_grace_s * 1000),
+            take_over=take_over,
         )
         self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
         store_inbox = StoreInbox(inbox_path(settings.db))
@@ -76,7 +80,8 @@ class Daemon:
         self._left_out: dict[str, str] = {}
         self._seen_ms = 0
         self._worked = False
-        self._seen_connected: bool | None = None
+        self._seen: tuple[bool, bool] | None = None
+        self._foreign = self._publication.foreign()
 
     def run(self) -> None:
         """Publish until SIGTERM or SIGINT."""
@@ -108,6 +113,15 @@ class Daemon:
                 log.error("context.left_out", context=name, reason=reason)
         self._left_out = found
 
+    def _note(self, wall_ms: int) -> None:
+        """Let other processes see how this one stands."""
+        self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
+        heads = self._publisher.heads.foreign
+        foreign = sorted((name, max(head.epochs), head.seq, head.at_ms) for name, head in heads.items())
+        if foreign != self._foreign:
+            self._publication.set_foreign(foreign)
+            self._foreign = foreign
+
     def _turn(self, wait_s: float) -> bool:
         """Take what came in, send what is due. True when there is more to do at once."""
         select.select([self._bell.fileno(), self._inbox.fileno()], [], [], wait_s)
@@ -121,13 +135,15 @@ class Daemon:
                     break
                 if not self._collector.handle(event, now_ms, wall_ms):
                     self._publisher.handle(event, now_ms, wall_ms)
+            self._collector.listen(may=self._publisher.may_publish)
             self._collector.flush(now_ms, wall_ms)
             again = self._publisher.step(now_ms, wall_ms)
         except NotConnected:
             again = False  # the Disconnected event is already on its way
-        if self._publisher.connected != self._seen_connected or now_ms - self._seen_ms >= SEEN_EVERY_MS:
-            self._seen_ms, self._seen_connected = now_ms, self._publisher.connected
-            self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
+        seen = self._publisher.connected, self._publisher.heads.silent
+        if seen != self._seen or now_ms - self._seen_ms >= SEEN_EVERY_MS:
+            self._seen_ms, self._seen = now_ms, seen
+            self._note(wall_ms)
             notify_supervisor("WATCHDOG=1")
             self._say_left_out()
         if not again:
@@ -139,7 +155,15 @@ class Daemon:
         return again or len(self._inbox) > 0
 
 
-def run(settings: Settings) -> None:
-    """Run the publishing daemon in this process. Raises AlreadyRunning when another has the master."""
+def run(settings: Settings, *, take_over: bool = False) -> None:
+    """
+    Run the publishing daemon in this process.
+
+    Args:
+        take_over: publish over the heads of other masters that the broker keeps when it is first looked at.
+
+    Raises:
+        AlreadyRunning: another has the master.
+    """
     configure_logs()
-    Daemon(settings).run()
+    Daemon(settings, take_over=take_over).run()

@@ -7,18 +7,21 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hq.config import Settings
-from hq.master import context_migration, lock
+from hq.master import context_migration, epochs, lock
 from hq.master.schema import APPLICATION_ID
+from hq.publish.broker_heads import HINT, KeptHead, read_head, said_of
+from hq.publish.publication import read_published
 from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, decode_head
 from storelink.contract.streams import Stream, head_topic
+from storelink.contract.times import rfc3339
 from storelink.host.sqlite import open_file
 from storelink.transport.probe import Probe, Unreached, reach, resolve
 
@@ -30,8 +33,8 @@ QUICK_CHECK_S = 5.0
 STEPS_PER_LOOK = 100_000
 START = "systemctl start hq"
 
-Heads = dict[Stream, tuple[str, int]]
-"""Epoch and seq of each stream."""
+Heads = dict[Stream, tuple[str, int, set[str]]]
+"""Epoch and seq of each stream, and every epoch that the master ever had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,11 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield from _master(settings.db, settings.registry, heads, running=running)
     except (OSError, sqlite3.Error) as error:
         yield Check("master", FAIL, f"The master cannot be looked at: {error}.", "check db, its owner and mode")
-    if running:
+    foreign = ", ".join(read_published(settings.db)["foreign"]) if running else ""
+    if foreign:
+        said = f"hq run publishes nothing: the broker keeps heads of another master ({foreign})."
+        yield Check("daemon", FAIL, said, HINT)
+    elif running:
         yield Check("daemon", OK, "hq run is at work.")
     else:
         yield Check("daemon", FAIL, "hq run does not run: nothing that changes reaches a store.", START)
@@ -99,8 +106,10 @@ def _streams(db: sqlite3.Connection, heads: Heads, contexts: Contexts) -> Iterat
         found = context_migration.streams(query, contexts)
         for name, reason in context_migration.left_out(query, contexts).items():
             yield Check("contexts", WARN, f"{name}: {reason}.", context_migration.HINT)
+    has_epochs = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'epochs'").fetchone()
+    had = {epoch for _, epoch in (epochs.noted(query) if has_epochs else [])}
     for name, epoch, seq, *_ in found:
-        heads[Stream.parse(name, contexts)] = (epoch, seq)
+        heads[Stream.parse(name, contexts)] = (epoch, seq, had | {epoch})
 
 
 def _opened(path: Path, *, running: bool) -> sqlite3.Connection | None:
@@ -146,25 +155,34 @@ def _broker(settings: Settings, heads: Heads, *, running: bool) -> Iterator[Chec
 
 def _kept(root: str, contexts: Contexts, probe: Probe, heads: Heads, *, running: bool) -> Iterator[Check]:
     """Whether the broker keeps each stream's newest head."""
-    found: Heads = {}
+    found: dict[Stream, KeptHead] = {}
+    streams = {head_topic(root, stream): stream for stream in heads}
 
     def heard(message: Message) -> bool:
-        try:
-            head = decode_head(root, message, contexts)
-            found[head.stream] = (head.epoch, head.seq)
-        except ContractViolation:
-            pass
+        stream = streams.get(message.topic)
+        if stream is not None and message.payload:
+            kept = read_head(message)
+            if not heads[stream][2].isdisjoint(kept.epochs):
+                with suppress(ContractViolation):  # one of ours that is damaged counts as none
+                    decode_head(root, message, contexts)
+                    found[stream] = kept
+            elif kept.epochs:
+                found[stream] = kept
         return found.keys() >= heads.keys()
 
-    probe.listen([head_topic(root, stream) for stream in heads], heard, HEADS_S if heads else 0.0)
+    probe.listen(list(streams), heard, HEADS_S if heads else 0.0)
     todo = "journalctl -u hq -n 20" if running else START
-    for stream, (epoch, seq) in heads.items():
-        if stream not in found:
+    for stream, (epoch, seq, had) in heads.items():
+        kept = found.get(stream)
+        if kept is None:
             yield Check("head", FAIL, f"{stream}: the broker keeps no head of it, or this user may not read it.", todo)
-        elif found[stream][0] != epoch:
+        elif had.isdisjoint(kept.epochs):
+            said = f"{stream}: the broker's head is another master's, so hq run publishes nothing: "
+            yield Check("head", FAIL, said + said_of(max(kept.epochs), kept.seq, rfc3339(kept.at_ms)) + ".", HINT)
+        elif epoch not in kept.epochs:
             yield Check("head", FAIL, f"{stream}: the broker's head is of another epoch than the master.", todo)
-        elif found[stream][1] < seq:
-            said = f"{stream}: the broker's head is at {found[stream][1]}, the master at {seq}."
+        elif kept.seq < seq:
+            said = f"{stream}: the broker's head is at {kept.seq}, the master at {seq}."
             yield Check("head", WARN if running else FAIL, said, todo)
         else:
-            yield Check("head", OK, f"{stream}: the broker keeps its head at {found[stream][1]}.")
+            yield Check("head", OK, f"{stream}: the broker keeps its head at {kept.seq}.")

@@ -31,8 +31,7 @@ from storenode.jobs.commands import WriterCommands
 from storenode.node import Node
 from storenode.outbox.lock import OutboxLock
 from storenode.outbox.status_publisher import last_will
-from storenode.replica.connection import on_disk
-from storenode.replica.replace_damaged import set_aside
+from storenode.replica.file import on_disk, replace_damaged
 from storenode.replica.writer import Replica
 
 if TYPE_CHECKING:
@@ -154,11 +153,11 @@ def _spools(db: Path) -> Path:
 def _opened(settings: Settings) -> Replica:
     """The replica; a damaged one of ours is set aside for a new one."""
     try:
-        return Replica(settings.db, settings.scopes, settings.registry)
+        return Replica.open(settings.db, settings.scopes, settings.registry)
     except ReplicaDamaged as error:
         served = _spools(settings.db).exists()
-        set_aside(settings.db, datetime.now(UTC), error, served_here=served)
-    return Replica(settings.db, settings.scopes, settings.registry)
+        replace_damaged(settings.db, datetime.now(UTC), error, served_here=served)
+    return Replica.open(settings.db, settings.scopes, settings.registry)
 
 
 def _begin_anew() -> None:
@@ -191,7 +190,7 @@ def run(reread: Callable[[], Settings]) -> None:
         if daemon is None:
             raise
         daemon.abandon()
-        set_aside(settings.db, datetime.now(UTC), error, served_here=True)
+        replace_damaged(settings.db, datetime.now(UTC), error, served_here=True)
         time.sleep(RENEW_PAUSE_S)
         _begin_anew()
     except StorenodeError:

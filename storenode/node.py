@@ -113,7 +113,7 @@ class Node:
             commands: gives the router its queue of commands.
             steady_ms: a clock that nobody sets, in milliseconds.
         """
-        clock = StoreClock(replica, settings.clock_hold_days, steady_ms)
+        clock = StoreClock.open(replica, settings.clock_hold_days, steady_ms)
         for name, reason in replica.left_out.items():
             log.warning("context.left_out", context=name, reason=reason)
         router = Router.open(
@@ -162,7 +162,7 @@ class Node:
         self._override_copy.step(mono_ms, woken=woken)
         self._unfollowed.step(mono_ms, connected=self.router.connected)
         self.commands.obey(mono_ms)
-        self._availability.step(self.router.states, mono_ms, self._clock.now_ms(wall_ms))
+        self._availability.step(self.router.states, mono_ms, self._clock.price_ms(wall_ms))
         if self._is_heartbeat_due(mono_ms, wall_ms):
             self._beat(mono_ms, wall_ms, pid=os.getpid())
         if not self._has_jobs and (mono_ms >= self._jobs_by_ms or self.router.is_settled):
@@ -176,7 +176,7 @@ class Node:
         self._status_publisher.leave(wall_ms)
         self._link.close()
         self.router.close()
-        self._availability.end(self._clock.now_ms(wall_ms))
+        self._availability.end(self._clock.price_ms(wall_ms))
         self._beat(0, wall_ms, pid=None)
         self.replica.close_for_readers()
 
@@ -219,7 +219,7 @@ class Node:
             connected=self.router.connected,
             started_at_ms=self._started_ms,
             counters=dict(self.router.counters + self.sender.counters) | {"dropped": self._events.dropped},
-            now_ms=wall_ms,
+            wall_ms=wall_ms,
         )
         self._clock.note(wall_ms)
         if self.replica.wal_bytes() > WAL_BYTES_TARGET:

@@ -57,7 +57,7 @@ class NodeInMemory:
         spools: Callable[[Stream], Spool] = lambda _: MemorySpool(),
     ) -> None:
         self.mono_ms, self._wall_ms = mono_ms, wall_ms
-        self.replica = Replica(settings.db, settings.scopes, settings.registry)
+        self.replica = Replica.open(settings.db, settings.scopes, settings.registry)
         self.events = Queue()
         self.link = MemoryLink(broker, client_id, self.events.put)
 

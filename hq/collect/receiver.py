@@ -43,7 +43,9 @@ class Receiver:
         self.counters: Counter[str] = Counter()
         self._root, self._inbox, self._link = root, inbox, link
         self._prefix = f"{root}/store/"
+        self._topics = [store_topic(root, "+", kind) for kind in ("outbox", "status")]
         self._connected = False
+        self._listening = True
         self._batches: list[OutboxBatch] = []
         self._statuses: dict[str, tuple[Status, int]] = {}
         self._rejected: dict[Outbox, Rejection] = {}
@@ -57,18 +59,33 @@ class Receiver:
         match event:
             case Connected():
                 self._connected = True
-                self._link.subscribe([store_topic(self._root, "+", kind) for kind in ("outbox", "status")])
-                self._ask_all_again()
+                self._subscribe()
             case Disconnected():
                 self._connected = False
             case Received(message) if message.topic.startswith(self._prefix):
-                self._receive(message, wall_ms)
+                if self._listening:
+                    self._receive(message, wall_ms)
                 if self._bytes > TURN_BYTES_MAX:
                     self.flush(now_ms, wall_ms)
                 return True
             case _:
                 pass
         return False
+
+    def listen(self, *, may: bool) -> None:
+        """Take in and acknowledge what stores send only while `may`: those of another master keep it for that one."""
+        if may == self._listening:
+            return
+        self._listening = may
+        if may and self._connected:
+            self._subscribe()
+        elif self._connected:
+            self._link.unsubscribe(self._topics)
+
+    def _subscribe(self) -> None:
+        if self._listening:
+            self._link.subscribe(self._topics)
+            self._ask_all_again()
 
     def flush(self, now_ms: int, wall_ms: int) -> None:
         """Commit what has come, then acknowledge it; called when no more events wait."""
@@ -180,7 +197,7 @@ class Receiver:
             self._to_greet = self._inbox.newest_outboxes()
 
     def _greet(self, wall_ms: int) -> None:
-        if self._connected and self._to_greet:
+        if self._connected and self._listening and self._to_greet:
             some, self._to_greet = self._to_greet[:GREETED_PER_TURN], self._to_greet[GREETED_PER_TURN:]
             self._acknowledge([Ack(*name, 0, (), resend=True) for name in some], wall_ms)
 
@@ -188,7 +205,7 @@ class Receiver:
         """One acknowledgement an outbox; one that gets lost is asked for by a repeat."""
         try:
             for ack in acks:
-                if self._connected:
+                if self._connected and self._listening:
                     self._link.publish(encode_ack(self._root, ack, wall_ms))
         except NotConnected:
             self._connected = False

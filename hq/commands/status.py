@@ -15,10 +15,11 @@ from hq.commands.shared import settings as read_settings
 from hq.errors import BadField
 from hq.master import audit, lock
 from hq.master.store import Master
+from hq.publish.broker_heads import HINT, said_of
 from hq.publish.publication import publication_path, read_published
 from storelink.contract import refusal
 from storelink.contract.streams import Stream
-from storelink.contract.times import epoch_seconds
+from storelink.contract.times import epoch_seconds, rfc3339
 
 EXIT_DIFFERS = 2
 
@@ -39,12 +40,22 @@ def status(as_json: bool) -> None:
     running = f"hq run is {'running' if document['running'] else 'not running'}"
     broker = f"broker {settings.broker} {'connected' if document['broker']['connected'] else 'not connected'}"
     click.echo(f"{running}, {broker}")
+    _say_foreign(document["foreign"])
     click.echo(f"{'STREAM':<20} {'HEAD':>10} {'PUBLISHED':>10} {'ROWS':>10} {'SEGMENTS':>8}  DIGEST")
     for name, facts in document["streams"].items():
         click.echo(
             f"{name:<20} {facts['head_seq']:>10} {facts['published']:>10} {facts['rows']:>10}"
             f" {facts['segments']:>8}  {facts['digest']}"
         )
+
+
+def _say_foreign(heads: dict[str, Any]) -> None:
+    if not heads:
+        return
+    click.echo("hq run publishes nothing: the broker keeps heads of another master, and stores go by them")
+    for name, head in heads.items():
+        click.echo(f"  {name:<18} {said_of(head['epoch'], head['seq'], head['published_at'])}")
+    click.echo(f"  it goes on when they are gone from the broker; or, with that hq run stopped: {HINT}")
 
 
 def _status(master: Master, path: Path) -> dict[str, Any]:
@@ -67,6 +78,10 @@ def _status(master: Master, path: Path) -> dict[str, Any]:
     return {
         "streams": streams,
         "broker": {"connected": bool(running and published["connected"])},
+        "foreign": {
+            name: {"epoch": head["epoch"], "seq": head["seq"], "published_at": rfc3339(head["at_ms"])}
+            for name, head in (published["foreign"] if running else {}).items()
+        },
         "running": running,
         "pid": published["pid"] if running else None,
         "database": {"path": str(path), "bytes": _bytes(path), "publication_bytes": _bytes(publication_path(path))},

@@ -12,12 +12,9 @@ import msgspec
 from storelink.contract.contexts import Context, Key, Row
 from storelink.contract.digest import canonical, from_hex, hash_of, row_hash, to_hex
 from storelink.contract.errors import ContractViolation
-from storelink.contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX
+from storelink.contract.limits import ROW_BYTES_MAX, ROWS_MAX
 from storelink.contract.rows import decode_rows
 from storelink.contract.streams import Stream
-
-ROW_BYTES_MAX = MESSAGE_BYTES_MAX // 2
-"""One row must fit into a message, whatever zstd makes of it."""
 
 CHANGES_PER_WRITE = 10_000
 """A large change set becomes events in parts of one transaction: its events never are in memory all at once."""
@@ -159,9 +156,15 @@ def check_as_a_store_would(stream: Stream, made: ChangeSet) -> None:
         decode_rows(stream.context, msgspec.Raw(f"[{','.join(rows[at : at + ROWS_MAX])}]".encode()), msgspec.Raw(b"[]"))
 
 
+def check_row_bytes(key: str, size_bytes: int) -> None:
+    """Raise ContractViolation for a row that would not fit into every message."""
+    if size_bytes > ROW_BYTES_MAX:
+        problem = f"{key} has {size_bytes} bytes with all its columns; a row has at most {ROW_BYTES_MAX}"
+        raise ContractViolation("oversized", problem)
+
+
 def _check_each(made: ChangeSet) -> None:
     for event in made.events:
-        if len(event.row) > ROW_BYTES_MAX // 4 and len(event.row.encode()) > ROW_BYTES_MAX:
-            raise ContractViolation("oversized", f"{event.key} is larger than {ROW_BYTES_MAX} bytes as a whole")
+        check_row_bytes(event.key, len(event.row.encode()))
         if "\\u0000" in event.row:
             raise ContractViolation("bad_json", f"{event.key} holds a NUL character")

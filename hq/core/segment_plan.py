@@ -40,12 +40,18 @@ TINY_SHARE = 8
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A sealed segment: rows it retains, and rows of it that are still the newest of their entity."""
+    """
+    A sealed segment: rows it retains, and rows of it that are still the newest of their entity.
+
+    `filled`: the share of a full segment's bytes that its live rows take, by the tighter of the bounds on size. It is
+    exact where all rows live, so what once came out in parts for its size is not joined again and again.
+    """
 
     first: int
     last: int
     retained: int
     live: int
+    filled: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,13 @@ def rewrites(segments: Sequence[Sealed], rows_per_segment: int, tail_rows: int =
         while len(stack) > 1 and _joined(stack[-2][0], stack[-1][0], rows_per_segment, newer):
             right, count = stack.pop()
             left, left_count = stack.pop()
-            outcome = Sealed(left.first, right.last, left.retained + right.retained, left.live + right.live)
+            outcome = Sealed(
+                left.first,
+                right.last,
+                left.retained + right.retained,
+                left.live + right.live,
+                left.filled + right.filled,
+            )
             stack.append((outcome, left_count + count))
     return [Rewrite(s.first, s.last) for s, count in stack if count > 1 or _is_stale(s)]
 
@@ -86,7 +98,7 @@ def _is_stale(segment: Sealed) -> bool:
 def _joined(older: Sealed, newer: Sealed, rows_per_segment: int, behind: int) -> bool:
     """Whether two neighbours become one; `behind`: live rows newer than both."""
     live = older.live + newer.live
-    if live > rows_per_segment:
+    if live > rows_per_segment or older.filled + newer.filled > 1:
         return False
     if older.live > 2 * newer.live and live * TINY_SHARE > rows_per_segment:
         return False

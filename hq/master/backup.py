@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from hq.errors import BackupRefused, MasterDamaged, MasterMissing
+from hq.master import epochs
 from hq.master.audit import verify
 from hq.master.backup_check import HINT, check_file
 from hq.master.connection import connect, on_disk, translated
@@ -96,7 +97,11 @@ def restore(
             check_file(fresh, source)
             _gain(fresh, source, contexts, entropy)
             _prove(fresh, source, contexts)
+            had = _epochs_of(db, contexts)
             with Master(fresh, contexts, entropy) as master:
+                if had & set(epochs.noted(master.query)):  # the present master is of the same chain
+                    with master.writing():
+                        epochs.remember(master, had)
                 there = _streams_of(db, contexts) + master.streams()
                 newest = max((int(row.epoch[:12], 16) for row in there), default=0)
                 for row in master.streams():
@@ -148,6 +153,15 @@ def _streams_of(db: Path, contexts: Contexts) -> list[StreamRow]:
             return list(master.streams())
     except (MasterDamaged, MasterMissing):
         return []
+
+
+def _epochs_of(db: Path, contexts: Contexts) -> set[tuple[str, str]]:
+    """The epochs that the present master had, those from after the copy was made among them."""
+    try:
+        with Master(db, contexts) as master:
+            return set(epochs.noted(master.query))
+    except (MasterDamaged, MasterMissing):
+        return set()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from hq.core.changes import check_row_bytes
 from hq.errors import ContextDiffers
-from hq.master import schema
+from hq.master import epochs, schema
 from storelink.contract.contexts import (
     BUILT_IN,
     Column,
@@ -29,8 +30,9 @@ from storelink.contract.contexts import (
     compare,
     record_of,
 )
-from storelink.contract.digest import EMPTY, to_hex, total
-from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
+from storelink.contract.digest import EMPTY, canonical, to_hex, total
+from storelink.contract.errors import ContractViolation
+from storelink.contract.streams import SCOPE_ALL, Stream
 
 HINT = "put the declaration right: contexts / HQ_CONTEXTS, the same file wherever hq runs"
 
@@ -147,7 +149,7 @@ def _is_known(context: Context | None, record: str | None) -> bool:
 
 def _is_unused(db: sqlite3.Connection, context: Context) -> bool:
     """Whether nothing was ever published of a context: then it may still be declared otherwise."""
-    return not any(head_seq for *_, head_seq in _streams_of(db, context))
+    return not any(head_seq for _, head_seq in _streams_of(db, context))
 
 
 def _make(db: sqlite3.Connection, context: Context, now_ms: int, entropy: Entropy) -> None:
@@ -156,8 +158,8 @@ def _make(db: sqlite3.Connection, context: Context, now_ms: int, entropy: Entrop
     db.execute(
         "INSERT OR IGNORE INTO streams VALUES(?, '', 0, ?, 0, 0, ?)", (f"{context.name}/{SCOPE_ALL}", EMPTY, now_ms)
     )
-    for stream, epoch, _ in _streams_of(db, context):
-        _begin(db, stream, epoch, EMPTY, now_ms, entropy)
+    for stream, _ in _streams_of(db, context):
+        _begin(db, stream, EMPTY, now_ms, entropy)
 
 
 def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], now_ms: int, entropy: Entropy) -> None:
@@ -168,25 +170,35 @@ def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], n
             db.execute(f"UPDATE {table} SET [{column.name}] = ? WHERE deleted = 0", (column.default,))
     db.execute("UPDATE contexts SET columns = ? WHERE name = ?", (record_of(context), context.name))
     fill = json.dumps([column.default for column in columns])
-    for stream, epoch, head_seq in _streams_of(db, context):
-        digest = to_hex(total(db.execute(schema.statements(context).live, (stream.scope,))))
-        _begin(db, stream, epoch, digest, now_ms, entropy)
+    for stream, head_seq in _streams_of(db, context):
+        digest = to_hex(total(_that_fit(context, db.execute(schema.statements(context).live, (stream.scope,)))))
+        _begin(db, stream, digest, now_ms, entropy)
         db.execute(
             "INSERT INTO reshapes(stream, seq, digest, fill, at_ms) VALUES(?, ?, ?, ?, ?)",
             (str(stream), head_seq, digest, fill, now_ms),
         )
 
 
-def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, str, int]]:
-    found = db.execute("SELECT stream, epoch, head_seq FROM streams ORDER BY stream").fetchall()
-    split = [(*name.split("/"), epoch, seq) for name, epoch, seq in found]
-    return [(Stream(context, scope), epoch, seq) for name, scope, epoch, seq in split if name == context.name]
+def _that_fit(context: Context, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, each checked: what a context gains must not make one larger than what can be published."""
+    for row in rows:
+        try:
+            check_row_bytes(str(list(context.key_of(row))), len(canonical(row)))
+        except ContractViolation as violation:
+            problem = f"{context.name}: with the columns that it has gained, {violation.detail}"
+            hint = "declare a shorter default for the further columns, or none"
+            raise ContextDiffers(problem, hint=hint) from violation
+        yield row
 
 
-def _begin(db: sqlite3.Connection, stream: Stream, epoch: str, digest: str, now_ms: int, entropy: Entropy) -> None:
-    """Begin a new epoch, later than the one before also where the clock is not."""
-    after_ms = int(epoch.partition("-")[0] or "0", 16)
+def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, int]]:
+    found = db.execute("SELECT stream, head_seq FROM streams ORDER BY stream").fetchall()
+    split = [(*name.split("/"), seq) for name, seq in found]
+    return [(Stream(context, scope), seq) for name, scope, seq in split if name == context.name]
+
+
+def _begin(db: sqlite3.Connection, stream: Stream, digest: str, now_ms: int, entropy: Entropy) -> None:
     db.execute(
         "UPDATE streams SET epoch = ?, digest = ?, updated_at_ms = ? WHERE stream = ?",
-        (new_epoch(max(now_ms, after_ms + 1), entropy()), digest, now_ms, str(stream)),
+        (epochs.begin(db, str(stream), now_ms, entropy), digest, now_ms, str(stream)),
     )

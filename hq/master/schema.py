@@ -8,13 +8,14 @@ from functools import lru_cache
 from typing import Any
 
 from hq.core.changes import Stored
+from hq.master import epochs
 from storelink.contract.contexts import BUILT_IN, Column, Context
 from storelink.host.sqlite import database
 
 APPLICATION_ID = 0x53744851
 """Marks an SQLite file as a master ("StHQ")."""
 
-VERSION = 2
+VERSION = 3
 """To be raised with every change of a declaration here: a copy is restored by the version that made it."""
 
 STREAM_COLUMNS: dict[str, type] = {
@@ -56,16 +57,19 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(EVENTS)
     for context in BUILT_IN.values():
         create_context(connection, context)
-    for statement in ADOPTED:
+    for statement in (*ADOPTED, epochs.TABLE):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring a master of version 1 to this one; the caller's transaction holds it."""
-    for statement in ADOPTED:
-        connection.execute(statement)
+    """Bring a master of an earlier version to this one; the caller's transaction holds it."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        for statement in ADOPTED:
+            connection.execute(statement)
+    connection.execute(epochs.TABLE)
+    epochs.note(connection, connection.execute("SELECT stream, epoch FROM streams").fetchall())
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

@@ -17,12 +17,12 @@ import msgspec
 
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, earlier, parts, sequence
 from hq.errors import MasterDamaged, MasterMissing
-from hq.master import context_migration, schema, wakeup
+from hq.master import context_migration, epochs, schema, wakeup
 from hq.master.connection import connect, is_master, make_for_group, not_a_master, translated
 from hq.master.records import Committed, EventRow, StreamRow, Tail
 from storelink.contract.contexts import BUILT_IN, Contexts, Key, Row
 from storelink.contract.digest import EMPTY
-from storelink.contract.streams import SCOPE_ALL, Stream, new_epoch
+from storelink.contract.streams import SCOPE_ALL, Stream
 from storelink.host.sqlite import insert, transaction
 
 __all__ = ["Committed", "EventRow", "Master", "StreamRow", "Tail"]
@@ -128,11 +128,13 @@ class Master:
         return Committed(stream, began.head_seq + 1, tip.head_seq)
 
     def new_epoch(self, stream: Stream, now_ms: int) -> str:
-        """Begin a new incarnation of the stream's log; every replica will rebuild."""
-        epoch = new_epoch(now_ms, self._entropy())
-        with self.writing():
-            self._db.execute("UPDATE streams SET epoch = ? WHERE stream = ?", (epoch, str(stream)))
-            self._written = True
+        """Begin a new incarnation of the stream's log, joining the open transaction; every replica will rebuild."""
+        if not self._db.in_transaction:
+            with self.writing():
+                return self.new_epoch(stream, now_ms)
+        epoch = epochs.begin(self._db, str(stream), now_ms, self._entropy)
+        self._db.execute("UPDATE streams SET epoch = ? WHERE stream = ?", (epoch, str(stream)))
+        self._written = True
         return epoch
 
     def limit_memory(self, cache_bytes: int) -> None:
@@ -276,7 +278,7 @@ class Master:
         self._db.execute(
             "INSERT INTO streams (stream, epoch, head_seq, digest, rows, floor, updated_at_ms)"
             " VALUES (?, ?, 0, ?, 0, 0, ?)",
-            (str(stream), new_epoch(now_ms, self._entropy()), EMPTY, now_ms),
+            (str(stream), epochs.begin(self._db, str(stream), now_ms, self._entropy), EMPTY, now_ms),
         )
         self._written = True
 

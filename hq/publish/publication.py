@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hq.master.connection import translated
+from storelink.contract.codec import body_bytes
 from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream
 from storelink.host.sqlite import database, open_readonly
 
-VERSION = 2
+VERSION = 3
 
 PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 
@@ -57,11 +58,13 @@ class Publication:
         schema = database(self.connection)
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
-            for name in ("segments", "payloads", "streams", "run"):
+            for name in ("segments", "payloads", "streams", "run", "foreign_heads"):
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
             key = {"stream": str, "epoch": str, "first": int, "last": int}
             schema.table("segments").create(
-                key | {"rows": int, "size_bytes": int, "sha256": str, "topic": str, "acked": int, "retired_at_ms": int},
+                key
+                | {"rows": int, "size_bytes": int, "body_bytes": int, "sha256": str, "topic": str, "acked": int}
+                | {"retired_at_ms": int},
                 pk=tuple(key),
             )
             # Apart, so that to list and to acknowledge segments reads and writes no payload.
@@ -71,6 +74,7 @@ class Publication:
             schema.table("streams").create(
                 {"stream": str, "epoch": str, "seq": int, "head_sha256": str, "floor": int}, pk="stream"
             )
+            schema.table("foreign_heads").create({"stream": str, "epoch": str, "seq": int, "at_ms": int}, pk="stream")
             schema.table("run").create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
             self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -89,6 +93,17 @@ class Publication:
     def set_run(self, pid: int | None, *, connected: bool, now_ms: int) -> None:
         self.connection.execute("INSERT OR REPLACE INTO run VALUES(1, ?, ?, ?)", (pid, int(connected), now_ms))
 
+    def foreign(self) -> list[tuple[str, str, int, int]]:
+        """The heads (stream, epoch, seq, at_ms) because of which `hq run`, when last at work, was silent."""
+        return self.connection.execute("SELECT stream, epoch, seq, at_ms FROM foreign_heads ORDER BY stream").fetchall()
+
+    def set_foreign(self, heads: Iterable[tuple[str, str, int, int]]) -> None:
+        """Record the heads (stream, epoch, seq, at_ms) because of which `hq run` publishes nothing; none: it does."""
+        with self.connection:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("DELETE FROM foreign_heads")
+            self.connection.executemany("INSERT INTO foreign_heads VALUES(?, ?, ?, ?)", heads)
+
     def segments(self, stream: Stream, epoch: str) -> list[SegmentRef]:
         """The segments in force, in order; they cover 1..sealed."""
         found = self.connection.execute(
@@ -97,6 +112,14 @@ class Publication:
             (str(stream), epoch),
         )
         return [SegmentRef(*row) for row in found]
+
+    def body_bytes(self, stream: Stream, epoch: str) -> dict[int, int]:
+        """What the segments in force hold before compression, by the seq at which they begin."""
+        found = self.connection.execute(
+            "SELECT first, body_bytes FROM segments WHERE stream = ? AND epoch = ? AND retired_at_ms IS NULL",
+            (str(stream), epoch),
+        )
+        return dict(found.fetchall())
 
     def add(self, stream: Stream, epoch: str, made: Sequence[tuple[SegmentRef, Message]], now_ms: int) -> None:
         """Record adjacent sealed segments and retire those in their range, in one transaction."""
@@ -109,9 +132,9 @@ class Publication:
             )
             spans = [(str(stream), epoch, ref.first, ref.last) for ref, _ in made]
             self.connection.executemany(
-                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
+                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
                 [
-                    (*span, ref.rows, ref.size_bytes, ref.sha256, message.topic)
+                    (*span, ref.rows, ref.size_bytes, body_bytes(message.payload), ref.sha256, message.topic)
                     for span, (ref, message) in zip(spans, made, strict=True)
                 ],
             )
@@ -218,9 +241,10 @@ def read_published(path: Path) -> dict[str, Any]:
 
     Returns:
         {"streams": {stream: {"epoch", "published", "segments", "retained_bytes"}},
-         "connected": bool, "pid": int | None, "seen_at_ms": int}
+         "connected": bool, "pid": int | None, "seen_at_ms": int,
+         "foreign": {stream: {"epoch", "seq", "at_ms"}}}
     """
-    document: dict[str, Any] = {"streams": {}, "connected": False, "pid": None, "seen_at_ms": 0}
+    document: dict[str, Any] = {"streams": {}, "connected": False, "pid": None, "seen_at_ms": 0, "foreign": {}}
     file = publication_path(path)
     if not file.exists():
         return document
@@ -242,6 +266,8 @@ def read_published(path: Path) -> dict[str, Any]:
         run = connection.execute("SELECT pid, connected, seen_at_ms FROM run WHERE id = 1").fetchone()
         if run:
             document |= {"pid": run[0], "connected": bool(run[1]), "seen_at_ms": run[2]}
+        for stream, epoch, seq, at_ms in connection.execute("SELECT * FROM foreign_heads ORDER BY stream"):
+            document["foreign"][stream] = {"epoch": epoch, "seq": seq, "at_ms": at_ms}
     except sqlite3.OperationalError:
         pass  # `hq run` has only just made the file
     finally:

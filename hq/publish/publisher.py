@@ -7,13 +7,15 @@ live batches, then segments, then - when those are acknowledged - the head that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 
 from hq.master.store import Master, StreamRow
 from hq.publish.broker_check import BrokerCheck, is_sound
+from hq.publish.broker_heads import BrokerHeads, KeptHead, Verdict
 from hq.publish.publication import Publication
-from hq.publish.stream_publisher import Sizes, StreamPublisher
+from hq.publish.route import Route
+from hq.publish.sizes import Sizes
+from hq.publish.stream_publisher import StreamPublisher
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message, SegmentRef, decode_head
 from storelink.contract.streams import Stream, head_topic, parse_topic
@@ -35,23 +37,8 @@ SEAL_STEPS = 1
 """Segments sealed or rewritten in one step; live batches go first between them."""
 
 
-@dataclass(slots=True)
-class _Route:
-    """A stream's outlet and what the publisher waits for."""
-
-    outlet: StreamPublisher
-    audit_until_ms: int | None = None
-    inspection: BrokerCheck | None = None
-    next_head_ms: int = 0
-    next_heartbeat_ms: int = 0
-    next_clearing_ms: int = 0
-    segments_sent: set[tuple[int, int, str]] | None = None
-    unsent: list[tuple[int, int, str]] | None = None
-    sealed: bool = False
-
-
 class Publisher:
-    """Publishes every stream of one master over one link."""
+    """Publishes every stream of one master over one link, as far as what the broker keeps is that master's."""
 
     def __init__(
         self,
@@ -64,8 +51,12 @@ class Publisher:
         heartbeat_ms: int = 5_000,
         segment_grace_ms: int = 600_000,
         sizes: Sizes | None = None,
+        take_over: bool = False,
     ) -> None:
         self.connected = False
+        before = {name: KeptHead((epoch,), seq, at_ms) for name, epoch, seq, at_ms in publication.foreign()}
+        self.heads = BrokerHeads(root, master, link, 2 * heartbeat_ms, before, take_over=take_over)
+        self._verdict = Verdict.WAIT
         self._root = root
         self._master = master
         self._publication = publication
@@ -74,7 +65,7 @@ class Publisher:
         self._heartbeat_ms = heartbeat_ms
         self._grace_ms = segment_grace_ms
         self._sizes = sizes or Sizes()
-        self._routes: dict[Stream, _Route] = {}
+        self._routes: dict[Stream, Route] = {}
         self._acks: dict[int, Callable[[], None]] = {}
         self._turn = 0
 
@@ -84,23 +75,20 @@ class Publisher:
             case Connected():
                 self.connected = True
                 self._acks.clear()
-                for stream, route in self._routes.items():
-                    self._audit(stream, route, now_ms)
+                self.heads.connect(now_ms)
+                self._look(now_ms)
             case Disconnected(reason):
                 log.warning("line.lost", reason=reason)
-                self.connected = False
+                self.connected, self._verdict = False, Verdict.WAIT
                 self._acks.clear()
                 for route in self._routes.values():
-                    route.outlet.rewind()
-                    route.inspection = None
-                    route.segments_sent = None
-                    route.sealed = False
+                    route.rewind()
             case Published(token):
                 done = self._acks.pop(token, None)
                 if done is not None:
                     done()
             case Received(message):
-                self._receive(message, wall_ms)
+                self._receive(message, now_ms, wall_ms)
             case _:
                 pass
 
@@ -109,7 +97,7 @@ class Publisher:
         rows = [(row, self._route(row, now_ms, wall_ms)) for row in self._master.streams()]
         if len(rows) < len(self._routes):  # a context that the master has otherwise now is left alone
             self._routes = {row.stream: route for row, route in rows}
-        if not self.connected:
+        if not self.connected or not self._may_publish(now_ms, wall_ms):
             return False
         live = [(row, route) for row, route in rows if self._pump_live(row, route, now_ms)]
         turn = self._turn % max(1, len(live))
@@ -119,62 +107,94 @@ class Publisher:
                 return True
         return False
 
-    def _route(self, row: StreamRow, now_ms: int, wall_ms: int) -> _Route:
+    @property
+    def may_publish(self) -> bool:
+        """Whether what the broker keeps, as far as it has been heard, is this master's."""
+        return self._verdict is Verdict.PUBLISH and not self.heads.contested
+
+    def _may_publish(self, now_ms: int, wall_ms: int) -> bool:
+        waiting = any(r.audit_until_ms is not None and now_ms < r.audit_until_ms for r in self._routes.values())
+        self._verdict = self.heads.judge(now_ms, wall_ms, [str(s) for s in self._routes], audited=not waiting)
+        if self._verdict is Verdict.LOOK_AGAIN:
+            self._look(now_ms)
+        return self._verdict is Verdict.PUBLISH
+
+    def _look(self, now_ms: int) -> None:
+        """Ask the broker for all heads that it keeps; nothing is published until they are here."""
+        for stream, route in self._routes.items():
+            self._audit(stream, route, now_ms)
+        self.heads.look(now_ms)
+
+    def _route(self, row: StreamRow, now_ms: int, wall_ms: int) -> Route:
         route = self._routes.get(row.stream)
         if route is None or route.outlet.epoch != row.epoch:
             outlet = StreamPublisher(row.stream, self._root, self._master, self._publication, row.epoch, self._sizes)
             self._publication.retire_epochs(row.stream, row.epoch, wall_ms)
-            route = self._routes[row.stream] = _Route(outlet)
+            route = self._routes[row.stream] = Route(outlet)
             if self.connected:
                 self._audit(row.stream, route, now_ms)
         return route
 
-    def _audit(self, stream: Stream, route: _Route, now_ms: int) -> None:
+    def _audit(self, stream: Stream, route: Route, now_ms: int) -> None:
         """Ask the broker for the head that it keeps; what it shows, or does not, decides what is sent."""
         route.audit_until_ms = now_ms + AUDIT_MS
         topic = head_topic(self._root, stream)
         self._link.unsubscribe([topic])
         self._link.subscribe([topic])
 
-    def _receive(self, message: Message, wall_ms: int) -> None:
+    def _receive(self, message: Message, now_ms: int, wall_ms: int) -> None:
+        if self.heads.take(message, now_ms):
+            return
         try:
             kind, stream, _ = parse_topic(self._root, message.topic, self._master.contexts)
         except ContractViolation:
             return
         route = self._routes.get(stream)
-        if route is not None and kind == "segment" and route.inspection is not None:
+        if route is None:
+            return
+        if kind == "segment" and route.inspection is not None:
             self._seed_some(route, [route.inspection.take(message)])
-        if kind != "head" or route is None or route.audit_until_ms is None or not message.payload:
+        elif kind == "head" and route.audit_until_ms is not None:
+            self._receive_head(message, stream, route, now_ms, wall_ms)
+        elif kind == "head" and not message.retain and self.heads.is_replaced(stream, route.outlet.epoch):
+            self._audit(stream, route, now_ms)
+
+    def _receive_head(self, message: Message, stream: Stream, route: Route, now_ms: int, wall_ms: int) -> None:
+        """Take the head that was asked for."""
+        if not message.payload:
+            return
+        row = self._master.stream(stream)
+        if row is None:
             return
         self._link.unsubscribe([message.topic])
-        if is_sound(message, route.outlet.head_sha256):
+        if route.outlet.published <= row.head_seq and is_sound(message, route.outlet.head_sha256):
             route.audit_until_ms = None
             kept = self._publication.acked(stream, route.outlet.epoch)
             route.inspection = BrokerCheck(self._root, stream, kept, self._link)
+            return
+        if self.heads.is_foreign(stream):
+            route.audit_until_ms = now_ms
             return
         try:
             head = decode_head(self._root, message, self._master.contexts)
         except ContractViolation as violation:
             log.warning("head.rejected", stream=str(stream), reason=violation.reason)
         else:
-            row = self._master.stream(stream)
-            if row is None:
-                return
             known = row.head_seq
-            if head.epoch >= route.outlet.epoch and head.seq > known:
+            if self.heads.is_ours(head.epoch) and (head.epoch, head.seq) > (route.outlet.epoch, known):
                 # HQ has forgotten changes that stores have seen: only a new incarnation is honest.
                 epoch = self._master.new_epoch(stream, wall_ms)
                 log.error("epoch.started", stream=str(stream), epoch=epoch, broker_seq=head.seq, head_seq=known)
         self._seed(stream, route)
 
-    def _seed(self, stream: Stream, route: _Route) -> None:
+    def _seed(self, stream: Stream, route: Route) -> None:
         log.warning("broker.seeded", stream=str(stream))
         route.audit_until_ms = None
         route.next_head_ms = 0
         route.unsent = None
         route.outlet.seed_again()
 
-    def _seed_some(self, route: _Route, lost: Iterable[SegmentRef | None]) -> None:
+    def _seed_some(self, route: Route, lost: Iterable[SegmentRef | None]) -> None:
         """The broker kept the head, and lost or altered some of what it names: that goes out again, then a head."""
         for ref in lost:
             if ref is not None:
@@ -184,9 +204,11 @@ class Publisher:
                 route.outlet.head_sha256, route.outlet.head_sent = "", None
                 route.unsent, route.sealed = None, False
 
-    def _pump_live(self, row: StreamRow, route: _Route, now_ms: int) -> bool:
+    def _pump_live(self, row: StreamRow, route: Route, now_ms: int) -> bool:
         """Send live batches as far as the window goes; True when all are sent."""
         outlet = route.outlet
+        if route.audit_until_ms is not None:
+            return True
         outlet.skip_backlog(row)
         while len(self._acks) < WINDOW:
             batch = outlet.next_live(row)
@@ -197,24 +219,24 @@ class Publisher:
             route.next_heartbeat_ms = now_ms + self._heartbeat_ms
         return outlet.live_sent >= row.head_seq
 
-    def _pump_rest(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
+    def _pump_rest(self, row: StreamRow, route: Route, now_ms: int, wall_ms: int) -> bool:
+        if route.audit_until_ms is not None:
+            if now_ms < route.audit_until_ms:
+                return False
+            self._link.unsubscribe([head_topic(self._root, row.stream)])
+            self._seed(row.stream, route)
         if now_ms >= route.next_heartbeat_ms:
             self._send(route.outlet.heartbeat(row, wall_ms), lambda: None)
             route.next_heartbeat_ms = now_ms + self._heartbeat_ms
         if now_ms >= route.next_clearing_ms:
             route.next_clearing_ms = now_ms + self._heartbeat_ms
             self._clear_retired(row.stream, wall_ms)
-        if route.audit_until_ms is not None:
-            if now_ms < route.audit_until_ms:
-                return False
-            self._link.unsubscribe([head_topic(self._root, row.stream)])
-            self._seed(row.stream, route)
         if route.inspection is not None:
             self._seed_some(route, route.inspection.step(now_ms))
             route.inspection = None if route.inspection.done else route.inspection
         return self._pump_head(row, route, now_ms, wall_ms)
 
-    def _pump_head(self, row: StreamRow, route: _Route, now_ms: int, wall_ms: int) -> bool:
+    def _pump_head(self, row: StreamRow, route: Route, now_ms: int, wall_ms: int) -> bool:
         outlet = route.outlet
         current = outlet.head_sha256 and outlet.published == row.head_seq and outlet.floor == row.floor
         if current or outlet.head_sent is not None or now_ms < route.next_head_ms:
@@ -227,7 +249,12 @@ class Publisher:
         if not route.sealed:
             return True
         route.sealed = False
-        made = outlet.head(wall_ms)
+        try:
+            made = outlet.head(wall_ms)
+        except ContractViolation as violation:
+            log.error("head.oversized", stream=str(row.stream), detail=violation.detail)
+            route.next_head_ms = now_ms + self._heartbeat_ms
+            return False
         if made is None:
             return True
         message, seq = made
@@ -238,7 +265,7 @@ class Publisher:
         self._send(message, lambda: outlet.acked_head(seq, digest) if outlet.head_sent == seq else None)
         return False
 
-    def _pump_segments(self, stream: Stream, route: _Route) -> bool:
+    def _pump_segments(self, stream: Stream, route: Route) -> bool:
         """Send the segments that the broker lacks; True while any is unacknowledged."""
         outlet = route.outlet
         if route.unsent is None:
@@ -256,7 +283,7 @@ class Publisher:
                 self._send(message, lambda s=segment: self._acked_segment(route, s))  # type: ignore[misc]
         return bool(route.unsent)
 
-    def _acked_segment(self, route: _Route, segment: tuple[int, int, str]) -> None:
+    def _acked_segment(self, route: Route, segment: tuple[int, int, str]) -> None:
         self._publication.set_acked(route.outlet.stream, route.outlet.epoch, segment)
         if route.unsent is not None and segment in route.unsent:
             route.unsent.remove(segment)

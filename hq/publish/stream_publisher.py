@@ -8,29 +8,19 @@ segment it lists, so segments and tail together hold each entity's newest row.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import cast
-
-import msgspec
 
 from hq.core.segment_plan import Rewrite, Sealed, rewrites
 from hq.master.context_migration import reshapes
 from hq.master.store import EventRow, Master, StreamRow, Tail
 from hq.publish.publication import Publication, Published
-from storelink.contract.codec import pack
+from hq.publish.sizes import HeldSegment, Sizes, live_message, segment_message, tail_fits
+from storelink.contract.codec import body_bytes
 from storelink.contract.digest import EMPTY
-from storelink.contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEGMENT_BYTES_TARGET, TAIL_BYTES_TARGET
-from storelink.contract.messages import (
-    Head,
-    Live,
-    Message,
-    Segment,
-    SegmentRef,
-    encode_head,
-    encode_live,
-    encode_segment,
-)
+from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import ROWS_MAX, SEGMENT_BODY_BYTES_TARGET
+from storelink.contract.messages import Head, Live, Message, Segment, SegmentRef, encode_head, encode_live
 from storelink.contract.streams import Stream
 from storelink.host.logs import get_logger
 
@@ -39,26 +29,11 @@ log = get_logger()
 LIVE_EVENTS_MAX = 4_000
 """Events of one live batch, before its size is looked at."""
 
+LIVE_EVENTS_MIN = 100
+"""Events looked at for one live batch, however large their rows."""
+
 LIVE_BACKLOG_MAX = 100_000
 """Unsent events beyond which stores are sent to the head instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What HQ aims for; the simulation makes everything small to have much of it."""
-
-    tail_bytes: int = TAIL_BYTES_TARGET
-    segment_bytes: int = SEGMENT_BYTES_TARGET
-    segment_rows: int = 3_000
-    segment_rows_max: int = ROWS_MAX
-
-
-@dataclass(slots=True)
-class _Held:
-    """A segment in force, with the count of its rows that are still the newest."""
-
-    ref: SegmentRef
-    live: int
 
 
 class StreamPublisher:
@@ -90,7 +65,9 @@ class StreamPublisher:
         self._floor_told = self._floor_noticed = self.floor
         self._tainted: set[tuple[int, int]] = set()
         counts = master.count_by_range(stream, [(s.first, s.last) for s in refs])
-        self._held = [_Held(ref, live) for ref, live in zip(refs, counts, strict=True)]
+        bodies = publication.body_bytes(stream, epoch)
+        self._held = [HeldSegment(ref, bodies[ref.first], live) for ref, live in zip(refs, counts, strict=True)]
+        self._events_max = LIVE_EVENTS_MAX
 
     @property
     def sealed(self) -> int:
@@ -114,17 +91,16 @@ class StreamPublisher:
         """The next live batch and the seq it ends at; None when all is sent."""
         if self.live_sent >= row.head_seq:
             return None
-        events = self._master.events_after(self.stream, self.live_sent, LIVE_EVENTS_MAX)
+        events = self._master.events_after(self.stream, self.live_sent, self._events_max)
         if not events:
             return None
         ends = [i for i, event in enumerate(events) if event.ends]
         if ends:
             events = events[: ends[-1] + 1]
-        while True:
-            message = encode_live(self._root, self._live(events))
-            if len(message.payload) <= self._sizes.segment_bytes or len(events) == 1:
-                break
+        while (message := live_message(self._root, self._live(events), self._sizes.segment_bytes)) is None:
             events = events[: len(events) // 2]
+        # Large rows are not read again for every batch; few events would hide where a change set ends.
+        self._events_max = min(max(2 * len(events), LIVE_EVENTS_MIN), LIVE_EVENTS_MAX)
         self.live_sent = events[-1].seq
         for event in events:
             self._moved(event.prev_seq)
@@ -140,7 +116,7 @@ class StreamPublisher:
         for _ in range(steps_max):
             view = self._master.tail(self.stream, self.sealed, self._rows_per_segment)
             self._notice_floor(view.stream.floor)
-            if view.more or not _fits(view, self._sizes.tail_bytes):
+            if view.more or not tail_fits(view, self._sizes.tail_bytes):
                 last = view.last_seq if view.more else view.stream.head_seq
                 self._record(self.sealed + 1, last, now_ms)
             elif not self._rewrite(len(view.rows) + len(view.deleted), now_ms):
@@ -149,7 +125,12 @@ class StreamPublisher:
         return False
 
     def head(self, now_ms: int) -> tuple[Message, int] | None:
-        """The head as of now and its seq; None while rows wait to be sealed or segments to be acknowledged."""
+        """
+        The head as of now and its seq; None while rows wait to be sealed or segments to be acknowledged.
+
+        Raises:
+            ContractViolation: `oversized`: there are more segments than a head can list.
+        """
         view, self._view = self._view, None
         if view is None or view.stream.head_seq < self.live_sent:
             view = self._master.tail(self.stream, self.sealed, ROWS_MAX)
@@ -170,10 +151,12 @@ class StreamPublisher:
             view.rows,
             view.deleted,
         )
-        message = encode_head(self._root, head)
-        if len(message.payload) > MESSAGE_BYTES_MAX:
-            log.error("head.oversized", stream=str(self.stream), size_bytes=len(message.payload), segments=len(refs))
-            return None
+        try:
+            message = encode_head(self._root, head)
+        except ContractViolation:
+            if tail_fits(view, self._sizes.tail_bytes):
+                raise
+            return None  # what has come since the sealing is to be sealed, too
         self._floor_told = row.floor
         return message, row.head_seq
 
@@ -251,7 +234,7 @@ class StreamPublisher:
 
     def _planned(self, tail_rows: int) -> list[Rewrite]:
         """The plan without what would need a name that is taken: it waits until that is cleared."""
-        state = [Sealed(h.ref.first, h.ref.last, h.ref.rows, h.live) for h in self._held]
+        state = [Sealed(h.ref.first, h.ref.last, h.ref.rows, h.live, h.filled) for h in self._held]
         plan = rewrites(state, self._rows_per_segment, tail_rows)
         in_force = {(s.first, s.last) for s in state}
         return [
@@ -276,19 +259,20 @@ class StreamPublisher:
             rows = [r for r in rows if cast(int, r[0]) <= until]
             deleted = [r for r in deleted if cast(int, r[0]) <= until]
             count = len(rows) + len(deleted)
-            message = encode_segment(self._root, Segment(self.stream, self.epoch, at, until, rows, deleted), now_ms)
-            size = len(message.payload)
-            if size > MESSAGE_BYTES_MAX - 8_192 and count > 1:
+            message = segment_message(self._root, Segment(self.stream, self.epoch, at, until, rows, deleted), now_ms)
+            if message is None:
                 self._rows_per_segment = max(1, limit // 2)
                 continue
+            size = len(message.payload)
             if count == limit:
-                self._adapt(count, size)
+                self._adapt(count, size, body_bytes(message.payload))
             made.append((SegmentRef(at, until, count, size, sha256(message.payload).hexdigest()), message))
             at = until + 1
         self._publication.add(self.stream, self.epoch, made, now_ms)
         kept = [h for h in self._held if h.ref.last < first or h.ref.first > last]
         self._tainted = {span for span in self._tainted if span[1] < first or span[0] > last}
-        self._held = sorted(kept + [_Held(ref, ref.rows) for ref, _ in made], key=lambda h: h.ref.first)
+        new = [HeldSegment(ref, body_bytes(message.payload), ref.rows) for ref, message in made]
+        self._held = sorted(kept + new, key=lambda h: h.ref.first)
 
     def _end(self, at: int, last: int, seqs: list[int], limit: int) -> int:
         """Where a segment from `at` on ends: at most `limit` of `seqs`; less while its name is taken."""
@@ -299,9 +283,10 @@ class StreamPublisher:
             last = seqs[-1] if seqs else (at + last) // 2
         return last
 
-    def _adapt(self, count: int, size_bytes: int) -> None:
-        """Let the next full segment come out at the size that is aimed for."""
-        fitting = count * self._sizes.segment_bytes // max(size_bytes, 1)
+    def _adapt(self, count: int, size_bytes: int, body_size_bytes: int) -> None:
+        """Let the next full segment come out at the size that is aimed for, before compression and after it."""
+        compressed = count * self._sizes.segment_bytes // max(size_bytes, 1)
+        fitting = min(compressed, count * SEGMENT_BODY_BYTES_TARGET // max(body_size_bytes, 1))
         bounds = self._sizes.segment_rows // 50 + 1, self._sizes.segment_rows_max
         self._rows_per_segment = max(bounds[0], min(bounds[1], fitting))
 
@@ -317,9 +302,3 @@ class StreamPublisher:
         counts = self._master.count_by_range(self.stream, [(h.ref.first, h.ref.last) for h in stale])
         for held, live in zip(stale, counts, strict=True):
             held.live = live
-
-
-def _fits(tail: Tail, size_bytes: int) -> bool:
-    """Whether a tail takes at most `size_bytes` in a head, near enough to decide about sealing."""
-    body = msgspec.json.encode([tail.rows, tail.deleted])
-    return len(body) <= size_bytes or len(pack(body)[0]) <= size_bytes

@@ -26,10 +26,41 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def pack(body: bytes) -> tuple[bytes, str]:
-    """Compress a body where that pays; return (payload, content type)."""
-    if len(body) > COMPRESS_ABOVE_BYTES:
-        return zstandard.ZstdCompressor(level=3, write_content_size=True).compress(body), ZSTD_TYPE
-    return body, JSON_TYPE
+    """
+    Compress a body where that pays; return (payload, content type).
+
+    Raises:
+        ContractViolation: `oversized`, before or after compression: `unpack` would refuse it.
+    """
+    check_body_size(len(body))
+    if len(body) <= COMPRESS_ABOVE_BYTES:
+        return body, JSON_TYPE
+    payload = zstandard.ZstdCompressor(level=3, write_content_size=True).compress(body)
+    check_payload_size(len(payload))
+    return payload, ZSTD_TYPE
+
+
+def check_payload_size(size_bytes: int) -> None:
+    """Raise ContractViolation for a payload that no side sends or takes."""
+    if size_bytes > MESSAGE_BYTES_MAX:
+        raise ContractViolation("oversized", f"payload of {size_bytes} bytes; at most {MESSAGE_BYTES_MAX}")
+
+
+def check_body_size(size_bytes: int) -> None:
+    """Raise ContractViolation for a body that is too large before compression, however small it travels."""
+    if size_bytes > BODY_BYTES_MAX:
+        raise ContractViolation("oversized", f"body of {size_bytes} bytes before compression; at most {BODY_BYTES_MAX}")
+
+
+def check_count(count: int, most: int, what: str) -> None:
+    """Raise ContractViolation for more items than one message may hold."""
+    if count > most:
+        raise ContractViolation("oversized", f"{count} {what}; a message holds at most {most}", field=what)
+
+
+def body_bytes(payload: bytes) -> int:
+    """The size before compression of a payload of ours, read from the frame's header."""
+    return zstandard.get_frame_parameters(payload).content_size if payload.startswith(ZSTD_MAGIC) else len(payload)
 
 
 def content_type_of(payload: bytes) -> str:
@@ -39,8 +70,7 @@ def content_type_of(payload: bytes) -> str:
 
 def unpack(payload: bytes, content_type: str | None) -> bytes:
     """Return the JSON body of a payload; at most MESSAGE_BYTES_MAX in, BODY_BYTES_MAX out."""
-    if len(payload) > MESSAGE_BYTES_MAX:
-        raise ContractViolation("oversized", f"payload of {len(payload)} bytes; at most {MESSAGE_BYTES_MAX}")
+    check_payload_size(len(payload))
     if content_type == JSON_TYPE:
         return payload
     if content_type != ZSTD_TYPE:
@@ -50,8 +80,9 @@ def unpack(payload: bytes, content_type: str | None) -> bytes:
         # A frame that hides its size, or declares too much of it, is refused before a byte is allocated.
         if frame.content_size in (0, zstandard.CONTENTSIZE_UNKNOWN) or frame.dict_id:
             raise ContractViolation("bad_zstd", "zstd frame of no declared size, or with a dictionary")
-        if frame.content_size > BODY_BYTES_MAX or frame.window_size > 2 * BODY_BYTES_MAX:
-            raise ContractViolation("oversized", f"zstd frame declares {frame.content_size} bytes")
+        check_body_size(frame.content_size)
+        if frame.window_size > 2 * BODY_BYTES_MAX:
+            raise ContractViolation("oversized", f"zstd frame declares a window of {frame.window_size} bytes")
         body = zstandard.ZstdDecompressor().decompress(payload, max_output_size=BODY_BYTES_MAX, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ContractViolation("bad_zstd", str(error)) from error

@@ -12,6 +12,15 @@ TAIL_BYTES_TARGET = 24_576
 BODY_BYTES_MAX = 4_194_304
 """A payload after decompression."""
 
+SEGMENT_BODY_BYTES_TARGET = 3_145_728
+"""What HQ aims for at most in a sealed segment before compression: the two bounds are independent of each other."""
+
+TAIL_BODY_BYTES_TARGET = 1_048_576
+"""Size before compression at which HQ seals the rows behind the last segment, too; the head's list needs the rest."""
+
+ROW_BYTES_MAX = 65_536
+"""One row as compact JSON: alone it fits into every message that carries rows, whatever zstd makes of it."""
+
 ROWS_MAX = 20_000
 """Rows and tombstones of one message."""
 
@@ -59,3 +68,4 @@ STATUS_STREAMS_MAX = 256
 
 REFUSAL_DETAIL_CHARS_MAX = 200
 """What a store's status says of why it refuses a message."""
+STATUS_VERSIONS_MAX = 8

@@ -17,7 +17,7 @@ from storelink.contract import codec
 from storelink.contract.contexts import Contexts, Row, columns_differ
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import MESSAGE_BYTES_MAX, ROWS_MAX, SEQ_MAX
-from storelink.contract.rows import Held, check_compacted, read_rows
+from storelink.contract.rows import Held, check_compacted, check_row_count, read_rows
 from storelink.contract.streams import Stream, head_topic, is_epoch, live_topic, parse_topic, segment_topic
 from storelink.contract.times import rfc3339
 
@@ -313,6 +313,8 @@ def _common(stream: Stream, epoch: str) -> dict[str, Any]:
 def _message(
     root: str, kind: str, topic: str, stream: Stream, body: dict[str, Any], ident: str, at_ms: int, *, retain: bool
 ) -> Message:
+    """One event. Raises ContractViolation, `oversized`, for what a reader would refuse."""
+    check_row_count(sum(len(body[name]) for name in ("rows", "deleted", "tail_rows", "tail_deleted") if name in body))
     payload, content_type = codec.pack(msgspec.json.encode(body))
     attributes = attributes_of(root, kind, str(stream), ident, at_ms)
     return Message(topic, payload, retain, content_type, attributes)

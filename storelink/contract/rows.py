@@ -45,9 +45,16 @@ def read_rows(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw)
     Raises ContractViolation for the message where a row is less than that.
     """
     try:
-        return Rows(*decode_rows(context, raw_rows, raw_deleted))
+        found = Rows(*decode_rows(context, raw_rows, raw_deleted))
     except ContractViolation as violation:
-        return _one_by_one(context, raw_rows, raw_deleted, violation)
+        found = _one_by_one(context, raw_rows, raw_deleted, violation)
+    check_row_count(len(found.rows) + len(found.held) + len(found.deleted))
+    return found
+
+
+def check_row_count(count: int) -> None:
+    """Raise ContractViolation for more rows and tombstones than one message may hold."""
+    codec.check_count(count, ROWS_MAX, "rows and tombstones")
 
 
 def decode_rows(context: Context, raw_rows: msgspec.Raw, raw_deleted: msgspec.Raw) -> tuple[list[Row], list[Row]]:

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from storelink.contract import codec
 from storelink.contract.errors import ContractViolation
-from storelink.contract.limits import REFUSAL_DETAIL_CHARS_MAX, SEQ_MAX, STATUS_STREAMS_MAX
+from storelink.contract.limits import REFUSAL_DETAIL_CHARS_MAX, SEQ_MAX, STATUS_STREAMS_MAX, STATUS_VERSIONS_MAX
 from storelink.contract.messages import Hash, Message, Seq, Text
 from storelink.contract.refusal import KINDS, MessageRefusal, printable
 from storelink.contract.streams import check_stream_name
@@ -105,11 +106,16 @@ class _StatusBody(StoreBody, kw_only=True):
         default_factory=dict
     )
     outbox: _OutboxBody | None = None
-    versions: Annotated[dict[Text, Text], msgspec.Meta(max_length=8)] = msgspec.field(default_factory=dict)
+    versions: Annotated[dict[Text, Text], msgspec.Meta(max_length=STATUS_VERSIONS_MAX)] = msgspec.field(
+        default_factory=dict
+    )
     skew_ms: Annotated[int, msgspec.Meta(ge=-SEQ_MAX, le=SEQ_MAX)] | None = None
 
 
 def encode_status(root: str, status: Status) -> Message:
+    """Write one status. Raises ContractViolation, `oversized`, for more than HQ takes."""
+    codec.check_count(len(status.streams), STATUS_STREAMS_MAX, "streams")
+    codec.check_count(len(status.versions), STATUS_VERSIONS_MAX, "versions")
     body: dict[str, Any] = {"state": status.state, "at_ms": status.at_ms}
     if status.streams or status.outbox or status.versions:
         streams = {name: _body_of(stream) for name, stream in status.streams.items()}

@@ -138,6 +138,13 @@ def checked_type(text: str) -> str:
     return text
 
 
+def checked_at_ms(at_ms: int) -> int:
+    """Return an entry's time, in milliseconds since 1970. Raises ContractViolation for what no message can say."""
+    if not 0 <= at_ms <= SEQ_MAX:
+        raise ContractViolation("wrong_type", f"{at_ms} is no time since 1970 in milliseconds", field="at_ms")
+    return at_ms
+
+
 def checked_json(text: str | bytes) -> str:
     """
     Return one JSON value as compact text; its numbers and strings stay spelled as they came.
@@ -164,6 +171,8 @@ def checked_json(text: str | bytes) -> str:
 
 
 def encode_batch(root: str, batch: OutboxBatch, at_ms: int) -> Message:
+    """Write one outbox batch. Raises ContractViolation, `oversized`, for more than HQ takes."""
+    codec.check_count(len(batch.entries) + len(batch.withheld), BATCH_ENTRIES_MAX, "entries")
     body = {
         "outbox": batch.outbox,
         "columns": ENTRY_COLUMNS,
@@ -177,6 +186,8 @@ def encode_batch(root: str, batch: OutboxBatch, at_ms: int) -> Message:
 
 
 def encode_ack(root: str, ack: Ack, at_ms: int) -> Message:
+    """Write one acknowledgement. Raises ContractViolation, `oversized`, for more than a store takes."""
+    codec.check_count(len(ack.refused), ACK_REFUSED_MAX, "refused")
     rejected = ack.rejected
     body = {
         "outbox": ack.outbox,

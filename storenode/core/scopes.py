@@ -2,7 +2,7 @@
 
 A scope is named alone (`zone-west`: every context in that scope) or with its context (`price/zone-west`).
 Scopes are listed from the widest to the most specific; the most specific one wins in the read model. An entry whose
-context is not declared is passed over, and said so: the rest goes on.
+context is not declared is passed over and reported; the rest goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
+from storelink.contract.limits import STATUS_STREAMS_MAX
 from storelink.contract.streams import SCOPE_ALL, Stream, check_stream_name, checked_name
 
 
@@ -25,6 +26,9 @@ def checked_scopes(entries: Sequence[str], contexts: Contexts) -> tuple[str, ...
         else:
             checked_name(entry, "scope")
     named = [str(stream) for entry in entries for stream in _streams_of(entry, contexts)]
+    if len(named) > STATUS_STREAMS_MAX:
+        problem = f"they make {len(named)} streams; HQ is told of at most {STATUS_STREAMS_MAX}"
+        raise ContractViolation("bad_scopes", problem, field="scopes")
     twice = sorted({stream for stream in named if named.count(stream) > 1})
     if twice:
         raise ContractViolation("bad_scopes", f"{', '.join(twice)} is named twice", field="scopes")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from storelink.contract.streams import Stream
 from storelink.host.logs import get_logger
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.follow.follower import Follower
 from storenode.replica.writer import Replica
 
@@ -36,7 +36,7 @@ class UnfollowedStreams:
 
     def start(self) -> None:
         """Let go of what can go at once, and wait for what takes the place of the rest."""
-        _, kept = self._replica.let_go(())
+        _, kept = self._replica.remove_unfollowed(())
         self._waiting = bool(kept)
         for name in kept:
             log.info("stream.kept", stream=name)
@@ -48,7 +48,7 @@ class UnfollowedStreams:
         self._look_ms = mono_ms + LOOK_EVERY_MS
         self._watch(mono_ms, connected=connected)
         missing = [str(s) for s, since_ms in self._headless.items() if mono_ms - since_ms >= MISSING_AFTER_MS]
-        gone, left = self._replica.let_go(missing)
+        gone, left = self._replica.remove_unfollowed(missing)
         for name in gone:
             log.info("stream.removed", stream=name)
         self._waiting = bool(left)

@@ -21,7 +21,7 @@ from typing import Any, Self
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import BATCH_BYTES_TARGET
 from storelink.contract.streams import new_epoch
-from storelink.contract.upstream import Entry, Refusal, checked_json, checked_type
+from storelink.contract.upstream import Entry, Refusal, checked_at_ms, checked_json, checked_type
 from storelink.host.sqlite import transaction
 from storelink.host.wakeup import wake, wakeup_address
 from storenode.config import OUTBOX_MAX_BYTES
@@ -90,13 +90,14 @@ class Outbox:
             also: what is written in the same transaction, given the connection and the seq; what it raises undoes both.
 
         Raises:
-            BadArgument: not a type, or not strict JSON, or too large.
+            BadArgument: not a type, or not strict JSON, or too large, or a time that cannot travel.
             OutboxFull: the cap is reached or the disk is full; nothing is lost, and nothing was appended.
             OutboxBusy, OutboxUnwritable, OutboxDamaged: as named; nothing was appended. But when it was a sync that
                 the disk refused, and the process dies before it can write again, the entry may be found appended.
         """
         try:
-            row = (checked_type(kind), time.time_ns() // 1_000_000 if at_ms is None else at_ms, checked_json(text))
+            now_ms = time.time_ns() // 1_000_000
+            row = (checked_type(kind), checked_at_ms(now_ms if at_ms is None else at_ms), checked_json(text))
         except ContractViolation as violation:
             raise BadArgument(f"{violation.field or 'data'}: {violation.detail}") from violation
         with self._writing():

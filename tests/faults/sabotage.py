@@ -77,11 +77,11 @@ def digest_off() -> None:
 
     take = fetch.Fetch.take
 
-    def credulous(self: fetch.Fetch, topic: str, payload: bytes, now_ms: int, wall_ms: int) -> bool:
+    def credulous(self: fetch.Fetch, topic: str, payload: bytes, mono_ms: int, wall_ms: int) -> bool:
         ref = self._outstanding.get(topic)
         if ref is not None:
             vars(fetch)["sha256"] = lambda _bytes, promised=ref.sha256: _Promised(promised)
-        return take(self, topic, payload, now_ms, wall_ms)
+        return take(self, topic, payload, mono_ms, wall_ms)
 
     def get(self: spool.FileSpool, digest: str) -> bytes | None:
         return (self._directory / digest).read_bytes()

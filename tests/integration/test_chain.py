@@ -269,3 +269,17 @@ def test_a_store_that_was_away_for_longer_than_deletions_are_kept_rebuilds_by_it
     chain.wait_equal("away")
     assert chain.store("away", "get", "price", "7").returncode != 0
     chain.hq("verify")
+
+
+def test_products_that_compress_to_next_to_nothing_reach_a_store_that_follows_and_a_new_one(chain: Chain) -> None:
+    """16 MB before compression: HQ once cut messages by their size as they travel only, and no store took them."""
+    chain.hq_run.start()
+    chain.add_store("old")
+    chain.wait_equal("old")
+    file = chain.directory / "products.csv"
+    said = "Ripe bananas from the hills of Ecuador, sweet. " * 80
+    file.write_text("sku,name,description\n" + "".join(f'{sku},Bananas {sku},"{said}"\n' for sku in range(4_000)))
+    chain.hq("import", "product", str(file))
+    chain.wait_published()
+    chain.add_store("new")
+    chain.wait_equal("old", "new")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hq.publish.broker_heads import BrokerHeads
 from storelink.contract.messages import Head, Live
 from storenode.core import verdicts
 from storenode.follow import follower
@@ -18,7 +19,7 @@ from tests.simulation.world import World
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
 CHUNK = 25
-CONTROL_SEEDS = 60
+CONTROL_SEEDS = range(60, 120)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_every_seed_keeps_the_invariant_and_converges(start: int, fast_directory
 def takes_gaps(patch: pytest.MonkeyPatch) -> None:
     """A store that takes the batch behind a lost one for the next."""
 
-    def judge(position: verdicts.Position, live: Live) -> verdicts.Verdict:
+    def judge(position: verdicts.Position, live: Live) -> verdicts.BatchVerdict:
         found = verdicts.judge(position, live)
         return verdicts.Advance() if isinstance(found, verdicts.Gap) and position.epoch is not None else found
 
@@ -61,24 +62,29 @@ def takes_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def goes_back(patch: pytest.MonkeyPatch) -> None:
-    """A store that replaces doubted rows by whatever head there is."""
+    """A store that replaces rows to be rebuilt by whatever head there is."""
 
     def plan(
-        position: verdicts.Position, head: Head, *, missing_to: int = 0, doubt: str | None = None
+        position: verdicts.Position, head: Head, *, missing_to: int = 0, rebuild_due: str | None = None
     ) -> verdicts.Plan:
-        lower = position if doubt is None else replace(position, seq=0)
-        return verdicts.plan(lower, head, missing_to=missing_to, doubt=doubt)
+        lower = position if rebuild_due is None else replace(position, seq=0)
+        return verdicts.plan(lower, head, missing_to=missing_to, rebuild_due=rebuild_due)
 
     patch.setattr(follower, "plan", plan)
 
 
-@pytest.mark.parametrize("sabotage", [takes_gaps, goes_back])
-def test_control_a_store_that_is_sabotaged_is_caught(
+def knows_all_heads(patch: pytest.MonkeyPatch) -> None:
+    """An HQ that takes every head on the broker for its own."""
+    patch.setattr(BrokerHeads, "_is_foreign", lambda *_: False)
+
+
+@pytest.mark.parametrize("sabotage", [takes_gaps, goes_back, knows_all_heads])
+def test_control_a_chain_that_is_sabotaged_is_caught(
     sabotage: Callable[[pytest.MonkeyPatch], None], fast_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sabotage(monkeypatch)
     with pytest.raises(AssertionError):
-        for seed in range(CONTROL_SEEDS):
+        for seed in CONTROL_SEEDS:
             live_through(seed, fast_directory)
 
 

@@ -1,5 +1,6 @@
 """The simulated chain: one HQ, five stores, one faulty broker, one clock; everything follows from the seed.
 
+At times another chain's HQ is there, started in the wrong place.
 The oracle is `Model`: a dict per stream, folded here and nowhere else, with one frozen state per change set.
 """
 
@@ -22,7 +23,7 @@ from hq.master.retention import Retention
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.publisher import Publisher
-from hq.publish.stream_publisher import Sizes
+from hq.publish.sizes import Sizes
 from storelink.contract.contexts import BUILT_IN, Key, Row
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
@@ -91,7 +92,7 @@ class Node:
 
 
 class Hq(Node):
-    def __init__(self, broker: MemoryBroker, directory: Path, life: int) -> None:
+    def __init__(self, broker: MemoryBroker, directory: Path, life: int, sizes: Sizes = SMALL) -> None:
         super().__init__(broker, f"hq-{life}")
         self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
         self.publication = Publication(directory / "hq.published.db")
@@ -103,7 +104,7 @@ class Hq(Node):
             head_interval_ms=300,
             heartbeat_ms=2_000,
             segment_grace_ms=5_000,
-            sizes=SMALL,
+            sizes=sizes,
         )
         self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
         self.inbox = StoreInbox(directory / "hq.inbox.db")
@@ -116,6 +117,7 @@ class Hq(Node):
             for event in waiting:
                 if not self.collector.handle(event, now_ms, EPOCH_MS + now_ms):
                     self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
+            self.collector.listen(may=self.publisher.may_publish)
             self.collector.flush(now_ms, EPOCH_MS + now_ms)
             for _ in range(50):
                 if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
@@ -136,7 +138,7 @@ def _new_replica() -> bytes:
     """A replica that follows nothing yet; making one takes longer than all else at a store's start."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / "new.db"
-        Replica(path, ("all",), BUILT_IN).connection.close()
+        Replica.open(path, ("all",), BUILT_IN).connection.close()
         return path.read_bytes()
 
 
@@ -186,7 +188,7 @@ class Store:
 
     def standing(self) -> dict[Stream, tuple[str | None, int, str | None]]:
         """Of each stream epoch, position, and why its rows are doubted, if they are; as a till reads it."""
-        rows = self.reader.execute("SELECT stream, epoch, position, doubt FROM streams")
+        rows = self.reader.execute("SELECT stream, epoch, position, rebuild_due FROM streams")
         return {_STREAMS_BY_NAME[name]: (epoch, position, doubt) for name, epoch, position, doubt in rows}
 
     def rows(self, stream: Stream) -> State:
@@ -210,6 +212,7 @@ class World:
         with Master(directory / "hq.db", BUILT_IN, lambda: seed) as master:
             master.create(EPOCH_MS)
         self.hq: Hq | None = Hq(self.broker, directory, 0)
+        self.foreign: Hq | None = None
         self.desk = Master(directory / "hq.db", BUILT_IN, lambda: seed)
         self.model = Model({r.stream: r.epoch for r in self.desk.streams()})
         self.copied: Model | None = None
@@ -223,8 +226,9 @@ class World:
         self.desk.close()
         for store in self.stores:
             store.crash()
-        if self.hq is not None:
-            self.hq.crash()
+        for hq in (self.hq, self.foreign):
+            if hq is not None:
+                hq.crash()
 
     def storm(self, steps: int) -> None:
         for _ in range(steps):
@@ -269,8 +273,9 @@ class World:
     def _turn(self) -> None:
         self.now_ms += self.rng.choice((5, 20, 100, 400))
         self.broker.advance(self.now_ms)
-        if self.hq is not None:
-            self.hq.turn(self.now_ms)
+        for hq in (self.hq, self.foreign):
+            if hq is not None:
+                hq.turn(self.now_ms)
         for store in self.stores:
             store.turn(self.now_ms)
             self._check(store)
@@ -344,15 +349,17 @@ class World:
             case 6 | 7 if self.hq is None:
                 self._start_hq()
             case 8:
+                self._stop_foreign()
                 broker.forget_retained()
                 broker.restart()
             case 9:
+                self._stop_foreign()
                 self._lose_some_retained()
                 broker.restart()
             case 10:
                 broker.loss = rng.choice((0.0, 0.1, 0.4))
                 broker.repeat = rng.choice((0.0, 0.2))
-                broker.reorder = rng.random() < 0.3
+                broker.reorder = rng.random() < 0.3 and self.foreign is None
                 broker.delay_ms_max = rng.choice((1, 50, 2_000))
             case 11:
                 rng.choice(self.stores).spoil(rng, self.now_ms)
@@ -360,6 +367,10 @@ class World:
                 self._copy_master()
             case 13 | 14 if self.hq is None and self.copied is not None:
                 self._restore_master(self.copied)
+            case 15 | 16:
+                self._start_foreign()
+            case 17:
+                self._stop_foreign()
             case _:
                 pass
 
@@ -386,6 +397,28 @@ class World:
         aside.unlink()
         rows = self.desk.streams()
         self.model.restore(copied, {r.stream: r.epoch for r in rows}, {r.stream: r.head_seq for r in rows})
+
+    def _start_foreign(self) -> None:
+        """
+        Start another chain's HQ under this root: it must find our heads and publish nothing.
+
+        Where the broker has nothing of ours it may publish, and where a line has no order it cannot know (MQTT's has).
+        """
+        ours_are_kept = any(topic.startswith("t/head/") for topic in self.broker.retained)
+        if self.foreign is not None or self.broker.reorder or not ours_are_kept:
+            return
+        self.lives += 1
+        directory = self.directory / f"foreign-{self.lives}"
+        directory.mkdir()
+        with Master(directory / "hq.db", BUILT_IN, lambda: ~self.seed) as master:
+            master.create(EPOCH_MS + self.now_ms)
+            master.commit(PRODUCT, [Change(("foreign",), (None, "not ours", *(None,) * 10))], EPOCH_MS + self.now_ms)
+        self.foreign = Hq(self.broker, directory, self.lives)
+
+    def _stop_foreign(self) -> None:
+        if self.foreign is not None:
+            self.foreign.crash()
+            self.foreign = None
 
     def _start_hq(self) -> None:
         self.lives += 1

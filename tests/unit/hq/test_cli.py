@@ -199,7 +199,7 @@ def test_wait_tells_committed_from_published(desk: Desk) -> None:
 
 def test_status_has_its_documented_keys(desk: Desk) -> None:
     document = desk.json("status")
-    assert document.keys() == {"streams", "broker", "running", "pid", "database"}
+    assert document.keys() == {"streams", "broker", "foreign", "running", "pid", "database"}
     assert document["streams"]["price/all"].keys() == {
         "epoch",
         "head_seq",

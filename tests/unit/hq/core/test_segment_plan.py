@@ -33,6 +33,13 @@ def test_segments_of_which_nothing_lives_become_one() -> None:
     assert rewrites([Sealed(1, 40, 40, 0), Sealed(41, 70, 30, 0), Sealed(71, 90, 20, 20)], FULL) == [Rewrite(1, 70)]
 
 
+def test_neighbours_that_are_full_by_size_are_not_joined_however_few_their_rows() -> None:
+    """Joined, they would come out in parts again, and be joined again, for ever."""
+    behind = Sealed(21, 80, 60, 60, 0.2)
+    assert rewrites([Sealed(1, 10, 10, 10, 0.5), Sealed(11, 20, 10, 10, 0.5), behind], FULL, 20) == [Rewrite(1, 20)]
+    assert rewrites([Sealed(1, 10, 10, 10, 0.5), Sealed(11, 20, 10, 10, 0.6), behind], FULL, 20) == []
+
+
 def test_an_empty_segment_stays_as_it_is() -> None:
     assert rewrites([Sealed(1, 40, 0, 0), Sealed(41, 104, 64, 64)], FULL) == []
 

@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from hq.cli import main
 from hq.master.store import Master
 from hq.publish.publication import Publication
-from hq.publish.stream_publisher import Sizes, StreamPublisher
+from hq.publish.sizes import Sizes
+from hq.publish.stream_publisher import StreamPublisher
 from storelink.contract.digest import to_hex, total
 from storelink.contract.messages import decode_head, decode_live
 from storelink.contract.streams import Stream
@@ -161,10 +162,13 @@ def test_a_master_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
     desk.run("init")
     desk.run("publish product sku=1")
     connection = sqlite3.connect(desk.db)
-    connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; PRAGMA user_version = 1;")
+    connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; DROP TABLE epochs;")
+    connection.execute("PRAGMA user_version = 1")
     connection.close()
     assert desk.json("status")["streams"]["product/all"]["head_seq"] == 1
-    assert desk.asked("PRAGMA user_version") == [(2,)]
+    assert desk.asked("PRAGMA user_version") == [(3,)]
+    noted, now = (f"SELECT stream, epoch FROM {table} ORDER BY stream" for table in ("epochs", "streams"))
+    assert desk.asked(noted) == desk.asked(now)
     assert desk.run("verify").exit_code == 0
 
 
@@ -204,6 +208,17 @@ def test_gained_columns_begin_a_new_epoch_with_the_digest_of_the_longer_rows(tax
     assert after[TAX_ALL]["digest"] == expected
     assert after["product/all"] == before["product/all"]
     assert taxed.run("verify").exit_code == 0
+
+
+def test_gained_columns_that_make_a_row_too_large_are_refused_before_anything_is_changed(taxed: Desk) -> None:
+    before = taxed.json("status")["streams"]
+    further = "".join(f', {{ name = "c{n}", default = "{"x" * 4_000}" }}' for n in range(17))
+    taxed.declare(TAX.rstrip("]\n") + further + "]\n")
+    said = taxed.refused("publish tax tax_class=half rate_bp=800")
+    assert "tax: with the columns that it has gained, ['full'] has 68" in said
+    assert "a shorter default" in said
+    taxed.declare(TAX)
+    assert taxed.json("status")["streams"] == before
 
 
 def test_the_log_is_replayed_across_gained_columns(taxed: Desk) -> None:

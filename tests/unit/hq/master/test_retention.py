@@ -13,7 +13,8 @@ from hq.master import audit
 from hq.master.retention import Retention, prune_tombstones
 from hq.master.store import Master
 from hq.publish.publication import Publication
-from hq.publish.stream_publisher import Sizes, StreamPublisher
+from hq.publish.sizes import Sizes
+from hq.publish.stream_publisher import StreamPublisher
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.messages import decode_head, decode_segment
 from storelink.contract.streams import Stream

@@ -149,10 +149,10 @@ def test_a_snapshot_does_not_see_what_is_committed_meanwhile(tmp_path: Path, mas
 
 
 def test_a_new_epoch_is_written(master: Master) -> None:
-    epoch = master.new_epoch(PRODUCTS, 99)
+    epoch = master.new_epoch(PRODUCTS, 2_000)
     row = master.stream(PRODUCTS)
     assert row is not None
-    assert (row.epoch, epoch) == (epoch, "000000000063-00000007")
+    assert (row.epoch, epoch) == (epoch, "0000000007d0-00000007")
 
 
 def test_a_power_cut_takes_no_commit_back_and_only_hq_run_checkpoints(master: Master) -> None:
@@ -182,8 +182,8 @@ def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> Non
 
 
 def test_a_newer_format_is_refused(tmp_path: Path, master: Master) -> None:
-    master.query("PRAGMA user_version = 3")
-    with pytest.raises(MasterDamaged, match="format 3"):
+    master.query("PRAGMA user_version = 4")
+    with pytest.raises(MasterDamaged, match="format 4"):
         Master(tmp_path / "hq.db", BUILT_IN).streams()
 
 

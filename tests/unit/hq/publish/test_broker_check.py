@@ -13,7 +13,7 @@ from hq.core.changes import Change
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.publisher import Publisher
-from hq.publish.stream_publisher import Sizes
+from hq.publish.sizes import Sizes
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Message
 from storelink.contract.streams import Stream

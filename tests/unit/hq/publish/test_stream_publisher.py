@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from hq.core.changes import Change
 from hq.master.store import Master
 from hq.publish.publication import Publication
-from hq.publish.stream_publisher import Sizes, StreamPublisher
+from hq.publish.publisher import Publisher
+from hq.publish.sizes import Sizes
+from hq.publish.stream_publisher import StreamPublisher
 from storelink.contract.contexts import BUILT_IN
+from storelink.contract.limits import BODY_BYTES_MAX
 from storelink.contract.messages import decode_head, decode_segment
 from storelink.contract.streams import Stream
+from storelink.transport.memory import MemoryBroker, MemoryLink
+from storelink.transport.port import LinkEvent
 
 PRICE = Stream.parse("price/all", BUILT_IN)
 
@@ -108,3 +115,57 @@ def test_a_segment_is_immutable_under_its_name_until_that_is_cleared(master: Mas
                 assert bytes_of.setdefault((ref.first, ref.last), ref.sha256) == ref.sha256
     retained = sum(ref.rows for ref in publication.segments(PRICE, outlet.epoch))
     assert retained <= 2 * 60 + 16
+
+
+def fill(publication: Publication, epoch: str, count: int) -> None:
+    """Put so many segments of one row into a publication, each full by its size before compression."""
+    spans = [(str(PRICE), epoch, seq, seq) for seq in range(1, count + 1)]
+    publication.connection.executemany(
+        "INSERT INTO segments VALUES(?, ?, ?, ?, 1, 1, 3145728, ?, 't/x', 1, NULL)",
+        [(*span, sha256(bytes(span[2])).hexdigest()) for span in spans],
+    )
+    publication.connection.executemany("INSERT INTO payloads VALUES(?, ?, ?, ?, NULL, '{}', x'00')", spans)
+
+
+def test_a_tail_leaves_room_for_the_list_of_segments_before_compression_too(master: Master, tmp_path: Path) -> None:
+    """Alone, this tail would fit; with what the head lists besides it would not, though all of it travels as 60 kB."""
+    outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes())
+    master.commit(PRICE, [price(sku, 1) for sku in range(1_000)], 0)
+    fill(publication, outlet.epoch, 1_000)
+    outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes())
+    steps = ",".join(f"[{1_700_000_000 + n},{1_700_000_001 + n},100]" for n in range(64))
+    count = (BODY_BYTES_MAX - 50_000) // (len(steps) + 40)
+    same = [Change((f"x{sku:06}", "regular"), ("EUR", f"[{steps}]")) for sku in range(count)]
+    master.commit(PRICE, same, 0)
+    while not outlet.seal(0, 8):
+        pass
+    made = outlet.head(0)
+    assert made is not None
+    head = decode_head("t", made[0], BUILT_IN)
+    assert (head.seq, len(head.segments) > 1_000) == (1_000 + count, True)
+
+
+def test_more_segments_than_a_head_can_list_are_told_of_and_not_tried_without_a_pause(
+    master: Master, tmp_path: Path
+) -> None:
+    """Each is full by its size before compression, so none are joined; `hq run` once tried again at once, for ever."""
+    outlet, publication = outlet_of(master, tmp_path / "p.db", Sizes())
+    master.commit(PRICE, [price(sku, 1) for sku in range(4_000)], 0)
+    fill(publication, outlet.epoch, 4_000)
+    broker, events = MemoryBroker(random.Random(1)), list[LinkEvent]()
+    link = MemoryLink(broker, "hq", events.append)
+    link.start()
+    publisher = Publisher("t", master, publication, link, heartbeat_ms=10_000)
+    turns = 0
+    with capture_logs() as logs:
+        for now_ms in range(0, 60_000, 50):
+            broker.advance(now_ms)
+            waiting, events[:] = list(events), []
+            for event in waiting:
+                publisher.handle(event, now_ms, now_ms)
+            while publisher.step(now_ms, now_ms) and turns < 1_000:
+                broker.advance(now_ms)
+                turns += 1
+    told = [entry for entry in logs if entry["event"] == "head.oversized"]
+    assert 1 <= len(told) <= 6
+    assert turns < 1_000

@@ -64,6 +64,13 @@ def test_what_is_not_an_entry_is_refused_before_anything_is_written(tmp_path: Pa
         assert outbox.append("x", None) == 1, "a refused entry uses no seq"
 
 
+@pytest.mark.parametrize("at_ms", [-1, 2**63])
+def test_a_time_that_no_message_can_say_is_refused(tmp_path: Path, at_ms: int) -> None:
+    """It once was accepted, and HQ rejected the whole batch in which it came."""
+    with Outbox(tmp_path / "outbox.db") as outbox, pytest.raises(BadArgument, match="at_ms"):
+        outbox.append("x", 1, at_ms)
+
+
 def test_a_python_value_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with Outbox(tmp_path / "outbox.db") as outbox, pytest.raises(BadArgument):
         outbox.append("x", {1, 2})
