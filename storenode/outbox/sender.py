@@ -19,7 +19,8 @@ from storelink.host.logs import get_logger
 from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, Oversized, Received
 from storenode.core.send_window import Window
 from storenode.errors import OutboxBusy, StorenodeError
-from storenode.outbox.file import Standing
+from storenode.outbox.file import OutboxState
+from storenode.outbox.overrides import restated
 from storenode.outbox.store import Outbox
 
 log = get_logger()
@@ -42,7 +43,7 @@ class Sender:
         self._root, self._store, self._path, self._max_bytes, self._link = root, store, path, max_bytes, link
         self._topic = store_topic(root, store, "ack")
         self._outbox: Outbox | None = None
-        self._standing: Standing | None = None
+        self._state: OutboxState | None = None
         self._window = Window(0)
         self._acks: list[Ack] = []
         self._connected = False
@@ -52,8 +53,8 @@ class Sender:
 
     @property
     def status(self) -> OutboxStatus | None:
-        """The outbox as HQ is told of it; None while it cannot be read."""
-        found = self._standing
+        """The outbox's part of the status for HQ; None while it cannot be read."""
+        found = self._state
         return OutboxStatus(found.epoch, found.pending, found.acked_seq, found.refused) if found else None
 
     def handle(self, event: LinkEvent, mono_ms: int) -> bool:
@@ -96,24 +97,24 @@ class Sender:
         """Let go of the file."""
         if self._outbox is not None:
             self._outbox.close()
-        self._outbox = self._standing = None
+        self._outbox = self._state = None
 
     def _opened(self) -> Outbox:
         if self._outbox is None:
-            self._outbox = Outbox(self._path, self._max_bytes, busy_timeout_s=BUSY_TIMEOUT_S)
-            self._standing = self._outbox.standing()
-            self._window = Window(self._standing.acked_seq)
+            self._outbox = Outbox(self._path, self._max_bytes, busy_timeout_s=BUSY_TIMEOUT_S).open()
+            self._state = self._outbox.state()
+            self._window = Window(self._state.acked_seq)
             self._changed = None
         return self._outbox
 
     def _look(self, outbox: Outbox, mono_ms: int, *, woken: bool) -> None:
         """See whether there is more; one look a second at most, unless somebody appended."""
-        if not woken and mono_ms < self._look_ms and self._standing is not None:
+        if not woken and mono_ms < self._look_ms and self._state is not None:
             return
         self._look_ms = mono_ms + LOOK_EVERY_MS
         changed = outbox.changed()
-        if woken or changed != self._changed or self._standing is None:
-            self._changed, self._standing = changed, outbox.standing()
+        if woken or changed != self._changed or self._state is None:
+            self._changed, self._state = changed, outbox.state()
             outbox.checkpoint(CHECKPOINT_ABOVE_BYTES)
 
     def _receive(self, message: Message) -> None:
@@ -128,24 +129,24 @@ class Sender:
     def _obey(self, outbox: Outbox, mono_ms: int, wall_ms: int) -> None:
         """Take in the acknowledgements, in order; one that fails is kept for the next turn."""
         while self._acks:
-            ack, found = self._acks[0], self._standing or outbox.standing()
+            ack, found = self._acks[0], self._state or outbox.state()
             if ack.outbox != found.epoch:
                 self._acks.pop(0)
                 continue
             if ack.seq > found.last_seq:
-                found = outbox.standing()
+                found = outbox.state()
             if ack.seq > found.last_seq:
                 # HQ knows entries that this file never had: it is an older copy, and its seqs name other entries there.
-                epoch = outbox.renew(wall_ms)
+                epoch = outbox.renew(wall_ms, restated)
                 log.error("outbox.renewed", epoch=epoch, acked_seq=ack.seq, last_seq=found.last_seq)
                 self._acks.clear()
                 self._window = Window(found.acked_seq)
             else:
                 self._take(outbox, ack, found, mono_ms)
                 self._acks.pop(0)
-            self._standing = outbox.standing()
+            self._state = outbox.state()
 
-    def _take(self, outbox: Outbox, ack: Ack, found: Standing, mono_ms: int) -> None:
+    def _take(self, outbox: Outbox, ack: Ack, found: OutboxState, mono_ms: int) -> None:
         if ack.seq > found.acked_seq:
             outbox.remove_acked(ack.seq, ack.refused)
             for refusal in ack.refused:
@@ -161,7 +162,7 @@ class Sender:
 
     def _pump(self, outbox: Outbox, mono_ms: int, wall_ms: int) -> bool:
         """Send batches until the window is full or the outbox is sent."""
-        while self._standing is not None and self._window.sent < self._standing.last_seq:
+        while self._state is not None and self._window.sent < self._state.last_seq:
             entries_max = self._window.entries_max()
             if entries_max is None:
                 return False
@@ -170,7 +171,7 @@ class Sender:
                 return False
             seqs = [e.seq for e in entries] + [w.seq for w in withheld]
             batch = OutboxBatch(
-                self._store, self._standing.epoch, min(seqs), max(seqs), self._window.acked, entries, withheld
+                self._store, self._state.epoch, min(seqs), max(seqs), self._window.acked, entries, withheld
             )
             try:
                 self._link.publish(encode_batch(self._root, batch, wall_ms))

@@ -37,7 +37,7 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
     """
     told = {s.name: s for s in long_stories()}
     try:
-        outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
+        outbox, inbox = Outbox(directory / "outbox.db").open(), StoreInbox(directory / "hq.inbox.db")
         hq, replica = (
             Master(directory / "hq.db", BUILT_IN, lambda: 0),
             Replica.open(directory / "replica.db", ("all",), BUILT_IN),
@@ -69,7 +69,7 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
 
 def _carry(outbox: Outbox, inbox: StoreInbox) -> None:
     """The way of a batch: onto HQ's disk, and only then out of the outbox."""
-    standing = outbox.standing()
+    standing = outbox.state()
     after = inbox.through("s", standing.epoch)
     entries, _ = outbox.after(max(after, standing.acked_seq), 100)
     if entries:

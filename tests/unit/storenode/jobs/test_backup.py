@@ -259,10 +259,10 @@ def test_what_waits_for_hq_waits_on_through_a_restore(replica: Replica, tmp_path
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         outbox.append("sale.total", {"minor": 5})
-        before = outbox.standing()
+        before = outbox.state()
     restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
-        assert outbox.standing() == before
+        assert outbox.state() == before
         assert [e.data for e in outbox.after(0, 9)[0]] == ['{"minor":5}']
 
 

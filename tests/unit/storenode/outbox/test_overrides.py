@@ -149,9 +149,9 @@ def test_a_withdrawal_ends_it_and_is_told(outbox: Outbox) -> None:
 def test_bad_input_is_refused_and_changes_nothing(outbox: Outbox, change: dict[str, Any], says: str) -> None:
     good: dict[str, Any] = {"sku": "1", "amount_minor": 1, "currency": "EUR", "until": NOW_S + 60, "reason": "r"}
     with pytest.raises(BadArgument, match=says):
-        overrides.put(outbox, **(good | change), now_ms=NOW_MS)
+        overrides.put(outbox, **(good | change), wall_ms=NOW_MS)
     assert (entries(outbox), kept(outbox.path)) == ([], [])
-    overrides.put(outbox, **good, now_ms=NOW_MS)
+    overrides.put(outbox, **good, wall_ms=NOW_MS)
 
 
 def test_their_number_is_bounded_and_a_full_outbox_refuses(
@@ -176,24 +176,11 @@ def test_one_that_is_over_is_kept_for_ninety_days(outbox: Outbox) -> None:
     assert [sku for sku, *_ in kept(outbox.path)] == ["2", "2"]
 
 
-def test_an_outbox_of_the_version_before_learns_of_overrides(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    with Outbox(path) as outbox:
-        outbox.append("t", 1)
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("DROP TABLE overrides")
-        db.execute("PRAGMA user_version = 1")
-    assert typed(tmp_path, "override", "--json").stdout == '{"overrides": []}\n'
-    with Outbox(path) as outbox:
-        overrides.put(outbox, "1", 1, "EUR", NOW_S + 60, "r", NOW_MS)
-        assert [kind for kind, _ in entries(outbox)] == ["t", OVERRIDE_SET]
-
-
 def test_a_new_epoch_says_again_what_is_in_force(outbox: Outbox) -> None:
     for sku in ("over", "withdrawn", "held"):
         overrides.put(outbox, sku, 1, "EUR", NOW_S + (9 if sku == "over" else 60), "r", NOW_MS)
     overrides.withdraw(outbox, "withdrawn", NOW_MS + 5_000)
-    outbox.renew(NOW_MS + 10_000)
+    outbox.renew(NOW_MS + 10_000, overrides.restated)
     assert [data["sku"] for _, data in entries(outbox)[4:]] == ["held"]
     assert entries(outbox)[4][1] == entries(outbox)[2][1]
 
@@ -216,7 +203,7 @@ def test_tills_see_what_the_outbox_has_and_the_digest_does_not(outbox: Outbox, r
     assert verify.scan(replica.path, PRICE).ok
     overrides.withdraw(outbox, "4011", NOW_MS)
     mirrored.step(1, woken=False)
-    assert queries.price(replica.path, "4011", None)["amount_minor"] == 149, "nobody rang"
+    assert queries.price(replica.path, "4011", None)["amount_minor"] == 149, "nobody woke it"
     mirrored.step(override_copy.LOOK_EVERY_MS + 1, woken=False)
     assert queries.price(replica.path, "4011", None)["amount_minor"] == 199
 
