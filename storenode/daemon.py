@@ -41,13 +41,13 @@ log = get_logger()
 
 IDLE_WAIT_S = 0.5
 RENEW_PAUSE_S = 2.0
-"""Before a daemon whose replica turned out damaged begins anew: a bad disk must not make it spin."""
+"""The pause before a daemon with a damaged replica begins anew: a bad disk must not make it spin."""
 
 WATCHDOG_EVERY_MS = 2_000
 
 
 class Daemon:
-    """What `storenode run` owns besides the node: the process. Opened by `open`, which takes the outbox's lock."""
+    """The process around a node; made by `open`. `lock`: the outbox's, held as long as this lives."""
 
     def __init__(
         self, settings: Settings, reread: Callable[[], Settings], node: Node, inbox: EventQueue, lock: OutboxLock
@@ -151,7 +151,7 @@ def _spools(db: Path) -> Path:
 
 
 def _opened(settings: Settings) -> Replica:
-    """The replica; a damaged one of ours is set aside for a new one."""
+    """Open the replica; a damaged one of ours is moved away, and a new one made."""
     try:
         return Replica.open(settings.db, settings.scopes, settings.registry)
     except ReplicaDamaged as error:
@@ -161,7 +161,7 @@ def _opened(settings: Settings) -> Replica:
 
 
 def _begin_anew() -> None:
-    """Become the same command once more; what is open closes by itself, the lock too, and SQLite's files stay."""
+    """Replace this process by the same command; open files close by themselves, the lock too; SQLite's files stay."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the new one listens
     sys.stdout.flush()
     sys.stderr.flush()

@@ -172,17 +172,17 @@ class Follower:
 
     def flush(self, wall_ms: int) -> None:
         """Commit the pending batches up to the last one that ends a change set."""
-        whole = self._pending.take_complete()
-        if not whole:
+        complete = self._pending.take_complete()
+        if not complete:
             return
-        last = whole[-1]
+        last = complete[-1]
         rows = self._commit(
-            [Commit(LIVE, b.first, b.last, b.epoch, b.digest, b.at_ms, wall_ms) for b in whole],
-            ((b.rows, b.deleted, b.held) for b in whole),
+            [Commit(LIVE, b.first, b.last, b.epoch, b.digest, b.at_ms, wall_ms) for b in complete],
+            ((b.rows, b.deleted, b.held) for b in complete),
             replace=None,
             wall_ms=wall_ms,
         )
-        log.info("batch.applied", stream=str(self.stream), first_seq=whole[0].first, last_seq=last.last, rows=rows)
+        log.info("batch.applied", stream=str(self.stream), first_seq=complete[0].first, last_seq=last.last, rows=rows)
 
     def _take(self, live: Live, size_bytes: int, mono_ms: int, wall_ms: int) -> None:
         verdict = judge(self._pending.end(self.position), live)

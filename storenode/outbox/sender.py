@@ -152,9 +152,9 @@ class Sender:
             for refusal in ack.refused:
                 if refusal.seq > found.acked_seq:
                     log.error("entry.refused", seq=refusal.seq, reason=refusal.reason)
-        poison = self._window.on_ack(ack, mono_ms)
-        if poison is not None and ack.rejected is not None:
-            self._withhold(outbox, poison, ack.rejected.reason)
+        unreadable_seq = self._window.on_ack(ack, mono_ms)
+        if unreadable_seq is not None and ack.rejected is not None:
+            self._withhold(outbox, unreadable_seq, ack.rejected.reason)
 
     def _withhold(self, outbox: Outbox, seq: int, reason: str) -> None:
         outbox.withhold(seq, reason)

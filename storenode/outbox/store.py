@@ -125,8 +125,8 @@ class Outbox:
                 the disk refused, and the process dies before it can write again, the entry may be found appended.
         """
         try:
-            now_ms = time.time_ns() // 1_000_000
-            row = (checked_type(kind), checked_at_ms(now_ms if at_ms is None else at_ms), checked_json(text))
+            wall_ms = time.time_ns() // 1_000_000
+            row = (checked_type(kind), checked_at_ms(wall_ms if at_ms is None else at_ms), checked_json(text))
         except ContractViolation as violation:
             raise BadArgument(f"{violation.field or 'data'}: {violation.detail}") from violation
         with self._writing():
