@@ -16,6 +16,7 @@ from storelink.host.locks import lock_instance, lock_path
 from storelink.host.sqlite import open_readonly
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.config import Settings
+from storenode.core.overrides import COLUMNS, Override
 from storenode.errors import BadArgument, NotFound, StorenodeError
 from storenode.outbox import override_copy
 from storenode.outbox import overrides as own
@@ -23,7 +24,6 @@ from storenode.outbox.file import check_outbox, outbox_state, translated
 from storenode.outbox.store import Outbox
 from storenode.replica import queries
 from storenode.replica.file import reading
-from storenode.replica.overrides import COLUMNS, Override, read
 from storenode.replica.status import daemon_alive
 
 WAIT_S = 5.0
@@ -183,7 +183,7 @@ def _list(settings: Settings, now_ms: int, *, as_json: bool) -> None:
     if path.exists():
         with translated(path), closing(open_readonly(path, READ_TIMEOUT_S)) as db:
             check_outbox(db, path)
-            rows = [each for each in read(db) if each.holds(now_ms // 1000)]
+            rows = [each for each in own.read(db) if each.holds(now_ms // 1000)]
             acked_seq = outbox_state(db).acked_seq
     if as_json:
         listed = [_document(each) | {"told": each.seq <= acked_seq} for each in rows]

@@ -15,9 +15,9 @@ from typing import Any
 from storelink.contract.money import AMOUNT_MINOR_MAX, EXPONENTS
 from storelink.contract.times import rfc3339
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN
+from storenode.core.overrides import COLUMNS, Override
 from storenode.errors import BadArgument, NotFound
 from storenode.outbox.store import Outbox
-from storenode.replica.overrides import COLUMNS, Override, read
 
 SKU_CHARS_MAX, REASON_CHARS_MAX = 64, 200
 IN_FORCE_MAX = 10_000
@@ -67,6 +67,11 @@ def withdraw(outbox: Outbox, sku: str, wall_ms: int) -> Override:
     text = json.dumps({"sku": sku, "withdrawn_at": rfc3339(wall_ms)}, ensure_ascii=False)
     outbox.append_json(OVERRIDE_WITHDRAWN, text, wall_ms, also=also)
     return ended[0]
+
+
+def read(db: sqlite3.Connection) -> list[Override]:
+    """All that the outbox keeps, by sku and time."""
+    return [Override(*row) for row in db.execute(f"SELECT {COLUMNS} FROM overrides ORDER BY sku, seq")]
 
 
 def check_currency(currency: str) -> None:

@@ -73,7 +73,7 @@ def explained(replica: Replica, *words: str) -> dict[str, Any]:
 
 def test_a_price_is_explained_down_to_the_commit_that_brought_it(replica: Replica) -> None:
     put(replica, ALL, [line(3, "regular", "[[1700000000,null,199]]")], commit(CATCH_UP, 1, 10))
-    put(replica, ALL, [line(11, "promotion", f"[[1700000000,{NOW_S + 3600},149]]")], commit(LIVE, 11, 12))
+    put(replica, ALL, [line(11, "promotion", f"[[1700000000,{NOW_S + 3_600},149]]")], commit(LIVE, 11, 12))
     found = explained(replica, "4011")
     assert found["price"] == {
         "sku": "4011",
@@ -130,7 +130,7 @@ def test_the_text_names_winner_reason_and_origin(replica: Replica) -> None:
 
 def test_an_override_is_explained_by_its_reason(replica: Replica, tmp_path: Path) -> None:
     with Outbox(tmp_path / "outbox.db") as outbox:
-        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 3600, "ripe", NOW_MS)
+        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 3_600, "ripe", NOW_MS)
         OverrideCopy(outbox.path, replica, "store-7").step(0, woken=True)
     won = explained(replica, "4011")["candidates"][0]
     assert (won["kind"], won["scope"], won["stream"], won["commit"]) == ("override", "store-7", None, None)
