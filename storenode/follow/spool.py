@@ -1,7 +1,7 @@
-"""The spool: fetched segments on disk until they are applied, so that a cut line never fetches one twice.
+"""The spool: fetched segments on disk until they are applied, so that after a cut line none is fetched twice.
 
-Files are named by the SHA-256 of their bytes and checked when read; a crash leaves at most a file
-that nobody asks for, which the next sweep removes. Nothing here needs an fsync.
+A file's name is the SHA-256 of its bytes, which is checked when it is read. A crash leaves at most a file that nothing
+needs; the next sweep removes it. Nothing here needs an fsync.
 """
 
 from __future__ import annotations

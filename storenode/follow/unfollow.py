@@ -1,7 +1,7 @@
 """Unfollowed streams: their rows are removed once what takes their place is here.
 
-A stream that HQ does not have never comes: it is not waited for once HQ's other streams of its context are here and
-the broker has shown no head of it for MISSING_AFTER_MS.
+A stream that HQ does not have never comes. It is not waited for once HQ's other streams of its context are here and
+no head of it has come for MISSING_AFTER_MS.
 """
 
 from __future__ import annotations

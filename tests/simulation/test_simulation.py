@@ -57,7 +57,7 @@ def test_a_seed_replays_identically(fast_directory: Path) -> None:
     for life in range(2):
         directory = fast_directory / str(life)
         directory.mkdir()
-        world = World(9, directory)
+        world = World(13, directory)
         world.storm(120)
         world.calm(1_500)
         world.close()
