@@ -1,7 +1,7 @@
-"""The local API as the daemon keeps it: a process of its own, begun anew when it dies, ended with the daemon.
+"""The process of the local API: the daemon starts it, starts it again when it dies, and ends it with itself.
 
-Its own process, because the writer must not share an interpreter with whoever asks. The child's standard input is a
-pipe of the daemon's: it closes however the daemon ends, also by SIGKILL, and the child with it.
+It is a process of its own because the writer must not share an interpreter with requests. Its standard input is a pipe
+from the daemon: the pipe closes however the daemon ends, also by SIGKILL, and then the process ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = get_logger()
 LOOK_EVERY_MS = 250
 AGAIN_AFTER_MS, AGAIN_AFTER_MS_MAX = 1_000, 30_000
 SETTLED_MS = 60_000
-"""A child that lived so long begins anew after the shortest pause; one that dies sooner, after ever longer ones."""
+"""A process that lived so long is started again after the shortest pause; one that dies sooner, after longer ones."""
 
 STOP_S = 5.0
 

@@ -15,7 +15,7 @@ from bench.measures.rows import EPOCH, PRICES, PRODUCTS, price_rows, product_row
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
-from storenode.daemon import WAL_BYTES_TARGET
+from storenode.node import WAL_BYTES_TARGET
 from storenode.replica.writer import Replica
 from testbed.feeds import grocery
 

@@ -63,7 +63,7 @@ class Posting:
         at_ms = time.time_ns() // 1_000_000
         outbox = self._current()
         seq = outbox.append_json(kind, text, at_ms)
-        return {"epoch": outbox.standing().epoch, "seq": seq, "type": kind, "time": rfc3339(at_ms)}
+        return {"epoch": outbox.state().epoch, "seq": seq, "type": kind, "time": rfc3339(at_ms)}
 
     def _current(self) -> Outbox:
         """The outbox that has the name now: an entry in a file that was moved away would reach nobody."""
@@ -74,7 +74,7 @@ class Posting:
         if self._outbox is not None:
             self._outbox.close()
             self._outbox = None
-        self._outbox = Outbox(self._path, self._max_bytes, busy_timeout_s=BUSY_TIMEOUT_S)
+        self._outbox = Outbox(self._path, self._max_bytes, busy_timeout_s=BUSY_TIMEOUT_S).open()
         found = self._path.stat()
         self._file = (found.st_dev, found.st_ino)
         return self._outbox

@@ -15,7 +15,7 @@ from storelink.contract.limits import ENTRY_BYTES_MAX
 from storelink.contract.times import rfc3339
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.errors import NotFound
-from storenode.outbox.file import check_outbox, standing_of, translated
+from storenode.outbox.file import check_outbox, outbox_state, translated
 from storenode.outbox.status import read_outbox
 from storenode.outbox.store import Outbox
 
@@ -40,7 +40,7 @@ def emit(settings: SettingsOf, kind: str, data: str, as_json: bool) -> None:
     at_ms = time.time_ns() // 1_000_000
     with Outbox(found.outbox_path, found.outbox_max_bytes) as outbox:
         seq = outbox.append_json(kind, text, at_ms)
-        epoch = outbox.standing().epoch
+        epoch = outbox.state().epoch
     if as_json:
         click.echo(json.dumps({"epoch": epoch, "seq": seq, "type": kind, "time": rfc3339(at_ms)}))
     else:
@@ -78,7 +78,7 @@ def _listed(path: Path, limit: int) -> dict[str, Any]:
     with translated(path), closing(read_outbox(path)) as db:
         check_outbox(db, path)
         db.execute("BEGIN")
-        found = standing_of(db)
+        found = outbox_state(db)
         waiting = db.execute(
             "SELECT seq, type, at_ms, data FROM entries WHERE withheld IS NULL ORDER BY seq LIMIT ?", (limit,)
         ).fetchall()

@@ -20,7 +20,7 @@ from storenode.core.overrides import COLUMNS, Override
 from storenode.errors import BadArgument, NotFound, StorenodeError
 from storenode.outbox import override_copy
 from storenode.outbox import overrides as own
-from storenode.outbox.file import check_outbox, standing_of, translated
+from storenode.outbox.file import check_outbox, outbox_state, translated
 from storenode.outbox.store import Outbox
 from storenode.replica import queries
 from storenode.replica.file import reading
@@ -183,8 +183,8 @@ def _list(settings: Settings, now_ms: int, *, as_json: bool) -> None:
     if path.exists():
         with translated(path), closing(open_readonly(path, READ_TIMEOUT_S)) as db:
             check_outbox(db, path)
-            rows = [each for each in own.read_if_there(db) if each.holds(now_ms // 1000)]
-            acked_seq = standing_of(db).acked_seq
+            rows = [each for each in own.read(db) if each.holds(now_ms // 1000)]
+            acked_seq = outbox_state(db).acked_seq
     if as_json:
         listed = [_document(each) | {"told": each.seq <= acked_seq} for each in rows]
         click.echo(json.dumps({"overrides": listed}, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Following HQ: each stream's way from messages to committed rows.
+"""Following HQ: each stream's way from messages to committed rows; storenode/node.py gives it its turns.
 
-May import storenode.replica.writer, storenode.core, storenode.errors and storelink.
+May import storenode.replica, core, config, errors, and storelink; not outbox or clock, its neighbours.
 """

@@ -23,7 +23,10 @@ LINE_BYTES_PER_MS_MIN = 4
 
 
 class Fetch:
-    """What one stream's catch-up still lacks, and what of it has been asked for. `now_ms` is monotonic."""
+    """What one stream's catch-up still lacks, and what of it has been asked for.
+
+    `mono_ms` is monotonic, `wall_ms` since 1970.
+    """
 
     def __init__(self, stream: Stream, root: str, spool: Spool, link: Link, pace: Pace, refusals: Refusals) -> None:
         self._stream = stream
@@ -41,7 +44,7 @@ class Fetch:
         """Segments that are not in the spool yet."""
         return len(self._wanted)
 
-    def want(self, needed: Collection[SegmentRef], now_ms: int) -> None:
+    def want(self, needed: Collection[SegmentRef], mono_ms: int) -> None:
         """Fetch exactly these; what is in the spool or on its way is not asked for again."""
         self._refusals.need({span_of(s) for s in needed})
         self._wanted = {s.sha256: s for s in needed if not self._spool.has(s.sha256)}
@@ -50,10 +53,10 @@ class Fetch:
             del self._outstanding[topic]
         if gone:
             self._link.unsubscribe(gone)
-        self._wait(now_ms)
-        self.fill_window(now_ms)
+        self._wait(mono_ms)
+        self.fill_window(mono_ms)
 
-    def take(self, topic: str, payload: bytes, now_ms: int, wall_ms: int) -> bool:
+    def take(self, topic: str, payload: bytes, mono_ms: int, wall_ms: int) -> bool:
         """Accept a segment that was asked for; False: unasked, or not the bytes that the head promised."""
         ref = self._outstanding.get(topic)
         if ref is None:
@@ -67,14 +70,14 @@ class Fetch:
         self._link.unsubscribe([topic])
         self._spool.put(ref.sha256, payload)
         self._wanted.pop(ref.sha256, None)
-        self._wait(now_ms)
-        self.fill_window(now_ms)
+        self._wait(mono_ms)
+        self.fill_window(mono_ms)
         return True
 
-    def is_late(self, now_ms: int) -> bool:
+    def is_late(self, mono_ms: int) -> bool:
         """Whether what was asked for should have come by now; waiting for one's own pace is never late."""
-        waits = bool(self._wanted) and not self._outstanding and not self._pace.allows(now_ms)
-        return not waits and now_ms >= self._deadline_ms
+        waits = bool(self._wanted) and not self._outstanding and not self._pace.allows(mono_ms)
+        return not waits and mono_ms >= self._deadline_ms
 
     def abandon(self) -> None:
         """Give up what is on its way, to ask anew."""
@@ -86,14 +89,14 @@ class Fetch:
         self._wanted.clear()
         self._outstanding.clear()
 
-    def fill_window(self, now_ms: int) -> None:
+    def fill_window(self, mono_ms: int) -> None:
         """Ask for as much as window and pace allow."""
         if len(self._outstanding) == len(self._wanted):
             return
         asked = {s.sha256 for s in self._outstanding.values()}
         topics = []
         for digest, ref in self._wanted.items():
-            if len(asked) >= FETCH_WINDOW or not self._pace.allows(now_ms):
+            if len(asked) >= FETCH_WINDOW or not self._pace.allows(mono_ms):
                 break
             if digest not in asked:
                 topic = segment_topic(self._root, self._stream, ref.first, ref.last)
@@ -102,9 +105,9 @@ class Fetch:
                 asked.add(digest)
                 topics.append(topic)
         if topics:
-            self._wait(now_ms)
+            self._wait(mono_ms)
             self._link.subscribe(topics)
 
-    def _wait(self, now_ms: int) -> None:
+    def _wait(self, mono_ms: int) -> None:
         largest_bytes = max((s.size_bytes for s in self._outstanding.values()), default=0)
-        self._deadline_ms = now_ms + TIMEOUT_MS + largest_bytes // LINE_BYTES_PER_MS_MIN
+        self._deadline_ms = mono_ms + TIMEOUT_MS + largest_bytes // LINE_BYTES_PER_MS_MIN

@@ -1,12 +1,13 @@
-"""The store's worker: hands each link event to the follower it belongs to, and keeps the public state written down.
+"""The router: hands each link event to the follower it belongs to, and keeps the public state written down.
 
-Owned by the writer thread. It has no clock and no thread: `handle` and `step` get the time.
+Owned by the writer thread. It has no clock and no thread: `mono_ms` is monotonic, `wall_ms` since 1970.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message
@@ -30,34 +31,48 @@ NOTE_EVERY_MS = 1_000
 
 
 class Router:
-    """Follows a store's streams over one link. `heard` is told when HQ made a message, and if that was just now."""
+    """Follows a store's streams over one link; made by `open`."""
 
     def __init__(
-        self,
-        root: str,
-        replica: Replica,
-        spools: Callable[[Stream], Spool],
-        link: Link,
-        streams: tuple[Stream, ...],
-        *,
-        max_kbps: int = 0,
-        heard: Callable[[int, bool], None] = lambda _at_ms, _live: None,
+        self, root: str, replica: Replica, followers: Mapping[Stream, Follower], counters: Counter[str]
     ) -> None:
-        self._root = root
-        self._replica = replica
-        self.counters: Counter[str] = Counter()
+        self._root, self._replica, self.followers, self.counters = root, replica, followers, counters
         self.connected = False
-        pace = Pace(max_kbps)  # the line is one, whatever the streams
-        self.followers: Mapping[Stream, Follower] = {
-            stream: Follower(stream, root, replica, spools(stream), link, self.counters, pace, heard)
-            for stream in streams
-        }
-        self._tidied = 0
+        self._caches_dropped_after = 0
         self._halted: dict[Stream, str] = {}
         self._search_unproven = False
         self._noted: dict[Stream, tuple[str, int, int]] = {}
         self._noted_refusals = {stream: follower.refusals.worst for stream, follower in self.followers.items()}
         self._refusals_due_ms = 0
+
+    @classmethod
+    def open(
+        cls,
+        root: str,
+        replica: Replica,
+        spools: Callable[[Stream], Spool],
+        link: Link,
+        streams: Iterable[Stream],
+        *,
+        max_kbps: int = 0,
+        heard: Callable[[int, bool], None] = lambda _at_ms, _live: None,
+    ) -> Self:
+        """Read where the replica stands in each stream. `heard(at_ms, live)`: HQ made a message then, `live` just now.
+
+        Raises:
+            ReplicaUnwritable, ReplicaDamaged: as named, of the replica or of the place of a spool.
+        """
+        counters: Counter[str] = Counter()
+        pace = Pace(max_kbps)  # the line is one, whatever the streams
+        followers = {
+            stream: Follower(stream, replica.state(stream), root, replica, spools(stream), link, counters, pace, heard)
+            for stream in streams
+        }
+        return cls(root, replica, followers, counters)
+
+    def close(self) -> None:
+        """The link is closed for good."""
+        self.connected = False
 
     @property
     def is_settled(self) -> bool:
@@ -74,20 +89,20 @@ class Router:
             if stream.scope == SCOPE_ALL or follower.position.epoch is not None
         }
 
-    def handle(self, event: LinkEvent, now_ms: int, wall_ms: int) -> None:
-        """Take one link event. `now_ms` is monotonic, `wall_ms` since 1970."""
+    def handle(self, event: LinkEvent, mono_ms: int, wall_ms: int) -> None:
+        """Take one link event."""
         match event:
             case Connected():
                 self.connected = True
                 for follower in self.followers.values():
-                    follower.connected(now_ms)
+                    follower.connected(mono_ms)
             case Disconnected(reason):
                 self.connected = False
                 log.warning("line.lost", reason=reason)
                 for follower in self.followers.values():
                     follower.disconnected()
             case Received(message):
-                self._receive(message, now_ms, wall_ms)
+                self._receive(message, mono_ms, wall_ms)
             case _:
                 pass
 
@@ -112,20 +127,20 @@ class Router:
             if not self._replica.check_search():
                 log.error("search.drifted")
                 return True
-        if self._tidied != self.counters["catch_ups"]:
-            self._tidied = self.counters["catch_ups"]
+        if self._caches_dropped_after != self.counters["catch_ups"]:
+            self._caches_dropped_after = self.counters["catch_ups"]
             self._replica.drop_caches()
             give_back_memory()
         return False
 
-    def step(self, now_ms: int) -> None:
+    def step(self, mono_ms: int) -> None:
         """Do what time asks for, and write down what readers may see."""
         for stream, follower in self.followers.items():
-            follower.step(now_ms)
+            follower.step(mono_ms)
             as_of_ms = follower.as_of_ms or 0
             state, noted_head, noted_as_of = self._noted.get(stream, ("", 0, -NOTE_EVERY_MS))
             changed = (state, noted_head) != (follower.state, follower.head_seq)
-            changed |= self._note_refusal(stream, follower.refusals.worst, now_ms)
+            changed |= self._note_refusal(stream, follower.refusals.worst, mono_ms)
             if changed or as_of_ms - noted_as_of >= NOTE_EVERY_MS:
                 self._replica.note(
                     stream,
@@ -140,7 +155,7 @@ class Router:
                 self._note_halted(stream.context.name)
                 log.info("stream.resumed", stream=str(stream))
 
-    def _note_refusal(self, stream: Stream, refusal: MessageRefusal | None, now_ms: int) -> bool:
+    def _note_refusal(self, stream: Stream, refusal: MessageRefusal | None, mono_ms: int) -> bool:
         """Take over what is refused, a mere count at most once a second; True if there is something to write down."""
         noted = self._noted_refusals[stream]
         if refusal == noted:
@@ -156,9 +171,9 @@ class Router:
                 reason=refusal.reason,
                 detail=refusal.detail,
             )
-        elif now_ms < self._refusals_due_ms:
+        elif mono_ms < self._refusals_due_ms:
             return False
-        self._noted_refusals[stream], self._refusals_due_ms = refusal, now_ms + NOTE_EVERY_MS
+        self._noted_refusals[stream], self._refusals_due_ms = refusal, mono_ms + NOTE_EVERY_MS
         return True
 
     def _halt(self, stream: Stream, reason: str) -> None:
@@ -174,7 +189,7 @@ class Router:
         with translated(self._replica.path):
             note_problems(self._replica.connection, {context: found})
 
-    def _receive(self, message: Message, now_ms: int, wall_ms: int) -> None:
+    def _receive(self, message: Message, mono_ms: int, wall_ms: int) -> None:
         self.counters["messages"] += 1
         self.counters["bytes"] += len(message.payload)
         follower = None
@@ -187,11 +202,11 @@ class Router:
                 return  # a cleared retained message
             match kind:
                 case "live":
-                    follower.on_live(message, now_ms, wall_ms)
+                    follower.on_live(message, mono_ms, wall_ms)
                 case "head":
-                    follower.on_head(message, now_ms, wall_ms)
+                    follower.on_head(message, mono_ms, wall_ms)
                 case _:
-                    follower.on_segment(message, now_ms, wall_ms)
+                    follower.on_segment(message, mono_ms, wall_ms)
         except ContractViolation as violation:
             self.counters[f"rejected_{violation.reason}"] += 1
             if follower is not None:

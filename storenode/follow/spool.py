@@ -1,7 +1,7 @@
-"""The spool: fetched segments on disk until they are applied, so that a cut line never fetches one twice.
+"""The spool: fetched segments on disk until they are applied, so that after a cut line none is fetched twice.
 
-Files are named by the SHA-256 of their bytes and checked when read; a crash leaves at most a file
-that nobody asks for, which the next sweep removes. Nothing here needs an fsync.
+A file's name is the SHA-256 of its bytes, which is checked when it is read. A crash leaves at most a file that nothing
+needs; the next sweep removes it. Nothing here needs an fsync.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from storelink.contract import codec
 from storelink.contract.contexts import Contexts, Row
@@ -20,7 +20,7 @@ from storelink.contract.streams import Stream, segment_topic
 from storenode.core.verdicts import CatchUp
 from storenode.replica.file import on_disk
 
-Batch = tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
+RowBatch = tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
 """Rows, tombstones `(seq, *keys)`, and what is held for breaking a rule."""
 
 
@@ -42,13 +42,20 @@ class Spool(Protocol):
 
 
 class FileSpool:
-    """A spool in a directory of its own; owned by the writer thread. Its methods raise ReplicaUnwritable."""
+    """A spool in a directory of its own, made by `open`; owned by the writer thread.
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    Its methods raise ReplicaUnwritable.
+    """
+
+    def __init__(self, directory: Path, known: Collection[str]) -> None:
+        self._directory, self._known = directory, set(known)
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Make the directory if it is not there, and see what it holds."""
         with on_disk(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._known = {entry.name for entry in directory.iterdir() if len(entry.name) == 64}
+            return cls(directory, [entry.name for entry in directory.iterdir() if len(entry.name) == 64])
 
     def has(self, digest: str) -> bool:
         return digest in self._known
@@ -98,7 +105,7 @@ class MemorySpool:
         self._payloads = {k: v for k, v in self._payloads.items() if k in keep}
 
 
-def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterator[Batch]:
+def unspooled(done: CatchUp, spool: Spool, root: str, stream: Stream) -> Iterator[RowBatch]:
     """
     Read the rows of a catch-up, one segment in memory at a time, the tail last.
 

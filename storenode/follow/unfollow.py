@@ -1,7 +1,7 @@
-"""Departures: lets the rows of streams that are followed no longer go, once what takes their place is here.
+"""Unfollowed streams: their rows are removed once what takes their place is here.
 
-A stream that HQ does not have never comes: it is not waited for once HQ's other streams of its context are here and
-the broker has shown no head of it for MISSING_AFTER_MS.
+A stream that HQ does not have never comes. It is not waited for once HQ's other streams of its context are here and
+no head of it has come for MISSING_AFTER_MS.
 """
 
 from __future__ import annotations
@@ -26,34 +26,38 @@ LOOK_EVERY_MS = 200
 
 
 class UnfollowedStreams:
-    """Lets departing streams go while the daemon runs; owned by the writer thread. It has no clock."""
+    """Removes the rows of unfollowed streams while the daemon runs; owned by the writer thread. It has no clock."""
 
     def __init__(self, replica: Replica, followers: Mapping[Stream, Follower]) -> None:
         self._replica, self._followers = replica, followers
-        _, kept = replica.remove_unfollowed(())
-        self._waiting = bool(kept)
+        self._waiting = False
         self._headless: dict[Stream, int] = {}
         self._look_ms = 0
+
+    def start(self) -> None:
+        """Let go of what can go at once, and wait for what takes the place of the rest."""
+        _, kept = self._replica.remove_unfollowed(())
+        self._waiting = bool(kept)
         for name in kept:
             log.info("stream.kept", stream=name)
 
-    def step(self, now_ms: int, *, connected: bool) -> None:
+    def step(self, mono_ms: int, *, connected: bool) -> None:
         """Look whether what takes their place is here."""
-        if not self._waiting or now_ms < self._look_ms:
+        if not self._waiting or mono_ms < self._look_ms:
             return
-        self._look_ms = now_ms + LOOK_EVERY_MS
-        self._watch(now_ms, connected=connected)
-        missing = [str(s) for s, since_ms in self._headless.items() if now_ms - since_ms >= MISSING_AFTER_MS]
+        self._look_ms = mono_ms + LOOK_EVERY_MS
+        self._watch(mono_ms, connected=connected)
+        missing = [str(s) for s, since_ms in self._headless.items() if mono_ms - since_ms >= MISSING_AFTER_MS]
         gone, left = self._replica.remove_unfollowed(missing)
         for name in gone:
             log.info("stream.removed", stream=name)
         self._waiting = bool(left)
 
-    def _watch(self, now_ms: int, *, connected: bool) -> None:
+    def _watch(self, mono_ms: int, *, connected: bool) -> None:
         """Remember since when which stream has been asked for in vain."""
         for stream, follower in self._followers.items():
             if connected and follower.position.epoch is None and follower.phase is Phase.AWAITING_HEAD:
-                self._headless.setdefault(stream, now_ms)
+                self._headless.setdefault(stream, mono_ms)
             else:
                 self._headless.pop(stream, None)
 

@@ -172,7 +172,5 @@ def last_seen_ms(replica: Replica) -> int | None:
 
 def intervals(db: sqlite3.Connection) -> list[Interval]:
     """All intervals of the log, in order of writing. Raises sqlite3.Error."""
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'availability'").fetchone():
-        return []
     rows = db.execute("SELECT stream, state, from_ms, until_ms FROM availability ORDER BY id")
     return [Interval(*row) for row in rows]

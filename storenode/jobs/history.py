@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storelink.host.sqlite import open_readonly
-from storenode.outbox.file import check_outbox, connect, make, translated
+from storenode.outbox.file import check_outbox, connect, create, translated
 
 BUSY_TIMEOUT_S = 10.0
 DETAIL_CHARS_MAX = 300
@@ -65,7 +65,7 @@ class JobHistory:
     def _opened(self) -> Iterator[sqlite3.Connection]:
         with translated(self.path):
             if not self.path.exists():
-                make(self.path)
+                create(self.path)
             with closing(connect(self.path, BUSY_TIMEOUT_S)) as db:
                 check_outbox(db, self.path)
                 yield db
@@ -80,8 +80,6 @@ def read(path: Path) -> Mapping[str, Run]:
         closing(open_readonly(path, BUSY_TIMEOUT_S)) as db,
     ):
         check_outbox(db, path)
-        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone() is None:
-            return {}  # an outbox of version 1
         return _runs(db)
 
 

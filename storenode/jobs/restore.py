@@ -38,7 +38,7 @@ from storenode.errors import (
 from storenode.jobs import backup
 from storenode.jobs.backup_check import check
 from storenode.outbox import file
-from storenode.outbox.overrides import KEPT_S, put, read_if_there
+from storenode.outbox.overrides import KEPT_S, put
 from storenode.outbox.overrides import check as check_override
 from storenode.outbox.store import Outbox
 from storenode.replica import overrides
@@ -137,7 +137,7 @@ def _overrides_of(outbox: Path) -> list[Override]:
         return []
     with file.translated(outbox), closing(open_readonly(outbox, READ_TIMEOUT_S)) as db:
         file.check_outbox(db, outbox)
-        return read_if_there(db)
+        return overrides.read(db)
 
 
 def _unknown(part: Path, file: Path, own: Sequence[Override], now: datetime, unknown: Unknown | None) -> list[Override]:

@@ -1,4 +1,4 @@
-"""The outbox's file: how it is made and opened, what it is made of, and SQLite's errors in our words."""
+"""The outbox's file: its tables and their owners, how it is created and opened, and the meaning of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ from storenode.errors import OutboxBusy, OutboxDamaged, OutboxFull, OutboxUnwrit
 APPLICATION_ID = 0x53744F62
 """Marks an SQLite file as an outbox ("StOb")."""
 
-VERSION = 2
+VERSION = 1
 FILE_MODE, DIRECTORY_MODE = 0o660, 0o2770
 
-_SCHEMA = f"""
-PRAGMA application_id = {APPLICATION_ID};
+TABLES: Mapping[str, str] = {
+    "storenode.outbox.store": """
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, at_ms INTEGER NOT NULL, data TEXT NOT NULL, withheld TEXT
 );
@@ -33,31 +33,34 @@ CREATE TABLE refused (
     reason TEXT NOT NULL, PRIMARY KEY (epoch, seq)
 );
 CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, acked_seq INTEGER NOT NULL);
-"""
-
-_FURTHER_TABLES = f"""
-CREATE TABLE IF NOT EXISTS availability (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, state TEXT NOT NULL, from_ms INTEGER NOT NULL,
-    until_ms INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS overrides (
+""",
+    "storenode.outbox.overrides": """
+CREATE TABLE overrides (
     sku TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, starts_at INTEGER NOT NULL,
     ends_at INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, set_at_ms INTEGER NOT NULL,
     seq INTEGER NOT NULL, changed_seq INTEGER NOT NULL, PRIMARY KEY (sku, seq)
 );
-CREATE INDEX IF NOT EXISTS overrides_changed ON overrides (changed_seq);
-CREATE TABLE IF NOT EXISTS jobs (
+CREATE INDEX overrides_changed ON overrides (changed_seq);
+""",
+    "storenode.jobs.availability": """
+CREATE TABLE availability (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, state TEXT NOT NULL, from_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL
+);
+""",
+    "storenode.jobs.history": """
+CREATE TABLE jobs (
     name TEXT PRIMARY KEY, since_ms INTEGER NOT NULL, last_at_ms INTEGER, took_ms INTEGER, ok INTEGER, detail TEXT,
     next_at_ms INTEGER
 );
-PRAGMA user_version = {VERSION};
-"""
-"""What version 2 brought, each `IF NOT EXISTS`: the store's other precious matters."""
+""",
+}
+"""The schema, by the one module that writes the tables. The file is made with all of them (`create`)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where an outbox stands. Pending are the entries behind `acked_seq`; `refused` counts those set aside."""
+class OutboxState:
+    """Where an outbox stands. Pending are the entries behind `acked_seq`; `refused` counts those that HQ refused."""
 
     epoch: str
     acked_seq: int
@@ -70,9 +73,9 @@ class Standing:
         return self.last_seq - self.acked_seq
 
 
-def standing_of(db: sqlite3.Connection) -> Standing:
-    """Read in one statement, so of one moment."""
-    return Standing(
+def outbox_state(db: sqlite3.Connection) -> OutboxState:
+    """Read the state in one statement, so of one moment."""
+    return OutboxState(
         *db.execute(
             "SELECT epoch, acked_seq,"
             " max(acked_seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0)),"
@@ -84,29 +87,24 @@ def standing_of(db: sqlite3.Connection) -> Standing:
 
 def check_outbox(db: sqlite3.Connection, path: Path) -> None:
     """Raise OutboxDamaged unless the file is an outbox that this version can read."""
-    ident, version = _ident(db)
-    if ident != APPLICATION_ID or not 1 <= version <= VERSION:
-        raise OutboxDamaged(f"{path} is not an outbox of this version", hint="check outbox / STORENODE_OUTBOX")
-
-
-def _ident(db: sqlite3.Connection) -> tuple[int, int]:
     ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-    return ident, version
+    if (ident, version) != (APPLICATION_ID, VERSION):
+        raise OutboxDamaged(f"{path} is not an outbox of this version", hint="check outbox / STORENODE_OUTBOX")
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+    """Raise SQLite's errors as ours."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise _in_our_words(path, error) from error
+        raise _translation_of(path, error) from error
     except OSError as error:
         problem = f"{path}: {error.strerror or error}"
         raise OutboxUnwritable(problem, hint="check the directory's owner and mode") from error
 
 
-def _in_our_words(path: Path, error: sqlite3.DatabaseError) -> StorenodeError:
+def _translation_of(path: Path, error: sqlite3.DatabaseError) -> StorenodeError:
     match trouble_of(error):
         case Trouble.FULL:
             return OutboxFull(f"no space for {path}", hint="free space on its disk, then type this again")
@@ -123,8 +121,6 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     db = open_file(path, "rw", busy_timeout_s)
     db.execute("PRAGMA synchronous=FULL")  # what was accepted survives a power cut
     db.execute("PRAGMA wal_autocheckpoint=0")
-    if _ident(db) == (APPLICATION_ID, 1):
-        db.executescript(f"BEGIN IMMEDIATE; {_FURTHER_TABLES} COMMIT;")
     return db
 
 
@@ -135,18 +131,19 @@ def make_directory(path: Path) -> None:
         path.parent.chmod(DIRECTORY_MODE)
 
 
-def make(path: Path) -> None:
-    """Make the file whole beside its place, then link it in: two makers never meet in it.
+def create(path: Path) -> None:
+    """Write a complete file beside the path, then link it in: of two processes that do so, one file stays.
 
-    WAL comes last, when nothing is left to be written: what a closing connection moves from the log into the file
-    may fail without a word, and the file would be linked in without it.
+    WAL comes last, when nothing is left to be written: a closing connection that fails to move its log into the file
+    raises no error, and the file would be linked in without what was in the log.
     """
     make_directory(path)
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
             db.execute("PRAGMA synchronous=FULL")
-            db.executescript(f"BEGIN; {_SCHEMA} {_FURTHER_TABLES} COMMIT;")
+            marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+            db.executescript(f"BEGIN; {marks} {''.join(TABLES.values())} COMMIT;")
             epoch = new_epoch(time.time_ns() // 1_000_000, secrets.randbits(32))
             db.execute("INSERT INTO outbox VALUES(1, ?, 0)", (epoch,))
             db.execute("PRAGMA journal_mode=WAL")

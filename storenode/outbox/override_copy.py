@@ -26,7 +26,7 @@ from storenode.replica.writer import Replica
 log = get_logger()
 
 LOOK_EVERY_MS = 5_000
-"""How late an override is noticed whose bell was not heard, and how soon an unreadable outbox is tried again."""
+"""How late an override is noticed that woke nobody, and how soon an unreadable outbox is tried again."""
 
 TIMEOUT_S = 1.0
 ALONE_TIMEOUT_S = 10.0
@@ -44,11 +44,11 @@ class OverrideCopy:
         self._copied: int | None = None
         self._look_ms = 0
 
-    def step(self, now_ms: int, *, rung: bool) -> None:
-        """Look whether there is something to copy; `rung`: somebody has written to the outbox."""
-        if not rung and now_ms < self._look_ms:
+    def step(self, mono_ms: int, *, woken: bool) -> None:
+        """Look whether there is something to copy; `woken`: somebody has written to the outbox."""
+        if not woken and mono_ms < self._look_ms:
             return
-        self._look_ms = now_ms + LOOK_EVERY_MS
+        self._look_ms = mono_ms + LOOK_EVERY_MS
         try:
             rows = self._news()
         except sqlite3.Error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storelink.host.sqlite import open_readonly
-from storenode.outbox.file import check_outbox, standing_of
+from storenode.outbox.file import check_outbox, outbox_state
 
 READ_TIMEOUT_S = 2.0
 
@@ -21,7 +21,7 @@ def outbox_status(path: Path) -> dict[str, Any]:
     try:
         with closing(read_outbox(path)) as db:
             check_outbox(db, path)
-            found = standing_of(db)
+            found = outbox_state(db)
     except Exception:  # noqa: BLE001 - the replica's status is shown whatever the outbox's file is like
         return {"pending": None, "oldest_age_seconds": None, "acked_seq": None, "refused": None}
     age_s = None if found.oldest_at_ms is None else max(time.time_ns() // 1_000_000 - found.oldest_at_ms, 0) // 1000

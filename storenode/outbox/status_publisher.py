@@ -1,7 +1,7 @@
-"""The announcer: tells HQ how this store stands, in one retained message, with a last will for when it cannot.
+"""The status publisher: gives HQ this store's status in one retained message; the last will says when it is gone.
 
-Owned by the writer thread; it has no clock. A status is sent on connect, when a state changes, when a refusal begins
-or ends, and every minute.
+Owned by the writer thread. It has no clock: `mono_ms` is monotonic, `wall_ms` since 1970. A status is sent on connect,
+when a state changes, when a refusal begins or ends, and every minute.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ EVERY_MS = 60_000
 
 
 def last_will(root: str, store: str, wall_ms: int) -> Message:
-    """What the broker says for a store that is gone without a word."""
+    """What the broker publishes for a store whose line broke."""
     return encode_status(root, Status(store, OFFLINE, wall_ms))
 
 
 class StatusPublisher:
-    """Says how one replica stands over one link; reads it through the writer's connection."""
+    """Publishes the status of one replica over one link; reads it through the writer's connection."""
 
     def __init__(self, root: str, store: str, replica: sqlite3.Connection, contexts: Contexts, link: Link) -> None:
         self._root, self._store, self._replica, self._link = root, store, replica, link
         self._contexts = contexts
         self._connected = False
         self._due_ms = 0
-        self._said: tuple[str, ...] = ()
+        self._published_keys: tuple[str, ...] = ()
         self._versions = _versions()
 
-    def handle(self, event: LinkEvent, now_ms: int) -> None:
+    def handle(self, event: LinkEvent, mono_ms: int) -> None:
         """Take one link event."""
         match event:
             case Connected():
-                self._connected, self._due_ms = True, now_ms
+                self._connected, self._due_ms = True, mono_ms
             case Disconnected():
                 self._connected = False
             case _:
@@ -49,19 +49,19 @@ class StatusPublisher:
 
     def step(
         self,
-        states: tuple[str, ...],
+        keys: tuple[str, ...],
         outbox: OutboxStatus | None,
-        now_ms: int,
+        mono_ms: int,
         wall_ms: int,
         skew_ms: int | None = None,
     ) -> None:
-        """Say it if it is due; `states`: the streams' states, to notice a change by."""
-        if self._connected and (now_ms >= self._due_ms or states != self._said):
+        """Publish the status if it is due: connected anew, `keys` of the streams changed, or EVERY_MS passed."""
+        if self._connected and (mono_ms >= self._due_ms or keys != self._published_keys):
             self._link.publish(encode_status(self._root, self._status(outbox, wall_ms, skew_ms)))
-            self._said, self._due_ms = states, now_ms + EVERY_MS
+            self._published_keys, self._due_ms = keys, mono_ms + EVERY_MS
 
     def leave(self, wall_ms: int) -> None:
-        """Say that a clean stop comes: the broker sends no will then."""
+        """Publish that the store is offline, before a clean stop: the broker sends no will then."""
         with suppress(NotConnected):
             self._link.publish(last_will(self._root, self._store, wall_ms))
 

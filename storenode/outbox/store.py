@@ -1,10 +1,9 @@
-"""The outbox: what store software tells HQ, durable before it is accepted, kept until HQ has it on disk.
+"""The outbox: entries from store software to HQ; on disk before they are accepted, kept until HQ has them on disk.
 
-`outbox.db` is precious where the replica is not: every commit is `synchronous=FULL`. Any process may append,
-with no network and no daemon; the daemon alone removes. Seqs have no gaps: entries leave in order only.
-Nobody checkpoints by himself; whoever does holds off writers meanwhile (sqlite.org/wal.html#walresetbug). The
-file is made group-writable, and SQLite gives its -wal and -shm the same mode, so that tills of the daemon's group
-may append.
+`outbox.db` is precious, as the replica is not: every commit is `synchronous=FULL`. Any process may append, without
+network and without daemon; the daemon alone removes. Seqs have no gaps: entries leave in order only. No connection
+checkpoints automatically; a checkpoint holds off writers meanwhile (sqlite.org/wal.html#walresetbug). The file is
+group-writable, and SQLite gives its -wal and -shm the same mode, so that tills of the daemon's group may append.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -26,8 +25,7 @@ from storelink.host.sqlite import transaction
 from storelink.host.wakeup import wake, wakeup_address
 from storenode.config import OUTBOX_MAX_BYTES
 from storenode.errors import BadArgument, OutboxFull
-from storenode.outbox.file import Standing, check_outbox, connect, make, standing_of, translated
-from storenode.outbox.overrides import restate
+from storenode.outbox.file import OutboxState, check_outbox, connect, create, outbox_state, translated
 
 BUSY_TIMEOUT_S = 10.0
 CHECKPOINT_ABOVE_BYTES = 4_194_304
@@ -40,36 +38,67 @@ def _nothing(_db: sqlite3.Connection, _seq: int) -> None:
     """Nothing else is written with an entry."""
 
 
-BELL = "outbox"
-"""What an append rings."""
+WAKEUP = "outbox"
+"""Names the daemon that an append wakes, in `wakeup_address`."""
 
 
 class Outbox:
-    """One connection to an outbox, which is made if it is not there; owned by one thread."""
+    """
+    An outbox, opened by `with Outbox(path) as outbox:` or by `open`.
+
+    Threads: any thread may make the object; the one that opens it owns it until `close`. Threads and processes that
+    append at the same time have one Outbox each; SQLite puts their commits in order.
+
+    Args:
+        path: the file; it is made when the outbox is opened, if it is not there.
+        max_bytes: an append that would make the file larger raises OutboxFull.
+        busy_timeout_s: how long a method waits for another writer before it raises OutboxBusy.
+    """
 
     def __init__(
         self, path: Path | str, max_bytes: int = OUTBOX_MAX_BYTES, *, busy_timeout_s: float = BUSY_TIMEOUT_S
     ) -> None:
         self.path = Path(path)
-        self._max_bytes = max_bytes
-        with translated(self.path):
-            if not self.path.exists():
-                make(self.path)
-            self._db = connect(self.path, busy_timeout_s)
-            try:
-                check_outbox(self._db, self.path)
-            except BaseException:
-                self._db.close()
-                raise
+        self._max_bytes, self._busy_timeout_s = max_bytes, busy_timeout_s
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> Self:
+        """
+        Open the file, and return this outbox; one that is open stays so.
+
+        Raises:
+            OutboxBusy, OutboxFull, OutboxUnwritable, OutboxDamaged: as named.
+        """
+        if self._connection is None:
+            with translated(self.path):
+                if not self.path.exists():
+                    create(self.path)
+                db = connect(self.path, self._busy_timeout_s)
+                try:
+                    check_outbox(db, self.path)
+                except BaseException:
+                    db.close()
+                    raise
+            self._connection = db
+        return self
+
+    def close(self) -> None:
+        """Let go of the file; `open` opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
     def __enter__(self) -> Self:
-        return self
+        return self.open()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._db.close()
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise ValueError(f"the outbox {self.path} is not open: use `with Outbox(path) as outbox`, or open()")
+        return self._connection
 
     def append(self, kind: str, value: Any, at_ms: int | None = None) -> int:
         """Append one entry: any JSON value. See `append_json`."""
@@ -96,8 +125,8 @@ class Outbox:
                 the disk refused, and the process dies before it can write again, the entry may be found appended.
         """
         try:
-            now_ms = time.time_ns() // 1_000_000
-            row = (checked_type(kind), checked_at_ms(now_ms if at_ms is None else at_ms), checked_json(text))
+            wall_ms = time.time_ns() // 1_000_000
+            row = (checked_type(kind), checked_at_ms(wall_ms if at_ms is None else at_ms), checked_json(text))
         except ContractViolation as violation:
             raise BadArgument(f"{violation.field or 'data'}: {violation.detail}") from violation
         with self._writing():
@@ -110,13 +139,13 @@ class Outbox:
             seq = self._db.execute("INSERT INTO entries(type, at_ms, data) VALUES(?, ?, ?)", row).lastrowid
             assert seq is not None
             also(self._db, seq)
-        wake(wakeup_address(BELL, self.path))
+        wake(wakeup_address(WAKEUP, self.path))
         self.checkpoint()
         return seq
 
-    def standing(self) -> Standing:
+    def state(self) -> OutboxState:
         with translated(self.path):
-            return standing_of(self._db)
+            return outbox_state(self._db)
 
     def changed(self) -> int:
         """A number that differs when another process has committed since it was last asked."""
@@ -145,12 +174,12 @@ class Outbox:
         return entries, withheld
 
     def withhold(self, seq: int, reason: str) -> None:
-        """Say of an entry that it cannot travel; HQ is told so in its place."""
+        """Mark an entry that cannot be sent; HQ gets the reason in its place."""
         with self._writing():
             self._db.execute("UPDATE entries SET withheld = coalesce(withheld, ?) WHERE seq = ?", (reason, seq))
 
     def remove_acked(self, seq: int, refused: Sequence[Refusal]) -> None:
-        """HQ has all up to `seq` on its disk, but for what it refused, which is set aside here."""
+        """Remove the entries up to `seq`, which HQ has on its disk; those that it refused are kept apart."""
         with self._writing():
             db = self._db
             for refusal in refused:
@@ -163,21 +192,28 @@ class Outbox:
             db.execute("DELETE FROM entries WHERE seq <= ?", (seq,))
             db.execute("UPDATE outbox SET acked_seq = max(acked_seq, ?)", (seq,))
 
-    def renew(self, now_ms: int) -> str:
-        """Begin a new epoch: HQ knows this one from a later copy of this file. What is pending is kept."""
-        epoch = new_epoch(now_ms, secrets.randbits(32))
+    def renew(self, wall_ms: int, restated: Callable[[sqlite3.Connection, int], Iterable[tuple[str, str]]]) -> str:
+        """
+        Begin a new epoch, and return it: HQ knows the present one from a later copy of this file.
+
+        Args:
+            restated: reads from the connection what HQ must hear again in the new epoch: types and JSON texts, which
+                are appended to what is pending.
+        """
+        epoch = new_epoch(wall_ms, secrets.randbits(32))
         with self._writing():
             self._db.execute("UPDATE outbox SET epoch = ?", (epoch,))
-            restate(self._db, now_ms)
+            again = [(kind, wall_ms, text) for kind, text in restated(self._db, wall_ms)]
+            self._db.executemany("INSERT INTO entries(type, at_ms, data) VALUES(?, ?, ?)", again)
         return epoch
 
     def forget_refused(self) -> int:
-        """Drop the entries that were set aside; returns how many."""
+        """Drop the entries that HQ refused; returns how many."""
         with self._writing():
             return self._db.execute("DELETE FROM refused").rowcount
 
     def checkpoint(self, above_bytes: int = CHECKPOINT_ABOVE_BYTES) -> None:
-        """Move a log that has grown into the file, while holding off writers; not at all while one is at work."""
+        """Move a log that has grown into the file, while holding off writers; do nothing while one is at work."""
         with suppress(OSError):
             if self.path.with_name(self.path.name + "-wal").stat().st_size <= above_bytes:
                 return

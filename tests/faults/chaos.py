@@ -221,7 +221,7 @@ class Traffic(_Loop):
 
     def turn(self, number: int) -> None:
         if self._outbox is None:
-            self._outbox = Outbox(self._site.outbox(self._name))
+            self._outbox = Outbox(self._site.outbox(self._name)).open()
         entry = f"{self._name}-{number}" + "x" * self._rng.choice((0, 0, 0, 0, 0, 0, 5_000))
         self._outbox.append("torture", entry)
         self._accepted.append(entry)

@@ -190,7 +190,7 @@ def test_an_entry_is_accepted_once_it_is_on_disk(server: ApiServer) -> None:
         answer = till.post("/outbox", content=text, headers={"content-type": "application/json; charset=utf-8"})
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     with Outbox(server.outbox) as outbox:
-        epoch, (entry,) = outbox.standing().epoch, outbox.after(0, 10)[0]
+        epoch, (entry,) = outbox.state().epoch, outbox.after(0, 10)[0]
     assert answer.status_code == 201
     assert answer.json() == {
         "epoch": epoch,
@@ -232,7 +232,7 @@ def test_entries_go_where_the_outbox_is_now(shared: ApiServer, till: httpx.Clien
     assert till.post("/outbox", json={"type": "t", "data": 1}).json()["seq"] == 1
     for file in shared.outbox.parent.glob("outbox.db*"):
         file.rename(file.with_name(f"old-{file.name}"))
-    Outbox(shared.outbox).close()
+    Outbox(shared.outbox).open().close()
     assert till.post("/outbox", json={"type": "t", "data": 2}).json()["seq"] == 1
     with Outbox(shared.outbox) as outbox:
         assert [entry.data for entry in outbox.after(0, 10)[0]] == ["2"]

@@ -222,7 +222,7 @@ def test_a_body_that_is_no_entry_is_refused_and_leaves_nothing(
     refused(till.post("/outbox", content=body, headers=JSON), 400, "bad_request")
     if server.outbox.exists():
         with Outbox(server.outbox) as outbox:
-            assert outbox.standing().last_seq == 0
+            assert outbox.state().last_seq == 0
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def made_store(directory: Path) -> Site:
             with Outbox(site.live / "outbox.db") as outbox:
                 if text == TAX:
                     put(outbox, "7", 77, "EUR", now_ms // 1000 + 90_000, "dented", now_ms)
-                OverrideCopy(outbox.path, replica, "s").step(0, rung=True)
+                OverrideCopy(outbox.path, replica, "s").step(0, woken=True)
             if text != TAX:
                 put_rows(replica, Stream(known["promotion"], "all"), [])
             replica.heartbeat(

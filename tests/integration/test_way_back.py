@@ -12,7 +12,7 @@ from typing import Any
 
 from hq.master.wakeup import WHAT
 from storelink.host.wakeup import Wakeup, wakeup_address
-from storenode.outbox.store import BELL, Outbox
+from storenode.outbox.store import WAKEUP, Outbox
 from testbed.chain import Chain
 from testbed.cut_line import Line
 from testbed.process import until
@@ -121,7 +121,7 @@ def test_a_broker_that_is_killed_loses_nothing_of_the_way_back(chain: Chain) -> 
 def test_a_stranger_who_takes_the_bell_keeps_no_daemon_from_its_work(chain: Chain) -> None:
     """Its address is one that every user of a machine can bind; the daemons took that for another daemon."""
     strangers = [
-        Wakeup(wakeup_address(BELL, outbox_of(chain, "s"))),
+        Wakeup(wakeup_address(WAKEUP, outbox_of(chain, "s"))),
         Wakeup(wakeup_address(WHAT, chain.directory / "hq.db")),
     ]
     chain.hq_run.start()

@@ -127,7 +127,7 @@ def built(world: World, directory: Path) -> Replica:
             else:
                 with pytest.raises(NotFound):
                     overrides.withdraw(outbox, sku, at * 1000)
-    override_copy.OverrideCopy(directory / "outbox.db", replica, "store-7").step(0, rung=True)
+    override_copy.OverrideCopy(directory / "outbox.db", replica, "store-7").step(0, woken=True)
     return replica
 
 

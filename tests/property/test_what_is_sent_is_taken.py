@@ -331,7 +331,7 @@ def what_a_store_sends(bulk: list[Bulk], seed: int, directory: Path) -> None:
                         outbox.withhold(accepted, "oversized")
     sender.handle(Connected(1), 0)
     for now_ms in range(1, 9_999):
-        sender.step(now_ms, now_ms, rung=True)
+        sender.step(now_ms, now_ms, woken=True)
         if not link.found or link.found[-1].last == accepted:
             break
         ack = Ack(STORE, link.found[-1].outbox, link.found[-1].last)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from storenode.outbox.file import TABLES
+
 ROOT = Path(__file__).parents[2]
 
 OWNERS = {
@@ -70,3 +72,16 @@ def test_a_table_is_written_by_the_module_that_owns_it_and_by_no_other() -> None
 def test_rows_are_written_by_the_writer() -> None:
     found = {str(p.relative_to(STORENODE)) for p in STORENODE.rglob("*.py") if ROWS.search(p.read_text())}
     assert found == {"replica/writer.py"}
+
+
+def test_a_table_of_the_outbox_is_written_by_the_module_under_which_its_schema_stands() -> None:
+    owners = {table: owner for owner, sql in TABLES.items() for table in re.findall(r"CREATE TABLE (\w+)", sql)}
+    assert owners.keys() == {"entries", "refused", "outbox", "overrides", "availability", "jobs"}
+    found = {
+        (table, ".".join(path.relative_to(STORENODE.parent).with_suffix("").parts))
+        for path in STORENODE.rglob("*.py")
+        for table in WRITE.findall(path.read_text())
+        if table in owners
+    }
+    creating = ("outbox", "storenode.outbox.file")  # its one row is there before the file has its name
+    assert found - {creating, ("overrides", "storenode.replica.overrides")} == set(owners.items())

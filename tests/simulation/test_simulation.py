@@ -57,7 +57,7 @@ def test_a_seed_replays_identically(fast_directory: Path) -> None:
     for life in range(2):
         directory = fast_directory / str(life)
         directory.mkdir()
-        world = World(15, directory)
+        world = World(13, directory)
         world.storm(120)
         world.calm(1_500)
         world.close()
@@ -138,7 +138,7 @@ def sabotage_commits(patch: pytest.MonkeyPatch, answer: Callable[[Committed], Co
     ("sabotage", "first_seed"),
     [
         (takes_gaps, 0),
-        (goes_back, 250),  # a rare chain of events: of 480 seeds, 253 and 404 have it
+        (goes_back, 82),  # a rare chain of events: of the seeds 0 to 99, 82, 95 and 96 have it
         (knows_all_heads, 0),
         (says_that_nothing_changed, 0),
         (says_that_it_is_done, 0),

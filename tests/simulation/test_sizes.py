@@ -31,7 +31,7 @@ class Chain:
         self.stores: list[Store] = []
 
     def add_store(self, name: str) -> Store:
-        self.stores.append(Store(self.broker, self.directory, name, 0))
+        self.stores.append(Store(self.broker, self.directory, name, 0, self.now_ms))
         return self.stores[-1]
 
     def run(self, until_ms: int) -> None:

@@ -85,7 +85,7 @@ class Shop:
     @property
     def standing(self) -> tuple[int, int, int]:
         with Outbox(self.path) as outbox:
-            found = outbox.standing()
+            found = outbox.state()
         return found.pending, found.acked_seq, found.refused
 
 

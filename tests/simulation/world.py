@@ -30,13 +30,10 @@ from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import LinkEvent, NotConnected
 from storenode.config import Settings
-from storenode.follow.router import Router
-from storenode.follow.spool import MemorySpool
-from storenode.jobs.commands import WriterCommands
-from storenode.outbox.sender import Sender
 from storenode.outbox.store import Outbox
 from storenode.replica.verify import prove
 from storenode.replica.writer import Replica
+from tests.nodes import NodeInMemory
 from tests.oracle.history import History, State
 
 PRODUCT, PRICE = Stream.parse("product/all", BUILT_IN), Stream.parse("price/all", BUILT_IN)
@@ -143,34 +140,23 @@ def _new_replica() -> bytes:
         return path.read_bytes()
 
 
-class Store(Node):
-    def __init__(self, broker: MemoryBroker, directory: Path, name: str, life: int) -> None:
-        super().__init__(broker, f"{name}-{life}")
+class Store:
+    def __init__(self, broker: MemoryBroker, directory: Path, name: str, life: int, now_ms: int) -> None:
+        self.client_id = f"{name}-{life}"
         self.path = directory / f"{name}.db"
         if not self.path.exists():
             self.path.write_bytes(_new_replica())
-        self.replica = Replica.open(self.path, ("all",), BUILT_IN)
-        self.worker = Router("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
-        self.commands = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
-        self.sender = Sender("t", name, self.outbox, 10**8, self.link)
+        settings = Settings(db=self.path, store_id=name, root="t", outbox=self.outbox)
+        self.node = NodeInMemory(settings, broker, self.client_id, wall_ms=EPOCH_MS, mono_ms=now_ms)
+        self.replica, self.worker = self.node.replica, self.node.router
         self.reader = sqlite3.connect(self.path)
         self.seen: dict[Stream, tuple[str | None, int]] = {}
         self.newest: dict[Stream, tuple[str, int]] = {}
 
     def turn(self, now_ms: int) -> None:
-        waiting, self.events[:] = list(self.events), []
-        try:
-            for event in waiting:
-                if not self.sender.handle(event, now_ms):
-                    self.worker.handle(event, now_ms, EPOCH_MS + now_ms)
-            self.worker.flush(EPOCH_MS + now_ms)
-            self.worker.step(now_ms)
-            self.sender.step(now_ms, EPOCH_MS + now_ms)
-        except NotConnected:
-            pass
-        self.worker.use_pause()
+        self.node.turn(now_ms)
 
     def spoil(self, rng: random.Random, now_ms: int) -> bool:
         """Change or lose a row, if there is one, behind the writer's back; the proof finds it at once."""
@@ -184,9 +170,9 @@ class Store(Node):
             db.execute(f"DELETE FROM {table} WHERE rowid = ?", row)
         else:
             db.execute(f"UPDATE {table} SET seq = seq + 1000 WHERE rowid = ?", row)
-        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.commands.submit)
+        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.node.commands.submit)
         with suppress(NotConnected):
-            self.commands.obey(now_ms)
+            self.node.commands.obey(now_ms)
         assert self.positions()[stream][2], "the replica says itself that these rows are not HQ's"
         return True
 
@@ -197,10 +183,8 @@ class Store(Node):
 
     def crash(self) -> Counter[str]:
         """Let go of everything; returns what it counted in its life."""
-        self.link.close()
         self.reader.close()
-        self.sender.close()
-        self.replica.connection.close()
+        self.node.crash()
         return self.worker.counters
 
     def positions(self) -> dict[Stream, tuple[str | None, int, str | None]]:
@@ -234,7 +218,7 @@ class World:
         self.copied: dict[Stream, tuple[str, int]] | None = None
         self.figures: Counter[str] = Counter(seeds=1)
         self.trace: list[tuple[str, Stream, str | None, int]] = []
-        self.stores = [Store(self.broker, directory, f"store-{i}", 0) for i in range(STORES)]
+        self.stores = [Store(self.broker, directory, f"store-{i}", 0, 0) for i in range(STORES)]
         self.emitted: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
         self.collected: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
         self.cursor = 0
@@ -375,7 +359,7 @@ class World:
                 self._count(self.stores[index].crash())
                 self.figures["store crashes"] += 1
                 self.lives += 1
-                self.stores[index] = Store(broker, self.directory, f"store-{index}", self.lives)
+                self.stores[index] = Store(broker, self.directory, f"store-{index}", self.lives, self.now_ms)
             case 5 if self.hq is not None:
                 self.hq.crash()
                 self.hq = None

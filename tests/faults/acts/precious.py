@@ -87,7 +87,7 @@ def upstream(directory: Path, say: Say, *, life: int, ack_early: bool = False, s
     line: _Upstream | None = None
     for number in range(ENTRIES):
         try:
-            outbox = outbox or Outbox(directory / "outbox.db", busy_timeout_s=0.1)
+            outbox = outbox or Outbox(directory / "outbox.db", busy_timeout_s=0.1).open()
             if ack_early:
                 say(acked=[life, number])
             outbox.append("t", {"life": life, "number": number}, AT_MS)
@@ -185,26 +185,20 @@ def restoring(directory: Path, say: Say) -> None:
 
 
 def age(directory: Path, say: Say) -> None:
-    """Make of the store's files what an earlier version would have left."""
-    outbox = Outbox(directory / "outbox.db")
+    """An outbox that holds entries, beside a replica of an earlier version."""
+    outbox = Outbox(directory / "outbox.db").open()
     for number in range(ENTRIES):
         outbox.append("t", {"life": 1, "number": number}, AT_MS)
-    older = {
-        "outbox.db": ("DROP TABLE overrides", "PRAGMA user_version = 1"),
-        "replica.db": (f"PRAGMA user_version = {schema.VERSION - 1}",),
-    }
-    for name, statements in older.items():
-        with closing(sqlite3.connect(directory / name, isolation_level=None)) as db:
-            for statement in statements:
-                db.execute(statement)
+    with closing(sqlite3.connect(directory / "replica.db", isolation_level=None)) as db:
+        db.execute(f"PRAGMA user_version = {schema.VERSION - 1}")
     shutil.rmtree(directory / "replica.db.spool")
     say(done=True)
 
 
 def upgrade(directory: Path, say: Say) -> None:
-    """Open the files of an earlier version, for writing; a replica is replaced, as the daemon does."""
+    """Open both files for writing; a replica of an earlier version is replaced, as the daemon does."""
     try:
-        Outbox(directory / "outbox.db").append("t", {"life": 2, "number": 0}, AT_MS)
+        Outbox(directory / "outbox.db").open().append("t", {"life": 2, "number": 0}, AT_MS)
         say(acked=[2, 0])
         replica = directory / "replica.db"
         try:

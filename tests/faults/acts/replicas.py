@@ -10,12 +10,10 @@ from pathlib import Path
 
 from storelink.contract.contexts import BUILT_IN
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import LinkEvent
 from storenode.config import Settings
 from storenode.errors import ReplicaDamaged, StorenodeError
-from storenode.follow.router import Router
 from storenode.follow.spool import FileSpool
-from storenode.jobs.commands import WriterCommands
+from storenode.node import HEARTBEAT_EVERY_MS
 from storenode.replica.file import replace_damaged
 from storenode.replica.verify import prove
 from storenode.replica.writer import Replica
@@ -24,8 +22,12 @@ from tests.faults.acts.selling import STREAMS
 from tests.faults.acts.stage import Say
 from tests.faults.acts.stories import AT_MS, NEW_EPOCH, ROOT, Story, story
 from tests.faults.scale import seeded
+from tests.nodes import NodeInMemory
 
 TURNS_MAX = 200
+TURN_MS = HEARTBEAT_EVERY_MS
+"""So that every turn writes the heartbeat."""
+
 SEGMENT_ROWS = 8
 UPTO = 2
 """Change sets in the retained messages; the last of them is the head's tail."""
@@ -38,7 +40,7 @@ def stories(epoch: str, seed: int = 1) -> list[Story]:
 
 
 class Store:
-    """A store's writer without its daemon: worker, replica and spool on a broker in memory that keeps `told`."""
+    """A store's node without its process, on a broker in memory that keeps `told`; its outbox cannot be made."""
 
     def __init__(self, directory: Path, told: list[Story], upto: int, say: Say) -> None:
         self._told, self._say, self._upto = told, say, upto
@@ -49,12 +51,21 @@ class Store:
             for message in each.retained(seq, each.ends[max(upto - 1, 0)], SEGMENT_ROWS):
                 self._broker.retained[message.topic] = message
         self._now_ms = 0
-        self._events: list[LinkEvent] = []
-        self.replica = Replica.open(directory / "replica.db", ("all",), BUILT_IN)
-        link = MemoryLink(self._broker, "store", self._events.append)
         spool = directory / "replica.db.spool"
-        self._worker = Router(ROOT, self.replica, lambda s: FileSpool(spool / s.context.name / s.scope), link, STREAMS)
-        link.start()
+        settings = Settings(
+            db=directory / "replica.db",
+            store_id="s",
+            root=ROOT,
+            outbox=Path(os.devnull) / "outbox.db",  # other acts are about the outbox
+        )
+        self._node = NodeInMemory(
+            settings,
+            self._broker,
+            "store",
+            wall_ms=AT_MS,
+            spools=lambda s: FileSpool.open(spool / s.context.name / s.scope),
+        )
+        self.replica, self._router = self._node.replica, self._node.router
         self._hq = MemoryLink(self._broker, "hq", lambda _: None)
         self._hq.start()
         self._said: dict[str, int] = {}
@@ -63,7 +74,7 @@ class Store:
         """Turn until every stream is live and the search index is fed."""
         for _ in range(TURNS_MAX):
             self.turn()
-            if self._worker.is_settled:
+            if self._router.is_settled:
                 return
         raise AssertionError("the store does not settle")
 
@@ -88,24 +99,16 @@ class Store:
 
     def prove(self) -> None:
         """What the daemon does at night and after its start, at once. Raises ReplicaDamaged."""
-        commands = WriterCommands(Settings(db=self.replica.path), self.replica, self._worker, lambda: None)
-        lives = {stream: follower.life for stream, follower in self._worker.followers.items()}
-        prove(self.replica.path, lives, commands.submit)
-        self._worker.prove_search()
-        commands.obey(self._now_ms)
+        lives = {stream: follower.life for stream, follower in self._router.followers.items()}
+        prove(self.replica.path, lives, self._node.commands.submit)
+        self._router.prove_search()
+        self._node.commands.obey(self._now_ms)
 
     def turn(self) -> None:
-        self._now_ms += 100
-        wall_ms = AT_MS + self._now_ms
+        self._now_ms += TURN_MS
         self._broker.advance(self._now_ms)
-        waiting, self._events[:] = list(self._events), []
-        for event in waiting:
-            self._worker.handle(event, self._now_ms, wall_ms)
-        self._worker.flush(wall_ms)
-        self._worker.step(self._now_ms)
-        self._worker.use_pause()
-        self.replica.heartbeat(store_id="s", pid=1, connected=True, started_at_ms=AT_MS, counters={}, wall_ms=wall_ms)
-        for stream, follower in self._worker.followers.items():
+        self._node.turn(self._now_ms)
+        for stream, follower in self._router.followers.items():
             if self._said.get(str(stream)) != follower.position.seq:
                 self._said[str(stream)] = follower.position.seq
                 self._say(stream=str(stream), epoch=follower.position.epoch, position=follower.position.seq)

@@ -44,7 +44,7 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
         _set_full_to(synchronous)
     try:
         Master.create(directory / "hq.db", BUILT_IN, AT_MS, lambda: 0)
-        outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox.open(directory / "hq.inbox.db")
+        outbox, inbox = Outbox(directory / "outbox.db").open(), StoreInbox.open(directory / "hq.inbox.db")
         hq, replica = (
             Master.open(directory / "hq.db", BUILT_IN, lambda: 0),
             Replica.open(directory / "replica.db", ("all",), BUILT_IN),
@@ -92,7 +92,7 @@ def _checkpoint(path: Path) -> None:
 
 def _carry(outbox: Outbox, inbox: StoreInbox) -> None:
     """The way of a batch: onto HQ's disk, and only then out of the outbox."""
-    standing = outbox.standing()
+    standing = outbox.state()
     after = inbox.through("s", standing.epoch)
     entries, _ = outbox.after(max(after, standing.acked_seq), 100)
     if entries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hq.core.outbox_intake import Gap, Repeat, Take, IntakeVerdict, judge
+from hq.core.outbox_intake import Gap, IntakeVerdict, Repeat, Take, judge
 from storelink.contract.upstream import Entry, OutboxBatch
 
 EPOCH = "019b76da1000-5f3c9a01"

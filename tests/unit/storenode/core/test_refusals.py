@@ -31,17 +31,17 @@ from storelink.contract.messages import (
 from storelink.contract.refusal import OTHER_BYTES, WORDS, MessageRefusal, document, sentence, todo
 from storelink.contract.status import Status, StreamStatus, decode_status, encode_status
 from storelink.contract.streams import Stream, live_topic
-from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import LinkEvent
+from storelink.transport.memory import MemoryBroker
+from storelink.transport.port import Received
 from storenode.api.metrics import Metrics
+from storenode.config import Settings
 from storenode.core.refusals import AGAIN, MESSAGES_MAX, Refusals
 from storenode.follow.follower import HEAD_TIMEOUT_MS
-from storenode.follow.router import Router
 from storenode.follow.spool import MemorySpool
-from storenode.outbox.status_publisher import StatusPublisher
 from storenode.replica.status import status_document
 from storenode.replica.streams import StreamState
 from storenode.replica.writer import Replica
+from tests.nodes import NodeInMemory
 
 PRICE, EPOCH = Stream(contexts.PRICE, "all"), "019b76da1000-5f3c9a01"
 WALL_MS = 1_767_225_660_000
@@ -197,7 +197,7 @@ def head_of(*segments: Message) -> Message:
 
 
 class Site:
-    """A store's worker and announcer on a broker in memory, on which only a test writes."""
+    """A store's node on a broker in memory, on which only a test writes."""
 
     def __init__(self, directory: Path) -> None:
         self.path, self.now_ms, self.spool = directory / "replica.db", 0, MemorySpool()
@@ -206,16 +206,14 @@ class Site:
         self.begin()
 
     def begin(self) -> None:
-        self.events: list[LinkEvent] = []
-        self.replica = Replica.open(self.path, ("price/all",), contexts.BUILT_IN)
-        self.link = MemoryLink(self.broker, "s", self.events.append)
-        self.worker = Router("t", self.replica, lambda _: self.spool, self.link, (PRICE,))
-        self.announcer = StatusPublisher("t", "s", self.replica.connection, contexts.BUILT_IN, self.link)
-        self.link.start()
+        settings = Settings(db=self.path, store_id="s", root="t", scopes=("price/all",))
+        self.node = NodeInMemory(
+            settings, self.broker, "s", wall_ms=WALL_MS, mono_ms=self.now_ms, spools=lambda _: self.spool
+        )
+        self.replica, self.router = self.node.replica, self.node.router
 
     def end(self) -> None:
-        self.link.close()
-        self.replica.connection.close()
+        self.node.crash()
 
     def put(self, *messages: Message) -> None:
         for message in messages:
@@ -226,14 +224,7 @@ class Site:
         while self.now_ms < end_ms:
             self.now_ms += 100
             self.broker.advance(self.now_ms)
-            waiting, self.events[:] = list(self.events), []
-            for event in waiting:
-                self.announcer.handle(event, self.now_ms)
-                self.worker.handle(event, self.now_ms, WALL_MS + self.now_ms)
-            self.worker.flush(WALL_MS + self.now_ms)
-            self.worker.step(self.now_ms)
-            standing = tuple(follower.standing for follower in self.worker.followers.values())
-            self.announcer.step(standing, None, self.now_ms, WALL_MS + self.now_ms)
+            self.node.turn(self.now_ms)
 
     def at_store(self) -> MessageRefusal | None:
         return self.replica.state(PRICE).refusal
@@ -320,26 +311,26 @@ def test_segments_that_can_be_read_are_not_fetched_again_because_one_cannot(site
     bad = unreadable(segment(5, 8))
     site.put(segment(1, 4), bad, head_of(segment(1, 4), bad))
     site.run(5_000)
-    fetched = site.worker.counters["bytes"]
+    fetched = site.router.counters["bytes"]
     assert fetched > len(bad.payload)
     site.run(60_000)
     heads = 7 * len(head_of(segment(1, 4), bad).payload)
-    assert site.worker.counters["bytes"] - fetched <= heads
+    assert site.router.counters["bytes"] - fetched <= heads
 
 
 def test_live_messages_that_cannot_be_read_are_told_until_one_can(site: Site) -> None:
     site.put(segment(1, 8), head_of(segment(1, 8)))
     site.run(2_000)
     garbage = Message(live_topic("t", PRICE), b"{}", content_type="application/json")
-    worker = site.worker
+    router = site.router
     for _ in range(AGAIN):
-        worker._receive(garbage, site.now_ms, WALL_MS)
+        router.handle(Received(garbage), site.now_ms, WALL_MS)
     site.run(1_000)
     told = site.at_hq()
     assert told
     assert (told.message, told.times) == ("live", 2)
     digest = to_hex(sum(map(row_hash, ROWS)))
-    worker._receive(encode_live("t", Live(PRICE, EPOCH, 9, 8, digest, digest, True, 1)), site.now_ms, WALL_MS)
+    router.handle(Received(encode_live("t", Live(PRICE, EPOCH, 9, 8, digest, digest, True, 1))), site.now_ms, WALL_MS)
     site.run(1_000)
     assert (site.at_store(), site.at_hq()) == (None, None)
 

@@ -17,7 +17,7 @@ from storelink.contract.times import rfc3339
 from storenode.cli import main
 from storenode.core.availability import DOWN, Interval, clipped, summed
 from storenode.jobs.availability import KEPT_MS, ROWS_MAX, SILENT_MS, AvailabilityLog, intervals
-from storenode.outbox.file import standing_of
+from storenode.outbox.file import outbox_state
 from storenode.outbox.store import Outbox
 
 P = "price/all"
@@ -133,7 +133,7 @@ def test_it_is_pruned_by_age_and_by_number(path: Path) -> None:
 def test_the_log_takes_nothing_from_the_outbox(path: Path, log: AvailabilityLog) -> None:
     at(log, "live", 0, 60_000)
     with closing(sqlite3.connect(path)) as db:
-        assert (standing_of(db).pending, standing_of(db).acked_seq) == (1, 0)
+        assert (outbox_state(db).pending, outbox_state(db).acked_seq) == (1, 0)
 
 
 def test_a_file_that_cannot_be_written_stops_nothing_and_is_tried_again(path: Path, log: AvailabilityLog) -> None:

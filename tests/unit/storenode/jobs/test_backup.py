@@ -259,10 +259,10 @@ def test_what_waits_for_hq_waits_on_through_a_restore(replica: Replica, tmp_path
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
         outbox.append("sale.total", {"minor": 5})
-        before = outbox.standing()
+        before = outbox.state()
     restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     with Outbox(replica.path.with_name("outbox.db")) as outbox:
-        assert outbox.standing() == before
+        assert outbox.state() == before
         assert [e.data for e in outbox.after(0, 9)[0]] == ['{"minor":5}']
 
 
@@ -274,7 +274,7 @@ def test_a_machine_that_was_lost_with_its_outbox_gets_the_stores_own_prices_back
         for sku, until_s in (("1", 9_000), ("2", 60), ("3", 9_000)):
             put(outbox, sku, 77, "EUR", now_s + until_s, "test", now_s * 1000)
         withdraw(outbox, "3", (now_s + 10) * 1000)
-        OverrideCopy(outbox.path, replica, "s").step(0, rung=True)
+        OverrideCopy(outbox.path, replica, "s").step(0, woken=True)
     replica.heartbeat(store_id="s", pid=None, connected=False, started_at_ms=0, counters={}, wall_ms=now_s * 1000)
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     later = NOW + timedelta(minutes=10)

@@ -182,7 +182,7 @@ def test_a_price_of_the_stores_own_is_found_when_it_is_set_withdrawn_and_over(sh
 
         def own(sku: str, amount: int, until_s: int, at_s: int) -> None:
             put(outbox, sku, amount, "EUR", NOW_S + until_s, "test", (NOW_S + at_s) * 1000)
-            copy.step(0, rung=True)
+            copy.step(0, woken=True)
 
         own("1", 111, 50, 0)
         assert shop.look() == ChangesFound(1, NOW_S + 50)
@@ -192,7 +192,7 @@ def test_a_price_of_the_stores_own_is_found_when_it_is_set_withdrawn_and_over(sh
         assert shop.changes(10) == {"1": 112, "2": 7}
         assert shop.changes(20) == {}
         withdraw(outbox, "2", (NOW_S + 30) * 1000)
-        copy.step(0, rung=True)
+        copy.step(0, woken=True)
         assert shop.changes(30) == {"2": 5}
         assert shop.changes(50) == {"1": 300}
 

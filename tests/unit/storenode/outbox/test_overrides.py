@@ -149,9 +149,9 @@ def test_a_withdrawal_ends_it_and_is_told(outbox: Outbox) -> None:
 def test_bad_input_is_refused_and_changes_nothing(outbox: Outbox, change: dict[str, Any], says: str) -> None:
     good: dict[str, Any] = {"sku": "1", "amount_minor": 1, "currency": "EUR", "until": NOW_S + 60, "reason": "r"}
     with pytest.raises(BadArgument, match=says):
-        overrides.put(outbox, **(good | change), now_ms=NOW_MS)
+        overrides.put(outbox, **(good | change), wall_ms=NOW_MS)
     assert (entries(outbox), kept(outbox.path)) == ([], [])
-    overrides.put(outbox, **good, now_ms=NOW_MS)
+    overrides.put(outbox, **good, wall_ms=NOW_MS)
 
 
 def test_their_number_is_bounded_and_a_full_outbox_refuses(
@@ -176,34 +176,21 @@ def test_one_that_is_over_is_kept_for_ninety_days(outbox: Outbox) -> None:
     assert [sku for sku, *_ in kept(outbox.path)] == ["2", "2"]
 
 
-def test_an_outbox_of_the_version_before_learns_of_overrides(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    with Outbox(path) as outbox:
-        outbox.append("t", 1)
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("DROP TABLE overrides")
-        db.execute("PRAGMA user_version = 1")
-    assert typed(tmp_path, "override", "--json").stdout == '{"overrides": []}\n'
-    with Outbox(path) as outbox:
-        overrides.put(outbox, "1", 1, "EUR", NOW_S + 60, "r", NOW_MS)
-        assert [kind for kind, _ in entries(outbox)] == ["t", OVERRIDE_SET]
-
-
 def test_a_new_epoch_says_again_what_is_in_force(outbox: Outbox) -> None:
     for sku in ("over", "withdrawn", "held"):
         overrides.put(outbox, sku, 1, "EUR", NOW_S + (9 if sku == "over" else 60), "r", NOW_MS)
     overrides.withdraw(outbox, "withdrawn", NOW_MS + 5_000)
-    outbox.renew(NOW_MS + 10_000)
+    outbox.renew(NOW_MS + 10_000, overrides.restated)
     assert [data["sku"] for _, data in entries(outbox)[4:]] == ["held"]
     assert entries(outbox)[4][1] == entries(outbox)[2][1]
 
 
 def test_tills_see_what_the_outbox_has_and_the_digest_does_not(outbox: Outbox, replica: Replica) -> None:
     mirrored = OverrideCopy(outbox.path, replica, "store-7")
-    mirrored.step(0, rung=True)
+    mirrored.step(0, woken=True)
     assert queries.price(replica.path, "4011", None)["amount_minor"] == 199
     overrides.put(outbox, "4011", 149, "EUR", NOW_S + DAY_S, "ripe", NOW_MS)
-    mirrored.step(1, rung=True)
+    mirrored.step(1, woken=True)
     assert queries.price(replica.path, "4011", None) == {
         "sku": "4011",
         "amount_minor": 149,
@@ -215,15 +202,15 @@ def test_tills_see_what_the_outbox_has_and_the_digest_does_not(outbox: Outbox, r
     }
     assert verify.scan(replica.path, PRICE).ok
     overrides.withdraw(outbox, "4011", NOW_MS)
-    mirrored.step(1, rung=False)
-    assert queries.price(replica.path, "4011", None)["amount_minor"] == 149, "nobody rang"
-    mirrored.step(override_copy.LOOK_EVERY_MS + 1, rung=False)
+    mirrored.step(1, woken=False)
+    assert queries.price(replica.path, "4011", None)["amount_minor"] == 149, "nobody woke it"
+    mirrored.step(override_copy.LOOK_EVERY_MS + 1, woken=False)
     assert queries.price(replica.path, "4011", None)["amount_minor"] == 199
 
 
 def test_an_override_holds_also_where_hq_has_no_price(outbox: Outbox, replica: Replica) -> None:
     overrides.put(outbox, "4046", 89, "EUR", NOW_S + DAY_S, "new", NOW_MS)
-    OverrideCopy(outbox.path, replica, "store-7").step(0, rung=True)
+    OverrideCopy(outbox.path, replica, "store-7").step(0, woken=True)
     found = replica.connection.execute("SELECT sku, name, amount_minor, kind, scope FROM catalog").fetchall()
     assert found == [("4046", "Avocado", 89, "override", "store-7")]
     assert replica.connection.execute("SELECT count(*) FROM current_prices WHERE sku = '4046'").fetchone() == (1,)
@@ -231,7 +218,7 @@ def test_an_override_holds_also_where_hq_has_no_price(outbox: Outbox, replica: R
 
 def test_a_rebuilt_stream_and_another_name_of_the_store_leave_it_in_force(outbox: Outbox, replica: Replica) -> None:
     overrides.put(outbox, "4011", 149, "EUR", NOW_S + DAY_S, "ripe", NOW_MS)
-    OverrideCopy(outbox.path, replica, "store-7").step(0, rung=True)
+    OverrideCopy(outbox.path, replica, "store-7").step(0, woken=True)
     row = (1, "4011", "regular", "EUR", "[[1700000000,null,9]]")
     replica.apply(
         PRICE,
@@ -246,7 +233,7 @@ def test_a_rebuilt_stream_and_another_name_of_the_store_leave_it_in_force(outbox
     replica.connection.close()
     for name in ("store-7", "store-8"):
         again = Replica.open(replica.path, ("all",), BUILT_IN)
-        OverrideCopy(outbox.path, again, name).step(0, rung=True)
+        OverrideCopy(outbox.path, again, name).step(0, woken=True)
         found = queries.price(replica.path, "4011", None)
         assert (found["amount_minor"], found["scope"]) == (149, name)
         assert again.connection.execute("SELECT count(*) FROM prices WHERE kind = 'override'").fetchone() == (1,)
@@ -255,17 +242,17 @@ def test_a_rebuilt_stream_and_another_name_of_the_store_leave_it_in_force(outbox
 
 def test_an_outbox_that_cannot_be_read_leaves_what_was_copied(outbox: Outbox, replica: Replica) -> None:
     overrides.put(outbox, "4011", 149, "EUR", NOW_S + DAY_S, "ripe", NOW_MS)
-    OverrideCopy(outbox.path, replica, "store-7").step(0, rung=True)
+    OverrideCopy(outbox.path, replica, "store-7").step(0, woken=True)
     for broken in (outbox.path.with_name("nowhere.db"), outbox.path.with_name("rubbish.db")):
         if broken.name == "rubbish.db":
             broken.write_bytes(b"not a database " * 100)
-        OverrideCopy(broken, replica, "store-7").step(0, rung=True)
+        OverrideCopy(broken, replica, "store-7").step(0, woken=True)
         assert queries.price(replica.path, "4011", None)["amount_minor"] == 149
     outbox.close()
     for file in outbox.path.parent.glob("outbox.db*"):
         file.unlink()
     with Outbox(outbox.path):
-        OverrideCopy(outbox.path, replica, "store-7").step(0, rung=True)
+        OverrideCopy(outbox.path, replica, "store-7").step(0, woken=True)
     assert queries.price(replica.path, "4011", None)["amount_minor"] == 199, "a new outbox has none"
 
 
@@ -323,7 +310,7 @@ def test_a_daemon_that_copies_is_waited_for(replica: Replica, outbox: Outbox) ->
         own = Replica.open(replica.path, ("all",), BUILT_IN)
         mirrored = OverrideCopy(outbox.path, own, "store-7")
         while not stop.wait(0.01):
-            mirrored.step(0, rung=True)
+            mirrored.step(0, woken=True)
         own.connection.close()
 
     with lock_instance(Path(f"{replica.path}.lock")):  # type: ignore[union-attr]
@@ -391,7 +378,7 @@ def test_without_a_replica_an_override_waits_for_one(tmp_path: Path) -> None:
     done = typed(tmp_path, *words, "--force")
     assert (done.exit_code, "tills do not see it yet" in done.stderr) == (0, True)
     replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
-    OverrideCopy(tmp_path / "outbox.db", replica, "s").step(0, rung=True)
+    OverrideCopy(tmp_path / "outbox.db", replica, "s").step(0, woken=True)
     assert queries.price(tmp_path / "replica.db", "1", None)["amount_minor"] == 100
     replica.connection.close()
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from storelink.contract.upstream import Entry, Refusal
 from storenode.cli import main
 from storenode.config import load
 from storenode.errors import BadArgument, OutboxDamaged, OutboxFull
+from storenode.outbox.file import VERSION, connect
 from storenode.outbox.store import CHECKPOINT_ABOVE_BYTES, Outbox
 
 
@@ -60,7 +62,7 @@ def test_what_is_not_an_entry_is_refused_before_anything_is_written(tmp_path: Pa
     with Outbox(tmp_path / "outbox.db") as outbox:
         with pytest.raises(BadArgument):
             outbox.append_json(kind, text)
-        assert outbox.standing().pending == 0
+        assert outbox.state().pending == 0
         assert outbox.append("x", None) == 1, "a refused entry uses no seq"
 
 
@@ -84,7 +86,7 @@ def test_the_cap_refuses_new_entries_and_keeps_the_old_ones(tmp_path: Path) -> N
                 outbox.append("x", "y" * 5_000)
                 accepted += 1
         assert accepted > 20
-        assert outbox.standing().pending == accepted
+        assert outbox.state().pending == accepted
         outbox.remove_acked(accepted, ())
         assert outbox.append("x", 1) == accepted + 1, "room again, and no seq is used twice"
 
@@ -97,7 +99,7 @@ def test_a_full_disk_refuses_and_keeps_what_was_accepted(tmp_path: Path) -> None
         with pytest.raises(OutboxFull, match="no space"):
             for _ in range(100):
                 outbox.append("x", "y" * 50_000)
-        standing = outbox.standing()
+        standing = outbox.state()
         assert outbox.after(0, 1)[0][0].seq == 1
         assert standing.pending >= 1
     assert sqlite3.connect(tmp_path / "outbox.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -110,7 +112,7 @@ def test_only_an_acknowledgement_removes_and_what_hq_refused_is_set_aside(tmp_pa
         outbox.withhold(2, "oversized")
         assert outbox.after(0, 9)[1] == [Refusal(2, "oversized")]
         outbox.remove_acked(4, [Refusal(3, "bad_json")])
-        found = outbox.standing()
+        found = outbox.state()
         assert (found.acked_seq, found.last_seq, found.pending, found.refused, found.oldest_at_ms) == (4, 5, 1, 2, 5)
     listed = json.loads(typed(tmp_path, "outbox", "--json").stdout)
     assert [(e["seq"], e["reason"]) for e in listed["refused"]] == [(2, "oversized"), (3, "bad_json")]
@@ -132,7 +134,8 @@ def test_a_batch_holds_about_64_kb_and_at_least_one_entry(tmp_path: Path) -> Non
 def test_many_processes_make_and_fill_one_outbox_at_once(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     work = (
-        "import sys; from storenode.outbox.store import Outbox\nfor i in range(40): Outbox(sys.argv[1]).append('x', i)"
+        "import sys; from storenode.outbox.store import Outbox\n"
+        "for i in range(40): Outbox(sys.argv[1]).open().append('x', i)"
     )
     emitters = [subprocess.Popen([sys.executable, "-c", work, str(path)]) for _ in range(4)]
     assert [each.wait(60) for each in emitters] == [0] * 4
@@ -189,22 +192,60 @@ def test_a_file_that_is_no_outbox_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     path.write_bytes(b"precious " * 1_000)
     with pytest.raises(OutboxDamaged):
-        Outbox(path)
+        Outbox(path).open()
     assert path.read_bytes() == b"precious " * 1_000
 
 
 def test_accepted_is_on_disk_before_it_is_said(tmp_path: Path) -> None:
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        assert outbox._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
-        assert outbox._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with Outbox(tmp_path / "outbox.db"), closing(connect(tmp_path / "outbox.db", 1.0)) as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_making_the_object_opens_nothing_and_a_closed_outbox_says_how_it_is_opened(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="is not open: use `with Outbox"):
+        outbox.append("x", 1)
+    with outbox:
+        assert outbox.open() is outbox
+        assert outbox.append("x", 1) == 1
+    outbox.close()
+    with outbox:
+        assert outbox.append("x", 2) == 2, "it may be opened again"
+
+
+def test_an_outbox_may_be_made_in_one_thread_and_opened_in_another(tmp_path: Path) -> None:
+    outbox, seqs = Outbox(tmp_path / "outbox.db"), list[int]()
+
+    def work() -> None:
+        with outbox:
+            seqs.append(outbox.append("x", 1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seqs == [1]
+
+
+def test_an_outbox_of_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Outbox(path) as outbox:
+        outbox.append("x", 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    before = path.read_bytes()
+    with pytest.raises(OutboxDamaged, match="not an outbox of this version"), Outbox(path):
+        pass
+    assert path.read_bytes() == before
 
 
 def test_two_outboxes_have_two_epochs_and_a_renewed_one_keeps_what_it_holds(tmp_path: Path) -> None:
     with Outbox(tmp_path / "a.db") as a, Outbox(tmp_path / "b.db") as b:
-        assert a.standing().epoch != b.standing().epoch
+        assert a.state().epoch != b.state().epoch
         a.append("x", 1)
-        before = a.standing()
-        assert a.renew(1) != before.epoch
+        before = a.state()
+        assert a.renew(1, lambda _db, _wall_ms: ()) != before.epoch
         assert a.after(0, 9)[0][0].seq == 1
 
 

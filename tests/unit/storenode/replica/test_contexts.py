@@ -275,7 +275,7 @@ class Line:
     def __init__(self, replica: Replica, *streams: Stream) -> None:
         self.link = MemoryLink(MemoryBroker(Random(0)), "store", lambda _: None)
         known = tuple(Stream.parse(stream.name, replica.contexts) for stream in streams)
-        self.worker = Router("t", replica, lambda _: MemorySpool(), self.link, known)
+        self.worker = Router.open("t", replica, lambda _: MemorySpool(), self.link, known)
         self.subscribed: set[str] = set()
         self.link.subscribe = lambda topics: self.subscribed.update(topics)  # type: ignore[method-assign]
         self.link.unsubscribe = lambda topics: self.subscribed.difference_update(topics)  # type: ignore[method-assign]

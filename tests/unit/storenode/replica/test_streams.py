@@ -137,6 +137,7 @@ def test_a_stream_that_hq_does_not_have_is_waited_for_a_minute_of_connection(ope
     replica = opened("price/zone-east", "price/store-7")
     fill(replica, "price/zone-east")
     watched = UnfollowedStreams(replica, followers(zone_east=(Phase.LIVE, "e"), store_7=(Phase.AWAITING_HEAD, None)))
+    watched.start()
     watched.step(0, connected=True)
     watched.step(MISSING_AFTER_MS - 1, connected=True)
     watched.step(MISSING_AFTER_MS + LOOK_EVERY_MS, connected=False)
@@ -155,6 +156,7 @@ def test_while_nothing_takes_its_place_or_it_is_being_fetched_a_zone_is_kept(
     if phase is Phase.FETCHING:
         fill(replica, "price/zone-east")
     watched = UnfollowedStreams(replica, followers(zone_east=(Phase.AWAITING_HEAD, None), store_7=(phase, None)))
+    watched.start()
     for now_ms in (0, 2 * MISSING_AFTER_MS):
         watched.step(now_ms, connected=True)
     assert unfollowed(replica) == ["price/zone-west"]
