@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from storelink.contract.contexts import Context
 from storenode.errors import BadArgument, NotFound
 from storenode.replica.contexts import RESTART, columns_of
-from storenode.replica.queries import query_of, reading
+from storenode.replica.queries import Source, query_of, reading
 
 
-def search(path: Path, context: Context, text: str, limit: int) -> list[dict[str, Any]]:
+def search(path: Source, context: Context, text: str, limit: int) -> list[dict[str, Any]]:
     """
     Rows in whose searchable columns every word of `text` begins a word, the best matches first.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 from storelink.contract.contexts import PRICE
@@ -15,10 +14,10 @@ from storenode.errors import NotFound
 from storenode.outbox.overrides import Override, read_if_there
 from storenode.replica import schema
 from storenode.replica.provenance import commit_of
-from storenode.replica.queries import price_now_ms, reading
+from storenode.replica.queries import Source, price_now_ms, reading
 
 
-def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
+def explain(path: Source, sku: str, at_s: int | None) -> dict[str, Any]:
     """
     Tell why SKU costs what it costs at `at_s` (seconds since 1970; None: now).
 

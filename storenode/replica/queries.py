@@ -75,7 +75,7 @@ def reading(path: Source) -> Iterator[sqlite3.Connection]:
             db.close()
 
 
-def price_now_ms(path: Path) -> int:
+def price_now_ms(path: Source) -> int:
     """The time that prices go by, since 1970; without a replica, or before HQ was heard, the clock."""
     now_ms = time.time_ns() // 1_000_000
     try:
@@ -143,7 +143,7 @@ def _streams(db: sqlite3.Connection, contexts: Contexts) -> list[Stream]:
     return [Stream.parse(name, contexts) for name in names if name.partition("/")[0] in contexts]
 
 
-def quarantined(path: Path) -> list[dict[str, Any]]:
+def quarantined(path: Source) -> list[dict[str, Any]]:
     """The entities whose newest version is held: stream, key, seq, reason, since when, and the version itself."""
     with reading(path) as db:
         found = db.execute("SELECT stream, key, seq, reason, at_ms, row FROM quarantine ORDER BY 1, 2").fetchall()
