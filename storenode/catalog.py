@@ -43,6 +43,7 @@ from storenode.errors import BadArgument, NotFound, ReplicaDamaged, ReplicaMissi
 from storenode.outbox_client import outbox_status
 from storenode.replica import context_queries, queries, schema
 from storenode.replica.connection import on_disk, translated
+from storenode.replica.contexts import columns_of
 from storenode.replica.explain import explain
 
 T = TypeVar("T")
@@ -173,13 +174,19 @@ class Questions(ABC):
 
         Raises:
             BadArgument: no such context, or a key of another length.
+            NotFound: the daemon has not made the context's table yet.
         """
         declared = self._context(context)
         given = (key,) if isinstance(key, str) else tuple(key)
         whole = given + tuple(str(c.default) for c in declared.keys[len(given) :] if c.default)
         if len(whole) != len(declared.keys):
             raise BadArgument(f"a {context} is named by {' '.join(declared.key_names).upper()}")
-        return self._ask(lambda db: _or_none(lambda: queries.get(db, declared, whole, scope)))
+
+        def question(db: sqlite3.Connection) -> dict[str, Any] | None:
+            columns_of(db, declared)
+            return _or_none(lambda: queries.get(db, declared, whole, scope))
+
+        return self._ask(question)
 
     def search_rows(self, context: str, text: str, *, limit: int = SEARCH_LIMIT) -> list[dict[str, Any]]:
         """
@@ -226,8 +233,7 @@ class Questions(ABC):
         On connections of its own, each stream of its own state: a long read would keep the log from shrinking.
         """
         try:
-            with on_disk(self.path):
-                queries.check_file(self.path)
+            queries.check_file(self.path)
         except ReplicaDamaged as error:
             return {"ok": False, "file": str(error), "streams": {}}
         scans = [queries.scan(self.path, stream) for stream in queries.streams(self.path, self.contexts)]

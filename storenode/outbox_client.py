@@ -46,10 +46,10 @@ COPY_POLL_S = 0.02
 
 class Outbox:
     """
-    An outbox that this program writes; made when it is entered, if it is not there.
+    An outbox that this program writes; opened with the first entry, and made if it is not there.
 
-    Owned by the thread that entered it. Any number of programs may have one open. What `append` has returned is on
-    disk, also after a power cut; it needs no daemon and no network.
+    Owned by the thread that writes the first entry. Any number of programs may have one open. When `append` returns,
+    the entry is on disk, also after a power cut; it needs no daemon and no network.
     """
 
     def __init__(
@@ -72,19 +72,16 @@ class Outbox:
         self._store_id = store_id
         self._max_bytes = max_bytes
         self._opened: store.Outbox | None = None
-        self._stack = ExitStack()
+        self._stack: ExitStack | None = None
 
     def __enter__(self) -> Self:
-        """
-        Raises:
-            OutboxBusy, OutboxFull, OutboxUnwritable, OutboxDamaged: it cannot be opened or made.
-        """
-        self._opened = self._stack.enter_context(store.Outbox(self.path, self._max_bytes))
+        self._stack = ExitStack()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened = None
-        self._stack.close()
+        stack, self._stack, self._opened = self._stack, None, None
+        if stack is not None:
+            stack.close()
 
     def append(self, kind: str, value: Any) -> int:
         """
@@ -99,13 +96,13 @@ class Outbox:
             OutboxFull: `max_bytes` is reached or the disk is full; nothing was appended, nothing is lost.
             OutboxBusy, OutboxUnwritable, OutboxDamaged: as named; nothing was appended.
         """
-        return self._store.append(kind, value)
+        return self._writer().append(kind, value)
 
     def append_json(self, kind: str, text: str) -> AcceptedEntry:
         """Append one JSON value as it is spelled, numbers too. Raises as `append`."""
         at_ms = time.time_ns() // 1_000_000
-        seq = self._store.append_json(kind, text, at_ms)
-        return {"epoch": self._store.standing().epoch, "seq": seq, "type": kind, "time": rfc3339(at_ms)}
+        seq = self._writer().append_json(kind, text, at_ms)
+        return {"epoch": self._writer().standing().epoch, "seq": seq, "type": kind, "time": rfc3339(at_ms)}
 
     def status(self) -> OutboxStatus:
         """What waits for HQ. Never raises: nulls where the file cannot be read."""
@@ -117,7 +114,7 @@ class Outbox:
 
     def forget_refused(self) -> int:
         """Drop the entries that were refused; returns how many."""
-        return self._store.forget_refused()
+        return self._writer().forget_refused()
 
     def set_override(
         self,
@@ -151,22 +148,24 @@ class Outbox:
         priced_in = _currency(self._replica_path, sku, currency, force=force)
         amount_minor = _minor(amount, priced_in)
         now_ms = queries.price_now_ms(self._replica_path)
-        done = own_prices.put(self._store, sku, amount_minor, priced_in, ends_at, reason, now_ms)
+        done = own_prices.put(self._writer(), sku, amount_minor, priced_in, ends_at, reason, now_ms)
         return {**_document(done), "withdrawn": False, "effective": self._wait_copied(done)}
 
     def withdraw_override(self, sku: str) -> ChangedOverride:
         """End the override of a SKU now. Raises NotFound: none is in force; and what `append` raises."""
-        done = own_prices.withdraw(self._store, sku, queries.price_now_ms(self._replica_path))
+        done = own_prices.withdraw(self._writer(), sku, queries.price_now_ms(self._replica_path))
         return {**_document(done), "withdrawn": True, "effective": self._wait_copied(done)}
 
     def overrides(self) -> list[OverrideInForce]:
         """The overrides in force, by SKU."""
         return overrides_in_force(self.path, self._replica_path)
 
-    @property
-    def _store(self) -> store.Outbox:
-        if self._opened is None:
+    def _writer(self) -> store.Outbox:
+        """The open outbox; the first call opens it."""
+        if self._stack is None:
             raise RuntimeError("an Outbox is open within its `with` block")
+        if self._opened is None:
+            self._opened = self._stack.enter_context(store.Outbox(self.path, self._max_bytes))
         return self._opened
 
     @property
@@ -201,7 +200,7 @@ def outbox_status(path: Path) -> OutboxStatus:
     if not path.exists():
         return {"pending": 0, "oldest_age_seconds": None, "acked_seq": 0, "refused": 0}
     try:
-        with _reading(path) as db:
+        with reading_outbox(path) as db:
             found = standing_of(db)
     except Exception:  # noqa: BLE001 - the replica's status is told whatever the outbox's file is like
         return {"pending": None, "oldest_age_seconds": None, "acked_seq": None, "refused": None}
@@ -218,7 +217,7 @@ def outbox_entries(path: Path, limit: int) -> OutboxListing:
     """What waits for HQ, the oldest first, and what was refused. Raises NotFound: there is no outbox."""
     if not path.exists():
         raise NotFound(f"there is no outbox at {path}", hint="storenode emit makes it; check outbox / STORENODE_OUTBOX")
-    with _reading(path) as db:
+    with reading_outbox(path) as db:
         found = standing_of(db)
         waiting = db.execute(
             "SELECT seq, type, at_ms, data FROM entries WHERE withheld IS NULL ORDER BY seq LIMIT ?", (limit,)
@@ -248,14 +247,14 @@ def overrides_in_force(path: Path, replica: Path) -> list[OverrideInForce]:
     if not path.exists():
         return []
     now_s = queries.price_now_ms(replica) // 1000
-    with _reading(path) as db:
+    with reading_outbox(path) as db:
         acked_seq = standing_of(db).acked_seq
         rows = [each for each in own_prices.read_if_there(db) if each.holds(now_s)]
     return [{**_document(each), "told": each.seq <= acked_seq} for each in rows]
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading_outbox(path: Path) -> Iterator[sqlite3.Connection]:
     """One state of an outbox, read-only."""
     with translated(path), closing(open_readonly(path, READ_TIMEOUT_S)) as db:
         check_outbox(db, path)
@@ -288,15 +287,15 @@ def _currency(replica: Path, sku: str, wanted: str | None, *, force: bool) -> st
         there = str(queries.price(replica, sku, None)["currency"])
     except NotFound:
         if not force and not _is_known(replica, sku):
-            raise NotFound(f"this replica knows no SKU {sku[:80]}", hint="check it, or say --force") from None
+            raise NotFound(f"this replica knows no SKU {sku[:80]}", hint="check the SKU, or add --force") from None
     except StorenodeError:
         if not force:
             raise
     if wanted is None and there is None:
-        raise BadArgument(f"{sku[:80]} has no price now to take the currency from", hint="say it: --currency EUR")
+        raise BadArgument(f"{sku[:80]} has no price now to take the currency from", hint="name it: --currency EUR")
     if wanted is not None and there not in (None, wanted) and not force:
         problem = f"{sku[:80]} is priced in {there}, not in {wanted[:40]}"
-        raise BadArgument(problem, hint="leave --currency out, or say --force")
+        raise BadArgument(problem, hint="leave --currency out, or add --force")
     return wanted or there or ""
 
 

@@ -26,10 +26,10 @@ from storenode.api.limits import BODY_BYTES_MAX, SEARCH_CHARS_MAX, SEARCH_LIMIT,
 from storenode.api.metrics import Metrics
 from storenode.api.posting import Posting
 from storenode.api.problems import Refused
-from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
 from storenode.core import health
 from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
+from storenode.outbox_client import outbox_status
 from storenode.replica import queries
 
 log = get_logger()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from storenode.commands.outbox import outbox_status
-from storenode.commands.shared import examined, json_option, reported
+from storenode.commands.conventions import examined, json_option, print_json, reported
 from storenode.core import advice
 
 _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
@@ -18,25 +15,31 @@ _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
 @click.pass_context
 @reported
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check configuration, files, disk, daemon, broker, credentials, clock; say what is wrong and what to do.
+    """Check everything that a store needs, and say what to do.
 
-    Works with the daemon alive or dead, as root or another user, and changes nothing. Exit code: 0 all is well, or
-    can wait; 1 something must be done.
+    Settings, files, disk, daemon, broker, password, clock: one line each. It changes nothing, and works also when the
+    daemon does not run.
+
+    Exit code: 0 all is well, or can wait; 1 something must be done.
+
+    \b
+    storenode doctor
     """
     from storenode.doctor.checks import checks
+    from storenode.outbox_client import outbox_status
 
-    verdicts, told = [], []
-    for check in checks(examined(context), outbox_status):
+    verdicts, listed = [], []
+    for check in checks(examined(context), lambda path: dict(outbox_status(path))):
         finding = check.finding
         verdicts.append(finding)
-        told.append(
+        listed.append(
             {"check": check.name, "verdict": finding.verdict, "sentence": finding.sentence, "todo": finding.todo}
         )
         if not as_json:
             _print(check.name, finding)
     worst = advice.worst(verdicts)
     if as_json:
-        click.echo(json.dumps({"verdict": worst, "checks": told}, ensure_ascii=False))
+        print_json({"verdict": worst, "checks": listed})
     raise SystemExit(1 if worst == advice.FAIL else 0)
 
 

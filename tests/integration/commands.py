@@ -18,7 +18,15 @@ from tempfile import NamedTemporaryFile
 TIMEOUT_S = 60
 PROGRAMS = {"hq": "hq.cli", "storenode": "storenode.cli"}
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*PROGRAMS.values(), "storenode.commands.status", "storenode.doctor.checks"])
+_CONTEXT.set_forkserver_preload(
+    [
+        *PROGRAMS.values(),
+        "storenode.commands.status_screen",
+        "storenode.catalog",
+        "storenode.outbox_client",
+        "storenode.doctor.checks",
+    ]
+)
 
 
 def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -228,7 +228,7 @@ AS_NOBODY = """
 import json, os, pwd, sys
 from storenode import commands
 from storenode.doctor.checks import checks
-from storenode.commands.outbox import outbox_status
+from storenode.outbox_client import outbox_status
 from storenode.config import examine
 from storenode.core import advice
 list(checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"}), outbox_status))

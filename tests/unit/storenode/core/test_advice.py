@@ -278,9 +278,9 @@ def test_the_screen_in_a_pipe_is_plain_and_one_fact_a_line(live: Replica) -> Non
             "stream state position behind rows as of digest",
             "price/all live 1 0 0 TIME 000000000000",
             "product/all live 1 0 0 TIME 000000000000",
-            "outbox 0 wait for HQ; 0 set aside",
+            "outbox 0 waiting for HQ; 0 refused",
             "clock not compared with HQ's",
-            "disk SIZE and SIZE of log; SIZE free",
+            "disk SIZE and SIZE of write-ahead log; SIZE free",
             "All is well.",
         ],
     )
@@ -292,7 +292,7 @@ def test_the_screen_says_what_to_type(live: Replica) -> None:
     assert (code, masked(screen)[-2:]) == (
         2,
         [
-            "disk SIZE and SIZE of log; SIZE free",
+            "disk SIZE and SIZE of write-ahead log; SIZE free",
             "fail price/all: rows were found that are not HQ's; they are fetched anew by themselves.",
         ],
     )

@@ -246,7 +246,7 @@ def test_a_scan_finds_any_row_that_is_not_hqs(live: Replica, sql: str) -> None:
 
 def test_verify_of_a_replica_without_content_proves_nothing(replica: Replica) -> None:
     result = typed(replica, "verify")
-    assert (result.exit_code, "never bootstrapped" in result.stdout) == (3, True)
+    assert (result.exit_code, "HQ announced nothing yet" in result.stdout) == (3, True)
 
 
 def test_get_prints_a_row_with_its_json_taken_apart(live: Replica) -> None:
