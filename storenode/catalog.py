@@ -132,8 +132,8 @@ class Questions(ABC):
 
     def prices(self, skus: Iterable[str], *, at: Time | None = None) -> dict[str, Price | None]:
         """The price of each SKU, in the order given, all of one state; None: it has none. About 25 us a SKU."""
-        at_s = None if at is None else seconds_of(at)
-        return self._ask(lambda db: {sku: _price(db, sku, at_s) for sku in skus})
+        wanted, at_s = tuple(skus), None if at is None else seconds_of(at)
+        return self._ask(lambda db: {sku: _price(db, sku, at_s) for sku in wanted})
 
     def product(self, sku: str) -> Product | None:
         """A product with its price now; None: this replica does not have it."""

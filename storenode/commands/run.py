@@ -11,9 +11,10 @@ from storenode.commands.conventions import SettingsOf, reported
 @click.pass_obj
 @reported
 def run(settings: SettingsOf) -> None:
-    """Follow HQ: run the store's daemon in the foreground, until SIGTERM.
+    """Follow HQ: the store's daemon, in the foreground.
 
-    On a store's machine systemd runs it: `systemctl status storenode`. SIGHUP: the settings are read again.
+    It ends on SIGTERM and reads its settings again on SIGHUP. On a store's machine systemd runs it: type `systemctl
+    status storenode`.
 
     \b
     storenode --config /etc/storenode/storenode.toml run
