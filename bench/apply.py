@@ -20,8 +20,7 @@ from bench.report import Figure, middle
 from bench.rows import EPOCH, PRICES, PRODUCTS, ROOT, price_rows, product_rows, segments
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.messages import Message, decode_segment
-from storenode.replica import schema
-from storenode.replica.writer import Replica
+from storenode.replica.writer import Replica, upsert_sql
 
 RAW_ROWS_PER_TRANSACTION = 10_000
 PRODUCTS_PER_SEGMENT, PRICES_PER_SEGMENT = 3_000, 15_000
@@ -78,7 +77,7 @@ def _raw(rows: Sequence[Row]) -> float:
     """Seconds of raw upserts, sorted as they come, into a replica's own tables."""
     with _Replica() as replica:
         bound = [("all", *row) for row in rows]
-        sql = schema.upsert_sql(PRODUCTS.context)
+        sql = upsert_sql(PRODUCTS.context)
         began = time.perf_counter()
         for start in range(0, len(bound), RAW_ROWS_PER_TRANSACTION):
             replica.connection.execute("BEGIN")
@@ -108,7 +107,7 @@ def _apply(replica: Replica, sealed: Sequence[Message], position: int) -> None:
         head_seq=position,
         batches=batches(),
         replace=False,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
@@ -164,7 +163,7 @@ def _rates(held: Sequence[Row], kinds: Mapping[str, Callable[[Sequence[Row]], li
                 head_seq=at,
                 batches=batches,
                 replace=False,
-                now_ms=0,
+                wall_ms=0,
             )
             found[name] = len(changed) / (time.perf_counter() - began)
     return found
@@ -197,7 +196,7 @@ class _Replica:
 
     def __enter__(self) -> Replica:
         self._directory = Path(tempfile.mkdtemp(prefix="storenode-bench-"))
-        self._replica = Replica(self._directory / "replica.db", ("all",), BUILT_IN)
+        self._replica = Replica.open(self._directory / "replica.db", ("all",), BUILT_IN)
         return self._replica
 
     def __exit__(self, *_: object) -> None:

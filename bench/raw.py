@@ -50,7 +50,7 @@ def rows_of(master_path: Path, streams: Sequence[str]) -> dict[Stream, list[Row]
 def bootstrap(rows: dict[Stream, list[Row]]) -> Limit:
     """Raw inserts into a replica's own tables, 10,000 rows a transaction, an FTS5 rebuild, an interpreter's start."""
     with tempfile.TemporaryDirectory(prefix="storenode-bench-") as directory:
-        replica = Replica(Path(directory) / "replica.db", ("all",), BUILT_IN)
+        replica = Replica.open(Path(directory) / "replica.db", ("all",), BUILT_IN)
         with closing(replica.connection) as db:
             bound = {stream: [(*row, stream.scope) for row in part] for stream, part in rows.items()}
             began = time.perf_counter()

@@ -23,7 +23,7 @@ ROWS_EACH = 3_000
 
 
 def main(path: Path, count: int) -> None:
-    replica, feed = Replica(path, ("all",), BUILT_IN), grocery()
+    replica, feed = Replica.open(path, ("all",), BUILT_IN), grocery()
     catalogue = {PRODUCTS: product_rows(feed, count), PRICES: price_rows(feed, count)}
     turn = 0
     while True:
@@ -45,7 +45,7 @@ def _catch_up(replica: Replica, stream: Stream, rows: Sequence[Row]) -> None:
         head_seq=position,
         batches=parts,
         replace=False,
-        now_ms=time.time_ns() // 1_000_000,
+        wall_ms=time.time_ns() // 1_000_000,
     )
 
 

@@ -24,9 +24,8 @@ from storelink.contract.contexts import BUILT_IN, PRODUCT, Context, Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.times import BadTime, epoch_seconds
 from storelink.host.settings import Declarations
-from storelink.host.sqlite import open_readonly
 from storenode.config import outbox_beside
-from storenode.core import health
+from storenode.core import states
 from storenode.core.clock_rules import UNCONFIRMED
 from storenode.documents import (
     Explanation,
@@ -40,18 +39,19 @@ from storenode.documents import (
     StreamFreshness,
 )
 from storenode.errors import BadArgument, NotFound, ReplicaDamaged, ReplicaMissing
-from storenode.outbox_client import outbox_status
-from storenode.replica import context_queries, queries, schema
-from storenode.replica.connection import on_disk, translated
+from storenode.outbox.status import outbox_status
+from storenode.replica import queries, schema
 from storenode.replica.contexts import columns_of
 from storenode.replica.explain import explain
+from storenode.replica.file import on_disk, open_to_read, translated
+from storenode.replica.status import daemon_alive, status_document
+from storenode.replica.verify import check_file, scan
 
 T = TypeVar("T")
 Question = Callable[[sqlite3.Connection], T]
 Time = datetime | str | int
 """A `datetime` with a zone, RFC 3339 text, or whole seconds since 1970."""
 
-BUSY_TIMEOUT_S = 2.0
 SEARCH_LIMIT, SEARCH_LIMIT_MAX = 20, 1_000
 SAME_GTIN_MAX = 100
 
@@ -103,7 +103,7 @@ class Questions(ABC):
 
     Every question raises:
         ReplicaMissing: there is no replica yet.
-        ReplicaBusy: another program keeps the file locked for longer than BUSY_TIMEOUT_S.
+        ReplicaBusy: another program keeps the file locked for longer than 2 s.
         ReplicaUnwritable: this user may not read the file, or the disk fails.
         ReplicaDamaged: the file is not a replica, or a damaged one; the daemon replaces it.
         BadArgument: a text that is no Unicode, or a time that is none.
@@ -198,7 +198,7 @@ class Questions(ABC):
         """
         declared = self._context(context)
         _check_limit(limit)
-        return self._ask(lambda db: context_queries.search(db, declared, text, limit))
+        return self._ask(lambda db: queries.search_context(db, declared, text, limit))
 
     def freshness(self) -> Freshness:
         """How far to trust what is read; cheap enough for every sale. `live` ends with the daemon."""
@@ -214,10 +214,10 @@ class Questions(ABC):
 
         def question(db: sqlite3.Connection) -> Status:
             try:
-                found = queries.status(self.path, self.contexts, db, counted=counted)
-            except FileNotFoundError as error:  # moved away this very moment
-                raise _missing(self.path) from error
-            document = {"store_id": found.pop("store_id"), "state": health.overall(found["streams"]), **found}
+                found = status_document(self.path, self.contexts, db, counted=counted)
+            except FileNotFoundError as error:
+                raise ReplicaMissing(f"{self.path} was moved away this moment", hint="storenode status") from error
+            document = {"store_id": found.pop("store_id"), "state": states.overall(found["streams"]), **found}
             return cast(Status, document | {"outbox": outbox_status(self.outbox)})
 
         return self._ask(question)
@@ -233,11 +233,11 @@ class Questions(ABC):
         On connections of its own, each stream of its own state: a long read would keep the log from shrinking.
         """
         try:
-            queries.check_file(self.path)
+            check_file(self.path)
         except ReplicaDamaged as error:
             return {"ok": False, "file": str(error), "streams": {}}
-        scans = [queries.scan(self.path, stream) for stream in queries.streams(self.path, self.contexts)]
-        is_announced = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in health.NEEDED)
+        scans = [scan(self.path, stream) for stream in queries.streams(self.path, self.contexts)]
+        is_announced = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in states.NEEDED)
         return {
             "ok": is_announced and all(s.ok for s in scans),
             "file": "ok",
@@ -341,8 +341,6 @@ class Catalog(Questions):
         file = self._file_there()
         if self._db is not None and file in (None, self._file):
             return self._db
-        if file is None:
-            raise _missing(self.path)
         self._disconnect()
         self._db, self._file = _opened(self.path), file
         return self._db
@@ -393,14 +391,7 @@ def _no_text(error: UnicodeEncodeError) -> BadArgument:
 
 def _opened(path: Path) -> sqlite3.Connection:
     with translated(path):
-        db = open_readonly(path, BUSY_TIMEOUT_S)
-        try:
-            if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
-                raise ReplicaDamaged(f"{path} is not a replica", hint="check --db / STORENODE_DB")
-        except BaseException:
-            db.close()
-            raise
-    return db
+        return open_to_read(path)
 
 
 def _registry(contexts: Contexts | Path | str | None) -> Contexts:
@@ -445,7 +436,7 @@ def _explanation(db: sqlite3.Connection, sku: str, at_s: int | None) -> Explanat
 
 
 def _freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> Freshness:
-    is_alive, clock = queries.daemon_alive(path), UNCONFIRMED
+    is_alive, clock = daemon_alive(path), UNCONFIRMED
     streams: dict[str, Any] = {}
     judged = {}
     for name, verdict, *values, epoch, verified in db.execute(_FRESHNESS):
@@ -457,7 +448,7 @@ def _freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> Freshn
             stream["state"] = "offline"
         streams[name] = stream
         judged[name] = stream | {"epoch": epoch, "verified_ok": None if verified is None else bool(verified)}
-    return cast(Freshness, {"state": health.overall(judged), "clock": clock, "streams": streams})
+    return cast(Freshness, {"state": states.overall(judged), "clock": clock, "streams": streams})
 
 
 def _or_none(question: Callable[[], T]) -> T | None:
@@ -470,8 +461,3 @@ def _or_none(question: Callable[[], T]) -> T | None:
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= SEARCH_LIMIT_MAX:
         raise BadArgument(f"limit {limit} must be 1 to {SEARCH_LIMIT_MAX}")
-
-
-def _missing(path: Path) -> ReplicaMissing:
-    hint = "start the daemon (storenode run), or set --db / STORENODE_DB"
-    return ReplicaMissing(f"there is no replica at {path}", hint=hint)

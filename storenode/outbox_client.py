@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from storelink.contract.money import minor_units
 from storelink.contract.times import epoch_seconds, rfc3339
 from storelink.host.locks import lock_instance, lock_path
-from storelink.host.sqlite import open_readonly
 from storenode.config import OUTBOX_MAX_BYTES
 from storenode.documents import (
     AcceptedEntry,
@@ -32,12 +31,14 @@ from storenode.documents import (
     OverrideInForce,
 )
 from storenode.errors import BadArgument, NotFound, StorenodeError
-from storenode.outbox import override_copy, store
-from storenode.outbox import overrides as own_prices
+from storenode.outbox import override_copy, overrides, store
 from storenode.outbox.file import check_outbox, standing_of, translated
+from storenode.outbox.status import outbox_status, read_outbox
+from storenode.replica import overrides as copied
 from storenode.replica import queries
+from storenode.replica.file import reading
+from storenode.replica.status import daemon_alive
 
-READ_TIMEOUT_S = 2.0
 COPY_WAIT_S = 5.0
 """How long to wait for the daemon to take an override over; it takes some milliseconds."""
 
@@ -106,7 +107,7 @@ class Outbox:
 
     def status(self) -> OutboxStatus:
         """What waits for HQ. Never raises: nulls where the file cannot be read."""
-        return outbox_status(self.path)
+        return cast(OutboxStatus, outbox_status(self.path))
 
     def entries(self, limit: int) -> OutboxListing:
         """What waits for HQ, the oldest first, and what was refused; at most `limit` of each."""
@@ -148,12 +149,12 @@ class Outbox:
         priced_in = _currency(self._replica_path, sku, currency, force=force)
         amount_minor = _minor(amount, priced_in)
         now_ms = queries.price_now_ms(self._replica_path)
-        done = own_prices.put(self._writer(), sku, amount_minor, priced_in, ends_at, reason, now_ms)
+        done = overrides.put(self._writer(), sku, amount_minor, priced_in, ends_at, reason, now_ms)
         return {**_document(done), "withdrawn": False, "effective": self._wait_copied(done)}
 
     def withdraw_override(self, sku: str) -> ChangedOverride:
         """End the override of a SKU now. Raises NotFound: none is in force; and what `append` raises."""
-        done = own_prices.withdraw(self._writer(), sku, queries.price_now_ms(self._replica_path))
+        done = overrides.withdraw(self._writer(), sku, queries.price_now_ms(self._replica_path))
         return {**_document(done), "withdrawn": True, "effective": self._wait_copied(done)}
 
     def overrides(self) -> list[OverrideInForce]:
@@ -174,7 +175,7 @@ class Outbox:
             raise BadArgument("overrides need the replica", hint='Outbox(path, replica="replica.db")')
         return self._replica
 
-    def _wait_copied(self, done: own_prices.Override) -> bool:
+    def _wait_copied(self, done: copied.Override) -> bool:
         """Wait until readers see it: the daemon copies it, or with the daemon dead this program does."""
         replica = self._replica_path
         deadline_s = time.monotonic() + COPY_WAIT_S
@@ -184,7 +185,7 @@ class Outbox:
             try:
                 lock = lock_instance(lock_path(replica))
             except OSError:  # this user may not take the daemon's place
-                if not queries.daemon_alive(replica):
+                if not daemon_alive(replica):
                     return False
                 lock = None
             if lock is not None:
@@ -193,24 +194,6 @@ class Outbox:
                     return store_id is not None and override_copy.copy_alone(replica, self.path, store_id)
             time.sleep(COPY_POLL_S)
         return True
-
-
-def outbox_status(path: Path) -> OutboxStatus:
-    """What waits for HQ; nothing where there is no outbox yet, nulls where its file cannot be read."""
-    if not path.exists():
-        return {"pending": 0, "oldest_age_seconds": None, "acked_seq": 0, "refused": 0}
-    try:
-        with reading_outbox(path) as db:
-            found = standing_of(db)
-    except Exception:  # noqa: BLE001 - the replica's status is told whatever the outbox's file is like
-        return {"pending": None, "oldest_age_seconds": None, "acked_seq": None, "refused": None}
-    age_s = None if found.oldest_at_ms is None else max(time.time_ns() // 1_000_000 - found.oldest_at_ms, 0) // 1000
-    return {
-        "pending": found.pending,
-        "oldest_age_seconds": age_s,
-        "acked_seq": found.acked_seq,
-        "refused": found.refused,
-    }
 
 
 def outbox_entries(path: Path, limit: int) -> OutboxListing:
@@ -249,33 +232,33 @@ def overrides_in_force(path: Path, replica: Path) -> list[OverrideInForce]:
     now_s = queries.price_now_ms(replica) // 1000
     with reading_outbox(path) as db:
         acked_seq = standing_of(db).acked_seq
-        rows = [each for each in own_prices.read_if_there(db) if each.holds(now_s)]
+        rows = [each for each in overrides.read_if_there(db) if each.holds(now_s)]
     return [{**_document(each), "told": each.seq <= acked_seq} for each in rows]
 
 
 @contextmanager
 def reading_outbox(path: Path) -> Iterator[sqlite3.Connection]:
     """One state of an outbox, read-only."""
-    with translated(path), closing(open_readonly(path, READ_TIMEOUT_S)) as db:
+    with translated(path), closing(read_outbox(path)) as db:
         check_outbox(db, path)
         db.execute("BEGIN")
         yield db
 
 
-def _is_copied(replica: Path, done: own_prices.Override) -> bool:
+def _is_copied(replica: Path, done: copied.Override) -> bool:
     try:
-        with queries.reading(replica) as db:
+        with reading(replica) as db:
             row = db.execute(
-                f"SELECT {own_prices.COLUMNS} FROM overrides WHERE sku = ? AND seq = ?", (done.sku, done.seq)
+                f"SELECT {copied.COLUMNS} FROM overrides WHERE sku = ? AND seq = ?", (done.sku, done.seq)
             ).fetchone()
     except StorenodeError:
         return False
-    return row is not None and own_prices.Override(*row) == done
+    return row is not None and copied.Override(*row) == done
 
 
 def _store_id(replica: Path) -> str | None:
     """Whose replica it is, as the daemon last wrote it."""
-    with queries.reading(replica) as db:
+    with reading(replica) as db:
         row = db.execute("SELECT store_id FROM daemon").fetchone()
     return row[0] if row else None
 
@@ -300,7 +283,7 @@ def _currency(replica: Path, sku: str, wanted: str | None, *, force: bool) -> st
 
 
 def _is_known(replica: Path, sku: str) -> bool:
-    with queries.reading(replica) as db:
+    with reading(replica) as db:
         return any(
             db.execute(f"SELECT 1 FROM {table} WHERE sku = ? LIMIT 1", (sku,)).fetchone()
             for table in ("products", "prices")
@@ -308,7 +291,7 @@ def _is_known(replica: Path, sku: str) -> bool:
 
 
 def _minor(amount: str, currency: str) -> int:
-    own_prices.check_currency(currency)
+    overrides.check_currency(currency)
     try:
         return minor_units(amount, currency)
     except ValueError as error:
@@ -322,7 +305,7 @@ def _seconds(until: datetime | str) -> int:
         raise BadArgument(f"until {error}") from None
 
 
-def _document(each: own_prices.Override) -> Override:
+def _document(each: copied.Override) -> Override:
     return {
         "sku": each.sku,
         "amount_minor": each.amount_minor,

@@ -17,6 +17,7 @@ from storenode.errors import NotFound
 from storenode.jobs.availability import SILENT_MS, intervals
 from storenode.outbox_client import reading_outbox
 from storenode.replica import queries
+from storenode.replica.status import daemon_alive
 
 DAYS_MAX = 400
 DAY_MS = 86_400_000
@@ -43,7 +44,7 @@ def availability(settings: SettingsOf, days: int, listed: bool, as_json: bool) -
     since_ms = now_ms - days * DAY_MS
     recorded = _recorded(found.outbox_path)
     followed = {str(stream) for stream in found.streams()}
-    working = queries.daemon_alive(found.db)
+    working = daemon_alive(found.db)
     streams = {}
     for name, each in recorded.items():
         tail = _since(each[-1], now_ms, working=working, followed=name in followed)

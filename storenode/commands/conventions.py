@@ -15,7 +15,7 @@ from storelink.contract.errors import ContractViolation
 from storelink.errors import StorelinkError
 from storelink.host.privileges import Carried, drop_to_owner_of
 from storenode.config import Examined, Settings, examine
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import StorenodeError
 
 P = ParamSpec("P")
@@ -52,7 +52,7 @@ def examined(context: click.Context) -> Examined:
 
 
 class CannotJudge(click.UsageError):
-    exit_code = health.UNKNOWN
+    exit_code = states.UNKNOWN
 
 
 class Judging(click.Command):
@@ -77,7 +77,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             if hint := getattr(error, "hint", ""):
                 click.echo(f"hint: {hint}", err=True)
             is_judging = isinstance(click.get_current_context().command, Judging)
-            raise SystemExit(health.UNKNOWN if is_judging else 1) from error
+            raise SystemExit(states.UNKNOWN if is_judging else 1) from error
 
     return wrapped
 

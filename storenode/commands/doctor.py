@@ -26,17 +26,16 @@ def doctor(context: click.Context, as_json: bool) -> None:
     storenode doctor
     """
     from storenode.doctor.checks import checks
-    from storenode.outbox_client import outbox_status
 
     verdicts, listed = [], []
-    for check in checks(examined(context), lambda path: dict(outbox_status(path))):
-        finding = check.finding
+    for result in checks(examined(context)):
+        finding = result.finding
         verdicts.append(finding)
         listed.append(
-            {"check": check.name, "verdict": finding.verdict, "sentence": finding.sentence, "todo": finding.todo}
+            {"check": result.name, "verdict": finding.verdict, "sentence": finding.sentence, "todo": finding.todo}
         )
         if not as_json:
-            _print(check.name, finding)
+            _print(result.name, finding)
     worst = advice.worst(verdicts)
     if as_json:
         print_json({"verdict": worst, "checks": listed})

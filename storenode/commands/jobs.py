@@ -143,12 +143,12 @@ def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | 
             copy, found.db, found.registry, found.outbox_path, found.store_id, datetime.now(UTC), unknown=unknown
         )
     if as_json:
-        aside = None if done.aside is None else str(done.aside)
+        aside = None if done.former is None else str(done.former)
         click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))
         return
     click.echo(f"restored: {_positions(done.positions)}")
-    if done.aside is not None:
-        click.echo(f"the former replica is {done.aside}")
+    if done.former is not None:
+        click.echo(f"the former replica is {done.former}")
     if done.overrides:
         click.echo(f"{advice.count(done.overrides, 'price', 'prices')} of this store's own set again")
     click.echo("now: systemctl start storenode")
@@ -164,7 +164,7 @@ def _note(settings: Settings, began_ms: int, detail: str) -> None:
 
 
 def _document(settings: Settings, now_ms: int) -> dict[str, Any]:
-    from storenode.replica.queries import daemon_alive
+    from storenode.replica.status import daemon_alive
 
     runs, rhythms = history.read(settings.outbox_path), settings.rhythms
     names = [name for name in MEANINGS if name in rhythms or (name == job_times.HOOK and settings.on_price_change)]

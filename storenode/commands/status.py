@@ -6,7 +6,7 @@ import click
 
 from storenode.commands.conventions import CannotJudge, Judging, SettingsOf, json_option, print_json, reported
 from storenode.commands.read import catalog_of
-from storenode.core import health
+from storenode.core import states
 
 
 @click.command(cls=Judging)
@@ -41,4 +41,4 @@ def status(settings: SettingsOf, as_json: bool, watch: bool) -> None:
         from storenode.commands import status_screen
 
         status_screen.show(catalog, found)
-    raise SystemExit(health.exit_code(found["state"]))
+    raise SystemExit(states.exit_code(found["state"]))

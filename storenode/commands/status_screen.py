@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from storenode.catalog import Catalog
-from storenode.core import advice, health
+from storenode.core import advice, states
 from storenode.documents import Status
 from storenode.errors import StorenodeError
-from storenode.replica import queries
+from storenode.replica.status import beside_document
 
 EVERY_S = 1.0
 WIDTH_IN_A_PIPE = 1_000
@@ -56,7 +56,7 @@ def _now(catalog: Catalog) -> RenderableType:
 
 
 def _shown(catalog: Catalog, found: Status) -> dict[str, Any]:
-    return dict(found) | queries.beside_status(catalog.path)
+    return dict(found) | beside_document(catalog.path)
 
 
 def _console() -> Console:
@@ -66,7 +66,7 @@ def _console() -> Console:
 
 def _screen(status: Mapping[str, Any]) -> RenderableType:
     findings = advice.advise(status)
-    colour = _COLOURS[(advice.OK, advice.WARN, advice.FAIL)[health.exit_code(status["state"])]]
+    colour = _COLOURS[(advice.OK, advice.WARN, advice.FAIL)[states.exit_code(status["state"])]]
     line = "connected" if status["connected"] else "not connected"
     daemon = (
         f"pid {status['pid']}, up {advice.span(status['uptime_seconds'])}" if status["pid"] else "daemon not running"
@@ -81,8 +81,8 @@ def _screen(status: Mapping[str, Any]) -> RenderableType:
 def _streams(streams: dict[str, Any]) -> Table:
     table = Table("stream", "state", "position", "behind", "rows", "as of", "digest", box=None, pad_edge=False)
     for name, s in streams.items():
-        state = Text(health.overall({name: s}))
-        unusable = health.exit_code(state.plain) == health.UNUSABLE
+        state = Text(states.overall({name: s}))
+        unusable = states.exit_code(state.plain) == states.UNUSABLE
         state.stylize("green" if state.plain == "live" else "red" if unusable else "yellow")
         table.add_row(
             name,

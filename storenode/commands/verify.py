@@ -7,7 +7,7 @@ import click
 from storelink.contract.streams import Stream
 from storenode.commands.conventions import Judging, SettingsOf, json_option, print_json, reported
 from storenode.commands.read import catalog_of
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import NotFound
 
 
@@ -38,7 +38,7 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
             click.echo(f"{name:<24}{stream['rows']:>9} rows  {stream['digest']}  {verdict}")
     if is_wrong:
         click.echo("hint: storenode rebuild fetches it anew; the daemon does so by itself at night", err=True)
-    raise SystemExit(health.UNUSABLE if is_wrong else health.LIVE if found["ok"] else health.UNKNOWN)
+    raise SystemExit(states.UNUSABLE if is_wrong else states.LIVE if found["ok"] else states.UNKNOWN)
 
 
 @click.command()
@@ -58,6 +58,7 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
     """
     from storenode.jobs import rebuild_request
     from storenode.replica import queries
+    from storenode.replica.status import daemon_alive
 
     path, contexts = settings().db, settings().registry
     there = queries.streams(path, contexts)
@@ -67,7 +68,7 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
         followed = ", ".join(map(str, there))
         raise NotFound(f"{', '.join(unknown)}: not followed by this replica", hint=f"it follows {followed}")
     rebuild_request.ask(path, wanted)
-    is_running = queries.daemon_alive(path)
+    is_running = daemon_alive(path)
     if as_json:
         print_json({"streams": [str(stream) for stream in wanted], "running": is_running})
         return

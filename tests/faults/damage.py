@@ -28,7 +28,7 @@ def worn_stories() -> list[Story]:
 def found_by_the_product(path: Path) -> str:
     """How a daemon finds that its replica is damaged, by the same steps; empty: it does not."""
     try:
-        replica = Replica(path, ("all",), BUILT_IN)
+        replica = Replica.open(path, ("all",), BUILT_IN)
         try:
             return _proven(path, replica)
         finally:
@@ -124,6 +124,6 @@ def examine(directory: Path, say: Say, *, blind: bool = False) -> None:
     """Tell how a damage is found, or else what it makes tills see; `blind` is a planted fault: nothing looks for it."""
     path = directory / "replica.db"
     if blind:
-        Replica(path, ("all",), BUILT_IN).connection.close()
+        Replica.open(path, ("all",), BUILT_IN).connection.close()
     found = "" if blind else found_by_the_product(path)
     say(found=found, wrong=[] if found else wrong_for_a_till(path, worn_stories()))

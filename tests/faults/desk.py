@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -19,9 +20,11 @@ from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import LinkEvent
-from storenode.errors import StorenodeError
+from storenode.errors import ReplicaDamaged, StorenodeError
 from storenode.outbox.sender import Sender
 from storenode.outbox.store import Outbox
+from storenode.replica import schema
+from storenode.replica.file import replace_damaged
 from storenode.replica.writer import Replica
 from tests.faults.history import AT_MS, ROOT
 from tests.faults.replicas import stories
@@ -187,7 +190,7 @@ def age(directory: Path, say: Say) -> None:
         outbox.append("t", {"life": 1, "number": number}, AT_MS)
     older = {
         "outbox.db": ("DROP TABLE overrides", "PRAGMA user_version = 1"),
-        "replica.db": ("DROP TABLE quarantine", "PRAGMA user_version = 2"),
+        "replica.db": (f"PRAGMA user_version = {schema.VERSION - 1}",),
     }
     for name, statements in older.items():
         with closing(sqlite3.connect(directory / name, isolation_level=None)) as db:
@@ -198,11 +201,16 @@ def age(directory: Path, say: Say) -> None:
 
 
 def upgrade(directory: Path, say: Say) -> None:
-    """Open the files of an earlier version, for writing."""
+    """Open the files of an earlier version, for writing; a replica is replaced, as the daemon does."""
     try:
         Outbox(directory / "outbox.db").append("t", {"life": 2, "number": 0}, AT_MS)
         say(acked=[2, 0])
-        Replica(directory / "replica.db", ("all",), BUILT_IN)
+        replica = directory / "replica.db"
+        try:
+            Replica.open(replica, ("all",), BUILT_IN)
+        except ReplicaDamaged as error:
+            replace_damaged(replica, datetime.now(UTC), error, served_here=True)
+            Replica.open(replica, ("all",), BUILT_IN)
         say(done=True)
         os._exit(0)
     except StorenodeError as error:

@@ -17,7 +17,7 @@ from storenode.errors import ReplicaDamaged, StorenodeError
 from storenode.follow.router import Router
 from storenode.follow.spool import FileSpool
 from storenode.jobs.commands import WriterCommands
-from storenode.replica.replace_damaged import set_aside
+from storenode.replica.file import replace_damaged
 from storenode.replica.verify import prove
 from storenode.replica.writer import Replica
 from tests.faults.damage import worn_stories
@@ -50,7 +50,7 @@ class Store:
                 self._broker.retained[message.topic] = message
         self._now_ms = 0
         self._events: list[LinkEvent] = []
-        self.replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
+        self.replica = Replica.open(directory / "replica.db", ("all",), BUILT_IN)
         link = MemoryLink(self._broker, "store", self._events.append)
         spool = directory / "replica.db.spool"
         self._worker = Router(ROOT, self.replica, lambda s: FileSpool(spool / s.context.name / s.scope), link, STREAMS)
@@ -104,7 +104,7 @@ class Store:
         self._worker.flush(wall_ms)
         self._worker.step(self._now_ms)
         self._worker.use_pause()
-        self.replica.heartbeat(store_id="s", pid=1, connected=True, started_at_ms=AT_MS, counters={}, now_ms=wall_ms)
+        self.replica.heartbeat(store_id="s", pid=1, connected=True, started_at_ms=AT_MS, counters={}, wall_ms=wall_ms)
         for stream, follower in self._worker.followers.items():
             if self._said.get(str(stream)) != follower.position.seq:
                 self._said[str(stream)] = follower.position.seq
@@ -174,14 +174,14 @@ def heal(directory: Path, say: Say) -> None:
         except ReplicaDamaged as error:
             say(aside=str(error))
             gc.collect()  # no connection of ours may be open
-            set_aside(path, datetime.now(UTC), error, served_here=True)
+            replace_damaged(path, datetime.now(UTC), error, served_here=True)
 
 
 def checkpoint(directory: Path, say: Say) -> None:
     """Move a full log into the file, begin it anew, and leave the file as a clean stop does."""
 
     def work() -> None:
-        replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
+        replica = Replica.open(directory / "replica.db", ("all",), BUILT_IN)
         say(opened=True)
         replica.checkpoint()
         replica.note(STREAMS[0], state="offline", head_seq=99, as_of_ms=AT_MS)
@@ -200,8 +200,8 @@ def setting_aside(directory: Path, say: Say) -> None:
         path = directory / "replica.db"
         if not path.with_name("begun").exists():
             path.with_name("begun").touch()
-            set_aside(path, datetime.now(UTC), ReplicaDamaged("found by a statement"), served_here=True)
-        Replica(path, ("all",), BUILT_IN)
+            replace_damaged(path, datetime.now(UTC), ReplicaDamaged("found by a statement"), served_here=True)
+        Replica.open(path, ("all",), BUILT_IN)
         say(done=True)
         os._exit(0)
 

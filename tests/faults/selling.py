@@ -40,7 +40,7 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
         outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
         hq, replica = (
             Master(directory / "hq.db", BUILT_IN, lambda: 0),
-            Replica(directory / "replica.db", ("all",), BUILT_IN),
+            Replica.open(directory / "replica.db", ("all",), BUILT_IN),
         )
         hq.create(AT_MS)
         if synchronous:
@@ -103,6 +103,6 @@ def _apply_next(replica: Replica, told: Story, say: Say) -> None:
         head_seq=end,
         batches=[(rows, gone)],
         replace=False,
-        now_ms=AT_MS,
+        wall_ms=AT_MS,
     )
     say(applied=end)

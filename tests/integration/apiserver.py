@@ -47,7 +47,7 @@ def put(replica: Replica, stream: Stream, rows: Sequence[Row], *, position: int 
         head_seq=seq,
         batches=[(rows, [])],
         replace=False,
-        now_ms=now_ms() + 3_600_000,
+        wall_ms=now_ms() + 3_600_000,
     )
 
 
@@ -59,13 +59,13 @@ def beat(replica: Replica) -> None:
         connected=True,
         started_at_ms=now_ms(),
         counters={"batches": 2},
-        now_ms=now_ms(),
+        wall_ms=now_ms(),
     )
 
 
 def filled(path: Path) -> Replica:
     """A replica with two products that share a gtin and one price, its search index fed."""
-    replica = Replica(path, ("all", "price/zone-west"), BUILT_IN)
+    replica = Replica.open(path, ("all", "price/zone-west"), BUILT_IN)
     put(replica, PRODUCT, [MILK, BREAD])
     put(replica, PRICE, [MILK_LINE])
     replica.feed_search()

@@ -79,7 +79,7 @@ def put_rows(replica: Replica, stream: Stream, rows: Sequence[Row]) -> None:
         head_seq=len(rows),
         batches=[(rows, [])],
         replace=True,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
@@ -90,7 +90,7 @@ def made_store(directory: Path) -> Site:
     db, now_ms = site.live / "replica.db", time.time_ns() // 1_000_000
     for text in (TAX, WIDER_TAX + SEARCHED):
         known = registry_of(text)
-        replica = Replica(db, ("all",), known)
+        replica = Replica.open(db, ("all",), known)
         try:
             put_rows(replica, PRICE_ALL, PRICES)
             put_rows(replica, Stream(PRODUCT, "all"), [])
@@ -105,7 +105,9 @@ def made_store(directory: Path) -> Site:
                 OverrideCopy(outbox.path, replica, "s").step(0, rung=True)
             if text != TAX:
                 put_rows(replica, Stream(known["promotion"], "all"), [])
-            replica.heartbeat(store_id="s", pid=None, connected=False, started_at_ms=now_ms, counters={}, now_ms=now_ms)
+            replica.heartbeat(
+                store_id="s", pid=None, connected=False, started_at_ms=now_ms, counters={}, wall_ms=now_ms
+            )
         finally:
             replica.connection.close()
     (directory / "contexts.toml").write_text(WIDER_TAX + SEARCHED)
@@ -418,7 +420,7 @@ def test_rows_that_depart_are_proven_as_well(sites: dict[str, Site]) -> None:
     """A stream that is not followed any more is served until its rows are replaced."""
     one = f"SELECT 'price/zone', epoch, position, digest, head_seq, NULL, 0 FROM streams WHERE stream = '{PRICE_ALL}'"
     depart = (
-        f"INSERT INTO departing {one}",
+        f"INSERT INTO unfollowed_streams {one}",
         "INSERT INTO prices SELECT 'zone', sku, kind, currency, schedule, seq FROM prices WHERE scope = 'all'",
     )
     site = sites["storenode"]

@@ -30,7 +30,7 @@ def test_a_damaged_replica_is_set_aside_and_filled_again_with_hq_off(chain: Chai
     path.write_bytes(damaged[damage])
     store.start()
     chain.wait_equal("s")
-    assert "replica.set_aside" in store.log.read_text()
+    assert "replica.moved_away" in store.log.read_text()
 
 
 def test_damage_that_shows_while_the_daemon_runs_is_healed_by_itself(chain: Chain) -> None:
@@ -49,7 +49,7 @@ def test_damage_that_shows_while_the_daemon_runs_is_healed_by_itself(chain: Chai
     chain.import_prices(3_000, "2.00")
     chain.wait_equal("s")
     assert store.running
-    assert "replica.set_aside" in store.log.read_text()
+    assert "replica.moved_away" in store.log.read_text()
     assert json.loads(chain.store("s", "price", "17", "--json").stdout)["amount_minor"] == 200
 
 
@@ -72,7 +72,7 @@ def test_rows_that_are_not_hqs_are_found_at_the_start_and_fetched_anew_with_hq_o
     chain.wait_equal("s")
     until(lambda: price_stream(chain)["rebuild_reason"] == "scan", "the reason is told")
     assert json.loads(chain.store("s", "price", "17", "--json").stdout)["amount_minor"] == 100
-    assert "replica.set_aside" not in store.log.read_text()
+    assert "replica.moved_away" not in store.log.read_text()
 
 
 @pytest.mark.parametrize("claim", ["position = 1000000", "epoch = 'ffffffffffff-00000000'"])

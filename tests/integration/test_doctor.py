@@ -30,14 +30,14 @@ def doctor(directory: Path, broker: str, *options: str) -> tuple[int, dict[str, 
     environ = os.environ | {"STORENODE_DB": str(directory / "replica.db"), "STORENODE_BROKER": broker}
     done = commands.run("storenode", [*options, "doctor", "--json"], environ | {"STORENODE_STORE_ID": "s"})
     assert done.returncode in (0, 1), done.stderr
-    told = json.loads(done.stdout)
+    document = json.loads(done.stdout)
     order = ["ok", "warn", "fail"]
     found: dict[str, dict[str, str]] = {}
-    for check in told["checks"]:
+    for check in document["checks"]:
         if check["check"] not in found or order.index(check["verdict"]) > order.index(found[check["check"]]["verdict"]):
             found[check["check"]] = check
-    assert told["verdict"] == max((c["verdict"] for c in told["checks"]), key=order.index)
-    assert (done.returncode == 1) == (told["verdict"] == "fail")
+    assert document["verdict"] == max((c["verdict"] for c in document["checks"]), key=order.index)
+    assert (done.returncode == 1) == (document["verdict"] == "fail")
     return done.returncode, found
 
 
@@ -144,7 +144,7 @@ def test_all_mistakes_of_the_configuration_are_told_and_the_rest_is_looked_at(tm
     assert [line.split()[:2] for line in lines[:3]] == [["fail", "configuration"]] * 3
     assert "did you mean 'broker'?" in lines[0]
     assert any(line.startswith("ok    sqlite") for line in lines)
-    assert "The broker was not visited: broker, root or scopes is wrong." in done.stdout
+    assert "The broker was not probed: broker, root or scopes is wrong." in done.stdout
 
 
 def contents(directory: Path) -> dict[str, tuple[bytes, float, int]]:
@@ -228,15 +228,14 @@ AS_NOBODY = """
 import json, os, pwd, sys
 from storenode import commands
 from storenode.doctor.checks import checks
-from storenode.outbox_client import outbox_status
 from storenode.config import examine
 from storenode.core import advice
-list(checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"}), outbox_status))
+list(checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"})))
 nobody = pwd.getpwnam("nobody")
 os.setgroups([])
 os.setgid(nobody.pw_gid)
 os.setuid(nobody.pw_uid)
-found = checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": sys.argv[1]}), outbox_status)
+found = checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": sys.argv[1]}))
 print(json.dumps([[c.name, c.finding.verdict, c.finding.sentence] for c in found]))
 """
 

@@ -28,7 +28,7 @@ PRINTED = [
 
 
 def test_each_snippet_prints_what_it_promises(tmp_path: Path) -> None:
-    writer = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    writer = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     now_ms = time.time_ns() // 1_000_000
     writer.apply(
         Stream(BUILT_IN["price"], "all"),
@@ -38,9 +38,9 @@ def test_each_snippet_prints_what_it_promises(tmp_path: Path) -> None:
         head_seq=1,
         batches=[([(1, "4011", "regular", "EUR", "[[0,null,199]]")], [])],
         replace=False,
-        now_ms=now_ms,
+        wall_ms=now_ms,
     )
-    writer.heartbeat(store_id="store-7", pid=None, connected=False, started_at_ms=0, counters={}, now_ms=now_ms)
+    writer.heartbeat(store_id="store-7", pid=None, connected=False, started_at_ms=0, counters={}, wall_ms=now_ms)
     printed = []
     for snippet in SNIPPETS:
         done = subprocess.run(

@@ -58,13 +58,13 @@ LINES = [f"{program} {line}" for program, lines in COMMANDS.items() for line in 
 READING = (" price 1", " jobs", " log", " inbox", " stores")
 """They open what `status` opens."""
 
-DATABASES = ("replica.db", "outbox.db", "hq.db", "hq.inbox.db", "hq.published.db", "replica.db.told")
+DATABASES = ("replica.db", "outbox.db", "hq.db", "hq.inbox.db", "hq.published.db", "replica.db.price-changes")
 PLANTED = {
     "beside": [
         *(f"{name}{suffix}" for name in DATABASES for suffix in (".lock", ".rebuild", ".rebuild.part", ".part")),
         *(f".{name}.restoring{suffix}" for name in DATABASES for suffix in ("", "-wal", "-shm", "-journal")),
         "replica.db.spool",
-        "replica.db.told",
+        "replica.db.price-changes",
         "hq.inbox.db",
         "hq.published.db",
     ],

@@ -54,7 +54,7 @@ def test_every_seed_keeps_the_invariant_and_converges(start: int, fast_directory
 def takes_gaps(patch: pytest.MonkeyPatch) -> None:
     """A store that takes the batch behind a lost one for the next."""
 
-    def judge(position: verdicts.Position, live: Live) -> verdicts.Verdict:
+    def judge(position: verdicts.Position, live: Live) -> verdicts.BatchVerdict:
         found = verdicts.judge(position, live)
         return verdicts.Advance() if isinstance(found, verdicts.Gap) and position.epoch is not None else found
 
@@ -62,13 +62,13 @@ def takes_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def goes_back(patch: pytest.MonkeyPatch) -> None:
-    """A store that replaces doubted rows by whatever head there is."""
+    """A store that replaces rows to be rebuilt by whatever head there is."""
 
     def plan(
-        position: verdicts.Position, head: Head, *, missing_to: int = 0, doubt: str | None = None
+        position: verdicts.Position, head: Head, *, missing_to: int = 0, rebuild_due: str | None = None
     ) -> verdicts.Plan:
-        lower = position if doubt is None else replace(position, seq=0)
-        return verdicts.plan(lower, head, missing_to=missing_to, doubt=doubt)
+        lower = position if rebuild_due is None else replace(position, seq=0)
+        return verdicts.plan(lower, head, missing_to=missing_to, rebuild_due=rebuild_due)
 
     patch.setattr(follower, "plan", plan)
 

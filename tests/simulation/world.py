@@ -141,7 +141,7 @@ def _new_replica() -> bytes:
     """A replica that follows nothing yet; making one takes longer than all else at a store's start."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / "new.db"
-        Replica(path, ("all",), BUILT_IN).connection.close()
+        Replica.open(path, ("all",), BUILT_IN).connection.close()
         return path.read_bytes()
 
 
@@ -151,7 +151,7 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         if not self.path.exists():
             self.path.write_bytes(_new_replica())
-        self.replica = Replica(self.path, ("all",), BUILT_IN)
+        self.replica = Replica.open(self.path, ("all",), BUILT_IN)
         self.worker = Router("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
         self.orders = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
@@ -204,7 +204,7 @@ class Store(Node):
 
     def standing(self) -> dict[Stream, tuple[str | None, int, str | None]]:
         """Of each stream epoch, position, and why its rows are doubted, if they are; as a till reads it."""
-        rows = self.reader.execute("SELECT stream, epoch, position, doubt FROM streams")
+        rows = self.reader.execute("SELECT stream, epoch, position, rebuild_due FROM streams")
         return {_STREAMS_BY_NAME[name]: (epoch, position, doubt) for name, epoch, position, doubt in rows}
 
     def rows(self, stream: Stream) -> State:

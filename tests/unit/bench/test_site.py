@@ -20,7 +20,7 @@ PID = 4711
 
 
 def _replica(path: Path) -> Replica:
-    return Replica(path / "replica.db", ("price/all",), BUILT_IN)
+    return Replica.open(path / "replica.db", ("price/all",), BUILT_IN)
 
 
 def _arrive(replica: Replica, position: int, stream: Stream = PRICES) -> None:
@@ -33,12 +33,12 @@ def _arrive(replica: Replica, position: int, stream: Stream = PRICES) -> None:
         head_seq=position,
         batches=[],
         replace=False,
-        now_ms=now_ms,
+        wall_ms=now_ms,
     )
 
 
 def _beat(replica: Replica, pid: int, *, connected: bool) -> None:
-    replica.heartbeat(store_id="s", pid=pid, connected=connected, started_at_ms=0, counters={}, now_ms=0)
+    replica.heartbeat(store_id="s", pid=pid, connected=connected, started_at_ms=0, counters={}, wall_ms=0)
 
 
 def test_a_store_counts_as_live_only_at_hqs_head_by_its_own_connected_daemon(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_store_that_was_never_bootstrapped_is_not_live_at_an_empty_head(tmp_pa
 
 
 def test_search_is_ready_when_the_index_has_every_row(tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     found = [search_ready(replica.connection)]
     replica.feed_search()
     found.append(search_ready(replica.connection))

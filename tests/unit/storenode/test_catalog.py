@@ -47,12 +47,12 @@ def put(replica: Replica, stream: Stream, rows: list[Row]) -> None:
         head_seq=position,
         batches=[(rows, [])],
         replace=False,
-        now_ms=time.time_ns() // 1_000_000,
+        wall_ms=time.time_ns() // 1_000_000,
     )
 
 
 def made(path: Path, lines: list[Row] | None = None) -> Replica:
-    replica = Replica(path, ("all",), BUILT_IN)
+    replica = Replica.open(path, ("all",), BUILT_IN)
     put(replica, PRICE, LINES if lines is None else lines)
     put(replica, PRODUCT, [MILK])
     replica.feed_search()

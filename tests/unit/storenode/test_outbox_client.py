@@ -21,7 +21,7 @@ LINE: Row = (1, "4011", "regular", "EUR", "[[1700000000,null,199]]")
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Path:
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     now_ms = time.time_ns() // 1_000_000
     replica.apply(
         Stream.parse("price/all", BUILT_IN),
@@ -31,9 +31,9 @@ def replica(tmp_path: Path) -> Path:
         head_seq=1,
         batches=[([LINE], [])],
         replace=False,
-        now_ms=now_ms,
+        wall_ms=now_ms,
     )
-    replica.heartbeat(store_id="store-7", pid=None, connected=False, started_at_ms=0, counters={}, now_ms=now_ms)
+    replica.heartbeat(store_id="store-7", pid=None, connected=False, started_at_ms=0, counters={}, wall_ms=now_ms)
     return replica.path
 
 

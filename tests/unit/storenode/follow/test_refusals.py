@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -41,8 +39,9 @@ from storenode.follow.follower import HEAD_TIMEOUT_MS
 from storenode.follow.router import Router
 from storenode.follow.spool import MemorySpool
 from storenode.outbox.status_publisher import StatusPublisher
-from storenode.replica import queries, schema
-from storenode.replica.writer import Replica, StreamState
+from storenode.replica.status import status_document
+from storenode.replica.streams import StreamState
+from storenode.replica.writer import Replica
 
 PRICE, EPOCH = Stream(contexts.PRICE, "all"), "019b76da1000-5f3c9a01"
 WALL_MS = 1_767_225_660_000
@@ -59,16 +58,16 @@ UPGRADE = "HQ and store versions may differ: compare storenode --version with hq
 def test_once_is_no_news_and_again_is() -> None:
     found = Refusals(None)
     found.refuse("head", None, LARGE, 1)
-    assert (found.worst, found.standing) == (None, "")
+    assert (found.worst, found.reported) == (None, "")
     found.refuse("head", None, ContractViolation("bad_json", "at 7"), 9)
     assert found.worst == MessageRefusal("head", None, "bad_json", "at 7", 1, AGAIN)
-    standing = found.standing
+    reported = found.reported
     found.refuse("head", None, ContractViolation("bad_json", "at 7"), 10)
-    assert found.standing == standing, "a count alone is no news to HQ"
+    assert found.reported == reported, "a count alone is no news to HQ"
     found.accept("live")
     assert found.worst == MessageRefusal("head", None, "bad_json", "at 7", 1, 3)
     found.accept("head")
-    assert found.standing == ""
+    assert found.reported == ""
 
 
 def test_the_head_is_told_before_a_segment_and_that_before_live_messages() -> None:
@@ -208,7 +207,7 @@ class Site:
 
     def begin(self) -> None:
         self.events: list[LinkEvent] = []
-        self.replica = Replica(self.path, ("price/all",), contexts.BUILT_IN)
+        self.replica = Replica.open(self.path, ("price/all",), contexts.BUILT_IN)
         self.link = MemoryLink(self.broker, "s", self.events.append)
         self.worker = Router("t", self.replica, lambda _: self.spool, self.link, (PRICE,))
         self.announcer = StatusPublisher("t", "s", self.replica.connection, contexts.BUILT_IN, self.link)
@@ -286,7 +285,7 @@ def test_what_is_refused_again_is_told_within_the_minute_and_no_longer_than_it_i
     kept = site.at_store()
     assert kept
     assert kept.times >= 3
-    found = queries.status(site.path, contexts.BUILT_IN)["streams"]["price/all"]
+    found = status_document(site.path, contexts.BUILT_IN)["streams"]["price/all"]
     assert found["refusal"] == document(kept)
     site.put(segment(1, 8), head_of(segment(1, 8)))
     site.run(2 * HEAD_TIMEOUT_MS)
@@ -360,27 +359,12 @@ def test_since_when_outlives_a_restart(site: Site) -> None:
     assert (told.since_ms, kept.times > before.times) == (before.since_ms, True)
 
 
-def test_a_replica_of_before_can_keep_it(tmp_path: Path) -> None:
-    path = tmp_path / "replica.db"
-    Replica(path, ("all",), contexts.BUILT_IN).connection.close()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("ALTER TABLE streams DROP COLUMN refusal")
-        db.execute("PRAGMA user_version = 3")
-        db.commit()
-    replica = Replica(path, ("all",), contexts.BUILT_IN)
-    replica.note(PRICE, state="bootstrapping", head_seq=0, as_of_ms=None, refusal=TOLD)
-    assert replica.state(PRICE).refusal == TOLD
-    assert replica.connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
-    queries.check_file(path)
-    replica.connection.close()
-
-
 def test_a_metric_counts_it(tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica.db", ("price/all",), contexts.BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("price/all",), contexts.BUILT_IN)
     for refused, line in ((TOLD, 41), (None, 0)):
         replica.note(PRICE, state="bootstrapping", head_seq=0, as_of_ms=None, refusal=refused)
         outbox = dict.fromkeys(("pending", "refused", "acked_seq", "oldest_age_seconds"))
-        page = Metrics().page(queries.status(replica.path, contexts.BUILT_IN) | {"outbox": outbox}).decode()
+        page = Metrics().page(status_document(replica.path, contexts.BUILT_IN) | {"outbox": outbox}).decode()
         assert f'storenode_stream_refused_times{{stream="price/all"}} {line}\n' in page
     replica.connection.close()
 

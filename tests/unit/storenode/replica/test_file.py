@@ -15,6 +15,8 @@ from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
+from storenode.replica.file import MAGIC, is_ours
+from storenode.replica.schema import APPLICATION_ID
 from storenode.replica.writer import WAL_KEPT_BYTES_MAX, Replica
 
 PRICE_ROW = (1, "1", "regular", "EUR", "[[0,null,5]]")
@@ -31,7 +33,7 @@ def fill(replica: Replica, stream: str) -> None:
         head_seq=1,
         batches=[([row], [])],
         replace=False,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
@@ -47,7 +49,7 @@ def content(path: Path) -> dict[str, list[str]]:
 def test_opening_again_keeps_everything(tmp_path: Path) -> None:
     path = tmp_path / "replica.db"
     for _ in range(2):
-        replica = Replica(path, ("all",), BUILT_IN)
+        replica = Replica.open(path, ("all",), BUILT_IN)
         if replica.state(Stream.parse("price/all", BUILT_IN)).epoch is None:
             fill(replica, "price/all")
         replica.connection.close()
@@ -56,14 +58,14 @@ def test_opening_again_keeps_everything(tmp_path: Path) -> None:
 
 def test_a_scope_no_longer_followed_takes_its_rows_along(tmp_path: Path) -> None:
     path = tmp_path / "replica.db"
-    replica = Replica(path, ("all", "zone-west"), BUILT_IN)
+    replica = Replica.open(path, ("all", "zone-west"), BUILT_IN)
     for stream in ("price/all", "price/zone-west", "product/zone-west"):
         fill(replica, stream)
     replica.connection.close()
-    replica = Replica(path, ("all", "store-7"), BUILT_IN)
+    replica = Replica.open(path, ("all", "store-7"), BUILT_IN)
     for stream in ("product/all", "price/store-7", "product/store-7"):
         fill(replica, stream)
-    assert replica.let_go(()) == (["price/zone-west", "product/zone-west"], [])
+    assert replica.remove_unfollowed(()) == (["price/zone-west", "product/zone-west"], [])
     replica.connection.close()
     assert content(path) == {
         "products": ["all", "store-7"],
@@ -75,11 +77,11 @@ def test_a_scope_no_longer_followed_takes_its_rows_along(tmp_path: Path) -> None
 def test_a_context_no_longer_followed_in_a_scope_takes_its_rows_along(tmp_path: Path) -> None:
     """`zone-west` became `price/zone-west`: products of the zone would have gone on winning, never renewed."""
     path = tmp_path / "replica.db"
-    replica = Replica(path, ("all", "zone-west"), BUILT_IN)
+    replica = Replica.open(path, ("all", "zone-west"), BUILT_IN)
     for stream in ("product/all", "price/zone-west", "product/zone-west"):
         fill(replica, stream)
     replica.connection.close()
-    Replica(path, ("all", "price/zone-west"), BUILT_IN).connection.close()
+    Replica.open(path, ("all", "price/zone-west"), BUILT_IN).connection.close()
     assert content(path) == {
         "products": ["all"],
         "prices": ["zone-west"],
@@ -91,8 +93,8 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> N
     path = tmp_path / "replica.db"
     path.write_bytes(b"not a database, not at all; " * 200)
     with pytest.raises(ReplicaDamaged, match="not a database") as caught:
-        Replica(path, ("all",), BUILT_IN)
-    assert "sets it aside" in caught.value.hint
+        Replica.open(path, ("all",), BUILT_IN)
+    assert "moves it away" in caught.value.hint
     assert path.read_bytes().startswith(b"not a database")
 
 
@@ -102,8 +104,8 @@ def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path) -> No
     other.execute("CREATE TABLE prices (mine)")
     other.commit()
     other.close()
-    with pytest.raises(ReplicaDamaged, match="not a replica of this version"):
-        Replica(path, ("all",), BUILT_IN)
+    with pytest.raises(ReplicaDamaged, match="is not a replica"):
+        Replica.open(path, ("all",), BUILT_IN)
     check = sqlite3.connect(path)
     assert check.execute("SELECT name FROM sqlite_master").fetchall() == [("prices",)]
     check.close()
@@ -111,23 +113,23 @@ def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path) -> No
 
 def test_a_directory_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(ReplicaUnwritable):
-        Replica(tmp_path / "nowhere" / "replica.db", ("all",), BUILT_IN)
+        Replica.open(tmp_path / "nowhere" / "replica.db", ("all",), BUILT_IN)
 
 
 def test_a_lock_held_by_another_program_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "replica.db"
-    Replica(path, ("all",), BUILT_IN).connection.close()
+    Replica.open(path, ("all",), BUILT_IN).connection.close()
     monkeypatch.setattr("storenode.replica.writer.BUSY_TIMEOUT_S", 0.01)
     rival = sqlite3.connect(path, isolation_level=None)
     rival.execute("BEGIN IMMEDIATE")
     with pytest.raises(ReplicaBusy):
-        Replica(path, ("all",), BUILT_IN)
+        Replica.open(path, ("all",), BUILT_IN)
     rival.close()
 
 
 def test_a_reader_that_stays_blocks_neither_writer_nor_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "replica.db"
-    replica = Replica(path, ("all",), BUILT_IN)
+    replica = Replica.open(path, ("all",), BUILT_IN)
     reader = sqlite3.connect(path)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM prices").fetchone() == (0,)
@@ -140,11 +142,11 @@ def test_a_reader_that_stays_blocks_neither_writer_nor_checkpoint(tmp_path: Path
 
 
 def test_the_log_shrinks_again_after_a_large_transaction(tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     stream = Stream.parse("product/all", BUILT_IN)
     rows = [(n, str(n), None, "x" * 1000, *(None,) * 10) for n in range(1, 6_001)]
     replica.apply(
-        stream, epoch="e", position=6_000, digest=EMPTY, head_seq=6_000, batches=[(rows, [])], replace=False, now_ms=0
+        stream, epoch="e", position=6_000, digest=EMPTY, head_seq=6_000, batches=[(rows, [])], replace=False, wall_ms=0
     )
     assert replica.wal_bytes() > WAL_KEPT_BYTES_MAX
     replica.checkpoint()
@@ -157,8 +159,10 @@ STOP = """
 import os, sys
 from pathlib import Path
 from storelink.contract.contexts import BUILT_IN
+from storenode.replica.file import MAGIC, is_ours
+from storenode.replica.schema import APPLICATION_ID
 from storenode.replica.writer import Replica
-Replica(Path(sys.argv[1]), ("all",), BUILT_IN).close_for_readers()
+Replica.open(Path(sys.argv[1]), ("all",), BUILT_IN).close_for_readers()
 os._exit(0)
 """
 
@@ -192,11 +196,30 @@ def test_after_a_clean_stop_a_till_that_may_not_write_can_read(tmp_path: Path) -
 
 
 def test_the_heartbeat_is_one_row_of_facts(tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     for now_ms in (5, 6):
         replica.heartbeat(
-            store_id="store-7", pid=4, connected=True, started_at_ms=5, counters={"rows": now_ms}, now_ms=now_ms
+            store_id="store-7", pid=4, connected=True, started_at_ms=5, counters={"rows": now_ms}, wall_ms=now_ms
         )
     found = replica.connection.execute("SELECT * FROM daemon").fetchall()
     assert found == [(1, "store-7", 4, 1, 5, 6, json.dumps({"rows": 6}))]
     replica.connection.close()
+
+
+def header(magic: bytes, ident: int) -> bytes:
+    return magic.ljust(68, b"\0") + ident.to_bytes(4, "big") + bytes(28)
+
+
+@pytest.mark.parametrize(
+    ("head", "served_here", "ours"),
+    [
+        (header(MAGIC, APPLICATION_ID), False, True),
+        (header(b"\xff" * 16, APPLICATION_ID), False, True),
+        (header(MAGIC, 7), True, False),
+        (header(MAGIC, 0), True, False),
+        (b"name;price", False, False),
+        (b"\xff" * 100, True, True),
+    ],
+)
+def test_a_file_is_ours_by_its_mark_or_when_unreadable_by_its_place(head: bytes, served_here: bool, ours: bool) -> None:
+    assert is_ours(head, served_here=served_here) is ours

@@ -44,7 +44,7 @@ def advance(
         head_seq=position,
         batches=[(rows, deleted)],
         replace=replace,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
@@ -74,7 +74,7 @@ def models(replica: Replica) -> dict[str, tuple[int, str]]:
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -142,12 +142,12 @@ def test_too_many_changes_are_rebuilt_and_others_are_fed_in_steps(
 
 def test_products_of_a_scope_no_longer_followed_are_found_no_more(tmp_path: Path) -> None:
     path = tmp_path / "replica.db"
-    before = Replica(path, ("all", "zone-west"), BUILT_IN)
+    before = Replica.open(path, ("all", "zone-west"), BUILT_IN)
     advance(before, 1, [product(1, "1", "Milk")])
     advance(before, 1, [product(1, "1", "Local milk")], stream=WEST)
     feed_all(before)
     before.connection.close()
-    after = Replica(path, ("all",), BUILT_IN)
+    after = Replica.open(path, ("all",), BUILT_IN)
     feed_all(after)
     assert found(after, "milk") == {("all", "1")}
     assert models(after) == {"product/all": (1, "ready")}
@@ -155,24 +155,8 @@ def test_products_of_a_scope_no_longer_followed_are_found_no_more(tmp_path: Path
     after.connection.close()
 
 
-def test_a_replica_made_before_there_was_an_index_gets_one(tmp_path: Path) -> None:
-    path = tmp_path / "replica.db"
-    old = Replica(path, ("all",), BUILT_IN)
-    advance(old, 1, [product(1, "1", "Milk")])
-    for table in ("product_search", "search_pending", "read_models"):
-        old.connection.execute(f"DROP TABLE {table}")
-    old.connection.execute("DROP INDEX products_gtin")
-    old.connection.execute("PRAGMA user_version = 1")
-    old.connection.close()
-    new = Replica(path, ("all",), BUILT_IN)
-    feed_all(new)
-    assert found(new, "milk") == {("all", "1")}
-    assert new.state(ALL).position == 1
-    new.connection.close()
-
-
 def test_readers_of_another_process_can_search(tmp_path: Path) -> None:
-    writer = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    writer = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     advance(writer, 1, [product(1, "1", "Milk")])
     feed_all(writer)
     reader = sqlite3.connect(f"{(tmp_path / 'replica.db').as_uri()}?mode=ro", uri=True)
@@ -197,7 +181,7 @@ def test_once_ready_the_index_finds_exactly_the_rows(history: History) -> None:
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_index, "FEED_ROWS", 2)
         patch.setattr(search_index, "PENDING_ROWS_MIN", 20)
-        replica = Replica(Path(directory) / "replica.db", ("all", "zone-west"), BUILT_IN)
+        replica = Replica.open(Path(directory) / "replica.db", ("all", "zone-west"), BUILT_IN)
         model: dict[tuple[str, str], str] = {}
         seqs = {ALL: 0, WEST: 0}
         for stream, changes, feeds, replace in history:

@@ -28,7 +28,7 @@ def product(seq: int, sku: str, **values: str) -> Row:
 
 def fill(path: Path) -> None:
     """Three products chain-wide, one of them with another name in the west, and a price."""
-    replica = Replica(path, ("all", "zone-west"), BUILT_IN)
+    replica = Replica.open(path, ("all", "zone-west"), BUILT_IN)
     streams: dict[str, list[Row]] = {
         "product/all": [
             product(1, "1", name="Crème fraîche", brand="Isigny"),
@@ -47,7 +47,7 @@ def fill(path: Path) -> None:
             head_seq=len(rows),
             batches=[(rows, [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
     while not replica.is_search_ready():
         replica.feed_search()

@@ -1,4 +1,4 @@
-"""What `storenode doctor` makes of what it found: verdicts on files, on the broker's answers, on versions. Pure."""
+"""What `storenode doctor` finds: it judges files, the broker's answers, versions. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from storenode.core.advice import FAIL, OK, WARN, Finding
-from storenode.core.health import NEEDED
+from storenode.core.states import NEEDED
 
 SQLITE_MIN = (3, 38, 0)
 WAL_RESET_FIXED = (3, 51, 3)
@@ -15,8 +15,8 @@ START = "systemctl start storenode"
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """What was looked at, and what was found."""
+class CheckResult:
+    """What one check looked at, and what it found."""
 
     name: str
     finding: Finding
@@ -79,7 +79,9 @@ def files(what: str, found: Sequence[Owned], daemon: User) -> Finding:
         )
     if not {f"{found[0].path}-wal", f"{found[0].path}-shm"} <= {each.path for each in found}:
         return Finding(
-            WARN, f"{found[0].path} is without its -wal or -shm: who may not write beside it cannot open it.", START
+            WARN,
+            f"{found[0].path} is without its -wal or -shm: a user who may not write beside it cannot open it.",
+            START,
         )
     return Finding(OK, f"The files of {what} are {found[0].owner}'s, and its group can read them.")
 
@@ -100,14 +102,14 @@ def sqlite(version: tuple[int, ...], *, fts5: bool) -> Finding:
 
 
 def head(stream: str, *, heard: bool, has_rows: bool) -> Finding:
-    """Judge whether HQ's head of a stream is on the broker. A grant of the subscription would prove nothing."""
+    """Judge whether HQ's head of a stream is on the broker. That the broker grants the subscription proves nothing."""
     if heard:
         return Finding(OK, f"{stream}: HQ's head is on the broker.")
     if not stream.endswith("/all"):
         return Finding(OK, f"{stream}: no head on the broker; HQ has published nothing of its own for this scope.")
     if stream not in NEEDED:
         return Finding(WARN, f"{stream}: no head on the broker; HQ does not declare it yet.", "at HQ: hq status")
-    so = "what is here can be sold by, but not caught up" if has_rows else "this store cannot be filled"
+    so = "the store can sell with what is here, but it cannot catch up" if has_rows else "this store cannot be filled"
     return Finding(
         FAIL,
         f"{stream}: no head on the broker, or this user may not read it: {so}.",
@@ -116,11 +118,11 @@ def head(stream: str, *, heard: bool, has_rows: bool) -> Finding:
 
 
 def hq(silent_s: float | None) -> Finding:
-    """Judge whether HQ speaks. `silent_s`: how long it was waited for in vain."""
+    """Judge whether HQ speaks. `silent_s`: how long the doctor waited in vain; None: HQ was heard."""
     if silent_s is None:
         return Finding(OK, "HQ is heard.")
     return Finding(
         WARN,
-        f"HQ said nothing for {silent_s:g} s: changes made there do not come; what is on the broker does.",
+        f"HQ said nothing for {silent_s:g} s: changes made there do not arrive; what is on the broker does.",
         "at HQ: hq status",
     )

@@ -1,11 +1,11 @@
-"""What the doctor makes of files, versions and heads: tables."""
+"""What the doctor finds in files, versions and heads: tables."""
 
 from __future__ import annotations
 
 import pytest
 
-from storenode.doctor import verdicts
-from storenode.doctor.verdicts import Owned, User
+from storenode.doctor import findings
+from storenode.doctor.findings import Owned, User
 
 DAEMON = User(100, "storenode", {100})
 
@@ -29,7 +29,7 @@ def whole(**main: int) -> list[Owned]:
     ],
 )
 def test_the_directory_is_the_daemons_and_nobody_elses(found: Owned, verdict: str, said: str) -> None:
-    finding = verdicts.directory(found, DAEMON)
+    finding = findings.directory(found, DAEMON)
     assert (finding.verdict, finding.sentence.startswith(said)) == (verdict, True), finding
 
 
@@ -52,14 +52,14 @@ def test_the_directory_is_the_daemons_and_nobody_elses(found: Owned, verdict: st
 def test_files_that_the_daemon_cannot_write_or_tills_cannot_read_are_found(
     found: list[Owned], verdict: str, said: str
 ) -> None:
-    finding = verdicts.files("the replica", found, DAEMON)
+    finding = findings.files("the replica", found, DAEMON)
     assert (finding.verdict, finding.sentence.startswith(said)) == (verdict, True), finding
 
 
 def test_root_may_write_everything() -> None:
     root = User(0, "root", {0})
-    assert verdicts.files("the replica", whole(), root).verdict == "ok"
-    assert verdicts.directory(owned("/d", mode=0o750), root).verdict == "ok"
+    assert findings.files("the replica", whole(), root).verdict == "ok"
+    assert findings.directory(owned("/d", mode=0o750), root).verdict == "ok"
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_root_may_write_everything() -> None:
     ],
 )
 def test_known_bugs_of_sqlite_are_named(version: tuple[int, ...], fts5: bool, verdict: str, said: str) -> None:
-    finding = verdicts.sqlite(version, fts5=fts5)
+    finding = findings.sqlite(version, fts5=fts5)
     assert (finding.verdict, said in finding.sentence) == (verdict, True), finding
 
 
 def test_a_narrow_scope_without_a_head_is_nothing_to_worry_about() -> None:
-    assert verdicts.head("price/zone-west", heard=False, has_rows=False).verdict == "ok"
-    assert verdicts.head("price/all", heard=True, has_rows=False).verdict == "ok"
-    assert verdicts.head("price/all", heard=False, has_rows=False).verdict == "fail"
+    assert findings.head("price/zone-west", heard=False, has_rows=False).verdict == "ok"
+    assert findings.head("price/all", heard=True, has_rows=False).verdict == "ok"
+    assert findings.head("price/all", heard=False, has_rows=False).verdict == "fail"

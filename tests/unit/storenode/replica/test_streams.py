@@ -11,7 +11,7 @@ import pytest
 from storelink.contract.contexts import BUILT_IN, PRICE
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.core.verdicts import Position
 from storenode.follow.follower import Follower
 from storenode.follow.unfollow import LOOK_EVERY_MS, MISSING_AFTER_MS, UnfollowedStreams, sweep_spools
@@ -34,7 +34,7 @@ def fill(replica: Replica, *streams: str) -> None:
             head_seq=1,
             batches=[([row], [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
 
 
@@ -46,7 +46,7 @@ def opened(tmp_path: Path) -> Any:
     def opened(*scopes: str) -> Replica:
         if found:
             found.pop().connection.close()
-        found.append(Replica(tmp_path / "replica.db", scopes, BUILT_IN))
+        found.append(Replica.open(tmp_path / "replica.db", scopes, BUILT_IN))
         return found[0]
 
     yield opened
@@ -58,8 +58,8 @@ def sold_at(replica: Replica) -> int:
     return amount
 
 
-def departing(replica: Replica) -> list[str]:
-    return replica.let_go(())[1]
+def unfollowed(replica: Replica) -> list[str]:
+    return replica.remove_unfollowed(())[1]
 
 
 def ranks(replica: Replica) -> dict[str, int]:
@@ -69,11 +69,11 @@ def ranks(replica: Replica) -> dict[str, int]:
 def test_a_zone_that_replaces_another_never_leaves_a_store_without_prices(opened: Callable[..., Replica]) -> None:
     fill(opened("price/zone-west"), "price/zone-west")
     replica = opened("price/zone-east")
-    assert (sold_at(replica), departing(replica)) == (20, ["price/zone-west"])
+    assert (sold_at(replica), unfollowed(replica)) == (20, ["price/zone-west"])
     assert [str(s) for s in queries.streams(replica.path, BUILT_IN)] == ["price/zone-east"]
     fill(replica, "price/zone-east")
     assert sold_at(replica) == 30
-    assert replica.let_go(()) == (["price/zone-west"], [])
+    assert replica.remove_unfollowed(()) == (["price/zone-west"], [])
     assert replica.connection.execute("SELECT scope FROM prices").fetchall() == [("zone-east",)]
     assert ranks(replica) == {"zone-east": 0}
 
@@ -92,25 +92,25 @@ def test_each_context_waits_for_its_own_streams(opened: Callable[..., Replica]) 
     fill(opened("zone-west"), "price/zone-west", "product/zone-west")
     replica = opened("zone-east")
     fill(replica, "price/zone-east")
-    assert replica.let_go(()) == (["price/zone-west"], ["product/zone-west"])
+    assert replica.remove_unfollowed(()) == (["price/zone-west"], ["product/zone-west"])
     assert ranks(replica) == {"zone-east": 0, "zone-west": -1}
     assert replica.connection.execute("SELECT name FROM catalog").fetchall() == [("product/zone-west",)]
     fill(replica, "product/zone-east")
-    assert replica.let_go(()) == (["product/zone-west"], [])
+    assert replica.remove_unfollowed(()) == (["product/zone-west"], [])
     assert replica.connection.execute("SELECT name FROM catalog").fetchall() == [("product/zone-east",)]
 
 
 def test_a_context_that_is_followed_nowhere_any_more_goes_at_once(opened: Callable[..., Replica]) -> None:
     fill(opened("all"), "price/all", "product/all")
     replica = opened("price/all")
-    assert (departing(replica), replica.connection.execute("SELECT count(*) FROM products").fetchone()) == ([], (0,))
+    assert (unfollowed(replica), replica.connection.execute("SELECT count(*) FROM products").fetchone()) == ([], (0,))
 
 
 def test_a_stream_that_comes_back_goes_on_where_it_was(opened: Callable[..., Replica]) -> None:
     fill(opened("price/zone-west"), "price/zone-west")
     opened("price/zone-east")
     replica = opened("price/zone-west")
-    assert (replica.state(Stream.parse("price/zone-west", BUILT_IN)).position, departing(replica)) == (1, [])
+    assert (replica.state(Stream.parse("price/zone-west", BUILT_IN)).position, unfollowed(replica)) == (1, [])
     assert (sold_at(replica), ranks(replica)) == (20, {"zone-west": 0})
     assert queries.streams(replica.path, BUILT_IN) == [Stream.parse("price/zone-west", BUILT_IN)]
 
@@ -118,7 +118,7 @@ def test_a_stream_that_comes_back_goes_on_where_it_was(opened: Callable[..., Rep
 def test_what_was_never_complete_is_not_kept(opened: Callable[..., Replica]) -> None:
     fill(opened("price/zone-west"), "price/zone-west")
     opened("price/zone-east")
-    assert departing(opened("price/store-7")) == ["price/zone-west"]
+    assert unfollowed(opened("price/store-7")) == ["price/zone-west"]
 
 
 class Heard:
@@ -141,9 +141,9 @@ def test_a_stream_that_hq_does_not_have_is_waited_for_a_minute_of_connection(ope
     watched.step(MISSING_AFTER_MS - 1, connected=True)
     watched.step(MISSING_AFTER_MS + LOOK_EVERY_MS, connected=False)
     watched.step(2 * MISSING_AFTER_MS, connected=True)
-    assert departing(replica) == ["price/zone-west"], "the line was down in between"
+    assert unfollowed(replica) == ["price/zone-west"], "the line was down in between"
     watched.step(3 * MISSING_AFTER_MS, connected=True)
-    assert departing(replica) == []
+    assert unfollowed(replica) == []
 
 
 @pytest.mark.parametrize("phase", [Phase.AWAITING_HEAD, Phase.FETCHING])
@@ -157,7 +157,7 @@ def test_while_nothing_takes_its_place_or_it_is_being_fetched_a_zone_is_kept(
     watched = UnfollowedStreams(replica, followers(zone_east=(Phase.AWAITING_HEAD, None), store_7=(phase, None)))
     for now_ms in (0, 2 * MISSING_AFTER_MS):
         watched.step(now_ms, connected=True)
-    assert departing(replica) == ["price/zone-west"]
+    assert unfollowed(replica) == ["price/zone-west"]
 
 
 def test_what_was_fetched_for_other_streams_is_swept(tmp_path: Path) -> None:

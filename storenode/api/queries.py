@@ -1,4 +1,4 @@
-"""What the API asks of a replica, each in one snapshot of a read-only connection."""
+"""The queries of the API, each in one snapshot of a read-only connection."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 from storelink.contract.contexts import PRODUCT, Contexts
 from storenode.api.limits import SAME_GTIN_MAX
-from storenode.core import health
+from storenode.core import states
 from storenode.core.clock_rules import UNCONFIRMED
 from storenode.errors import NotFound
-from storenode.replica import queries, schema
+from storenode.replica import queries as replica_queries
+from storenode.replica import schema
+from storenode.replica.status import daemon_alive
 
 _BY_GTIN = (
     f"SELECT p.sku FROM {PRODUCT.table} AS p WHERE p.gtin = ? AND p.rowid = ({schema.product_winner('p.sku')})"
@@ -21,12 +23,12 @@ _FRESHNESS = (
     "SELECT f.stream, f.clock, f.state, f.position, f.head_seq, f.lag_events, f.as_of, f.stale_seconds, s.epoch,"
     " s.verified_ok FROM freshness AS f JOIN streams AS s ON s.stream = f.stream ORDER BY f.stream"
 )
-_TOLD = ("state", "position", "head_seq", "lag_events", "as_of", "stale_seconds")
+_SHOWN = ("state", "position", "head_seq", "lag_events", "as_of", "stale_seconds")
 
 
 def product(db: sqlite3.Connection, sku: str) -> dict[str, Any]:
     """One product's row with its `price` now, or null. Raises NotFound."""
-    return queries.get(db, PRODUCT, (sku,)) | {"price": _price_or_none(db, sku)}
+    return replica_queries.get(db, PRODUCT, (sku,)) | {"price": _price_or_none(db, sku)}
 
 
 def products_by_gtin(db: sqlite3.Connection, gtin: str) -> dict[str, Any]:
@@ -37,33 +39,33 @@ def products_by_gtin(db: sqlite3.Connection, gtin: str) -> dict[str, Any]:
 
 def price(db: sqlite3.Connection, sku: str, at_s: int | None) -> dict[str, Any]:
     """The price in force now or at a time. Raises NotFound."""
-    return queries.price(db, sku, at_s)
+    return replica_queries.price(db, sku, at_s)
 
 
-def found(db: sqlite3.Connection, text: str, limit: int) -> dict[str, Any]:
+def search(db: sqlite3.Connection, text: str, limit: int) -> dict[str, Any]:
     """The products that a search finds."""
-    return {"products": queries.search(db, text, limit)}
+    return {"products": replica_queries.search(db, text, limit)}
 
 
 def freshness(db: sqlite3.Connection, path: Path, contexts: Contexts) -> dict[str, Any]:
     """State of the store, of its clock and of each stream; `live` ends with the daemon, as in `storenode status`."""
-    alive, clock = queries.daemon_alive(path), UNCONFIRMED
+    alive, clock = daemon_alive(path), UNCONFIRMED
     streams, judged = {}, {}
     for name, verdict, *values in db.execute(_FRESHNESS):
         if name.partition("/")[0] not in contexts:
             continue
         clock = verdict
-        *told, epoch, verified = values
-        stream = dict(zip(_TOLD, told, strict=True))
+        *shown, epoch, verified = values
+        stream = dict(zip(_SHOWN, shown, strict=True))
         if not alive and stream["state"] in ("live", "catching_up"):
             stream["state"] = "offline"
         streams[name] = stream
         judged[name] = stream | {"epoch": epoch, "verified_ok": None if verified is None else bool(verified)}
-    return {"state": health.overall(judged), "clock": clock, "streams": streams}
+    return {"state": states.overall(judged), "clock": clock, "streams": streams}
 
 
 def _price_or_none(db: sqlite3.Connection, sku: str) -> dict[str, Any] | None:
     try:
-        return queries.price(db, sku, None)
+        return replica_queries.price(db, sku, None)
     except NotFound:
         return None

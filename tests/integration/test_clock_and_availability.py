@@ -1,4 +1,4 @@
-"""Real daemons and a real broker: a clock that is off, and a ledger over kill -9 and a lost replica."""
+"""Real daemons and a real broker: a clock that is off, and the availability log over kill -9 and a lost replica."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_a_machine_whose_clock_is_two_hours_behind_sells_at_hqs_time(chain: Chai
     assert "clock.judged" in chain.stores["s"].log.read_text()
 
 
-def test_a_kill_and_a_lost_replica_are_told_by_the_ledger(chain: Chain) -> None:
+def test_a_kill_and_a_lost_replica_are_in_the_availability_log(chain: Chain) -> None:
     chain.hq_run.start()
     store = chain.add_store("s")
     until(lambda: status(chain)["state"] == "live", "the store is live")
-    until(lambda: intervals(chain)[-1]["state"] == "live", "and the ledger says so")
+    until(lambda: intervals(chain)[-1]["state"] == "live", "and the log says so")
     killed_s = time.time()
     store.stop(signal.SIGKILL)
     for part in chain.replica("s").parent.glob("replica.db*"):
@@ -85,7 +85,7 @@ def test_a_kill_and_a_lost_replica_are_told_by_the_ledger(chain: Chain) -> None:
     until(lambda: time.time() - killed_s > 2.0, "some time passes")
     assert intervals(chain)[-1]["state"] == "daemon_down"
     store.start()
-    # Between a daemon's start and its first word the ledger lets the last state go on.
+    # Between a daemon's start and its first write the log lets the last state go on.
     until(lambda: ups_and_downs(chain)[-2:] == ["daemon_down", "live"], "the store is live again")
     (down,) = (each for each in intervals(chain) if each["state"] == "daemon_down")
     assert down["from"] <= rfc3339(int(killed_s * 1000)) <= down["until"]

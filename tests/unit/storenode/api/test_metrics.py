@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storenode.api.prometheus_text import Histogram, family, gauge, page
+from storenode.api.metrics import Histogram, family, gauge, page
 
 
 def test_a_metric_is_its_help_its_type_and_its_samples() -> None:
