@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar, cast
 
 from storelink.contract.contexts import BUILT_IN, PRODUCT, Context, Contexts
 from storelink.contract.errors import ContractViolation
-from storelink.contract.times import BadTime, epoch_seconds
+from storelink.contract.times import BadTime, epoch_seconds, rfc3339
 from storelink.host.settings import Declarations
 from storenode.config import outbox_beside
 from storenode.core import states
@@ -53,7 +53,7 @@ Time = datetime | str | int
 """A `datetime` with a zone, RFC 3339 text, or whole seconds since 1970."""
 
 SEARCH_LIMIT, SEARCH_LIMIT_MAX = 20, 1_000
-SAME_GTIN_MAX = 100
+SAME_GTIN_MAX = 20
 
 _OF_SQLITE = (sqlite3.DatabaseError, UnicodeDecodeError)
 
@@ -95,6 +95,18 @@ def seconds_of(time: Time) -> int:
         return epoch_seconds(time.isoformat() if isinstance(time, datetime) else time, any_instant=True)
     except BadTime as error:
         raise BadArgument(error.detail, hint=error.hint) from None
+
+
+def or_not_found(answer: T | None, what: str, place: str = "this replica") -> T:
+    """The answer; where it is None, NotFound says what is not there. For commands and HTTP, whose clients expect it."""
+    if answer is None:
+        raise NotFound(f"no {what} in {place}", hint="is it fresh? storenode status")
+    return answer
+
+
+def name_of_price(sku: str, at_s: int | None) -> str:
+    """What is not there where a SKU has no price, for `or_not_found`."""
+    return f"price for {sku} " + ("now" if at_s is None else f"at {rfc3339(at_s * 1000)}")
 
 
 class Questions(ABC):
@@ -261,15 +273,26 @@ class Questions(ABC):
 
 
 class Snapshot(Questions):
-    """Answers from a connection whose owner holds a transaction: all of one state. It must not outlive that."""
+    """
+    Answers from a connection whose owner holds a transaction: all of one state. It must not outlive that.
+
+    The HTTP API's entrance: its pool owns the connection, the deadline and SQLite's errors, which come as they are.
+    """
 
     def __init__(self, db: sqlite3.Connection, path: Path, contexts: Contexts, outbox: Path) -> None:
         super().__init__(path, contexts, outbox)
         self._db = db
 
     def _ask(self, question: Question[T], *, one_statement: bool = False) -> T:  # noqa: ARG002 - its owner's matter
+        return question(self._db)
+
+
+class _CatalogSnapshot(Snapshot):
+    """A Catalog's snapshot, which has its errors too."""
+
+    def _ask(self, question: Question[T], *, one_statement: bool = False) -> T:
         try:
-            return question(self._db)
+            return super()._ask(question, one_statement=one_statement)
         except UnicodeEncodeError as error:
             raise _no_text(error) from error
         except _OF_SQLITE:
@@ -310,7 +333,7 @@ class Catalog(Questions):
         """Several questions of one state of the replica. Keep it short: meanwhile the log cannot shrink."""
         db = self._connected()
         with _state(db):
-            yield Snapshot(db, self.path, self.contexts, self.outbox)
+            yield _CatalogSnapshot(db, self.path, self.contexts, self.outbox)
 
     def _ask(self, question: Question[T], *, one_statement: bool = False) -> T:
         try:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from storelink.contract.contexts import PRODUCT
 from storelink.contract.money import money_text
-from storelink.contract.times import rfc3339
+from storenode.catalog import Catalog, name_of_price, open_catalog, or_not_found, seconds_of
 from storenode.commands.conventions import SettingsOf, at_option, declared_context, json_option, print_json, reported
-from storenode.errors import BadArgument, NotFound
+from storenode.errors import BadArgument
 
 if TYPE_CHECKING:
-    from storenode.catalog import Catalog
     from storenode.config import Settings
     from storenode.documents import Candidate
-
-T = TypeVar("T")
 
 
 def catalog_of(settings: Settings) -> Catalog:
     """The library, as the settings have it."""
-    from storenode.catalog import open_catalog
-
     return open_catalog(settings.db, contexts=settings.registry, outbox=settings.outbox_path)
 
 
@@ -52,7 +47,7 @@ def get(settings: SettingsOf, context: str, key: tuple[str, ...], scope: str | N
     except BadArgument as error:
         raise click.UsageError(str(error)) from None
     place = f"scope {scope} of this replica" if scope else "this replica"
-    row = _there(row, f"{context} {' '.join(key)} in {place}")
+    row = or_not_found(row, f"{context} {' '.join(key)}", place)
     if as_json:
         print_json(row)
         return
@@ -75,11 +70,8 @@ def price(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> None
     storenode price 4011
     storenode price 4011 --at 2026-12-24T08:00:00Z
     """
-    from storenode.catalog import seconds_of
-
     at_s = None if at is None else seconds_of(at)
-    when = "now" if at_s is None else f"at {rfc3339(at_s * 1000)}"
-    found = _there(catalog_of(settings()).price(sku, at=at_s), f"price for {sku} {when} in this replica")
+    found = or_not_found(catalog_of(settings()).price(sku, at=at_s), name_of_price(sku, at_s))
     if as_json:
         print_json(found)
         return
@@ -140,7 +132,7 @@ def explain(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> No
     storenode explain 4011
     storenode explain 4011 --at 2026-12-24T08:00:00Z
     """
-    found = _there(catalog_of(settings()).explain(sku, at=at), f"price line of {sku} in this replica")
+    found = or_not_found(catalog_of(settings()).explain(sku, at=at), f"price line of {sku}")
     if as_json:
         print_json(found)
         return
@@ -160,12 +152,6 @@ def explain(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> No
     for held in found["held"]:
         click.echo(f"in quarantine: the {held['kind']} price of {held['stream']}, seq {held['seq']}: {held['reason']}")
     click.echo(f"rule: {found['rule']}")
-
-
-def _there(found: T | None, what: str) -> T:
-    if found is None:
-        raise NotFound(f"no {what}", hint="is it fresh? storenode status")
-    return found
 
 
 def _print_found(rows: object, lines: list[str], *, as_json: bool) -> None:
