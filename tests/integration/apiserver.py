@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
-from tests.brokers import free_port
-from tests.integration.chain import until
+from testbed.broker import free_port
+from testbed.process import Process, environment, until
 
 PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
 EPOCH = "000000000001-00000000"
@@ -81,16 +80,9 @@ class ApiServer:
         self.address = address or f"127.0.0.1:{self.port}"
         self.outbox = db.with_name("outbox.db")
         self.log = db.with_name(f"api-{self.port}.log")
-        environ = os.environ | {"STORENODE_DB": str(db), "STORENODE_OUTBOX": str(self.outbox)} | settings
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*STORENODE, "api", "--listen", self.address],
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        until(lambda: self.answers() or self.process.poll() is not None, "the API listens")
+        environ = environment({"STORENODE_DB": str(db), "STORENODE_OUTBOX": str(self.outbox)} | settings)
+        self.process = Process([*STORENODE, "api", "--listen", self.address], environ, self.log).start()
+        until(lambda: self.answers() or not self.process.running, "the API listens")
 
     def answers(self) -> bool:
         try:
@@ -122,6 +114,6 @@ class ApiServer:
         return [json.loads(line)["event"] for line in self.log.read_text().splitlines() if line.startswith("{")]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(20)
+        if self.process.running:
+            self.process.send(number)
+        return self.process.wait()

@@ -20,8 +20,8 @@ from storelink.contract.streams import Stream
 from storelink.host.locks import lock_instance
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
+from testbed.process import until
 from tests.integration.apiserver import MILK_LINE, PRICE, PRODUCT, ApiServer, filled, put
-from tests.integration.chain import until
 
 MILK_PRICE = {
     "sku": "4011",

@@ -14,7 +14,8 @@ from storelink.contract.times import rfc3339
 from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.url import BrokerUrl
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 HOUR_MS = 3_600_000
 

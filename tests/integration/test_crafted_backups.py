@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from hq.master import schema as master
 from storelink.contract.contexts import PRICE, PRODUCT, Row
 from storelink.contract.declared import parse
 from storelink.contract.digest import to_hex, total
@@ -26,7 +27,7 @@ from storenode.outbox.overrides import put
 from storenode.outbox.store import Outbox
 from storenode.replica import schema
 from storenode.replica.writer import Replica
-from tests.integration import commands
+from testbed import commands
 from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 
 PRICES: list[Row] = [(n, str(n), "regular", "EUR", f"[[0,null,{n}00]]") for n in range(1, 50)]
@@ -361,9 +362,9 @@ def test_a_backup_in_another_encoding_is_refused(sites: dict[str, Site], program
     with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as new:
         new.execute("PRAGMA encoding = 'UTF-16le'")
         new.execute("CREATE TABLE streams (x)")
-        pragmas = {"storenode": (schema.APPLICATION_ID, schema.VERSION), "hq": (0x53744851, 2)}[program]
-        new.execute(f"PRAGMA application_id = {pragmas[0]}")
-        new.execute(f"PRAGMA user_version = {pragmas[1]}")
+        made_as = {"storenode": schema, "hq": master}[program]
+        new.execute(f"PRAGMA application_id = {made_as.APPLICATION_ID}")
+        new.execute(f"PRAGMA user_version = {made_as.VERSION}")
     shutil.move(tmp_path / "new.db", site.backup)
     done = site.restored(program)
     assert (done.returncode, "text encoding is 2, not 1" in done.stderr) == (1, True), done.stderr

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 
 @pytest.mark.parametrize("damage", ["schema page", "magic", "truncated"])
@@ -132,6 +133,5 @@ def test_somebody_elses_database_is_refused_and_not_touched(chain: Chain) -> Non
     other.close()
     before = path.read_bytes()
     store = chain.add_store("s")
-    assert store._process is not None
-    assert store._process.wait(20) == 1
+    assert store.wait() == 1
     assert (path.read_bytes(), list(path.parent.glob("*.damaged-*"))) == (before, [])

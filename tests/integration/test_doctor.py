@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.brokers import MOSQUITTO, RealBroker, free_port, start_mosquitto
-from tests.integration import commands
-from tests.integration.chain import Chain, until
+from testbed import commands
+from testbed.broker import MOSQUITTO, Broker, free_port, start_mosquitto
+from testbed.chain import Chain
+from testbed.process import until
 
 real_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -65,7 +66,7 @@ def test_a_port_that_takes_connections_and_never_answers(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[RealBroker]:
+def guarded(tmp_path: Path) -> Iterator[Broker]:
     """A broker that lets in the user `s` with the password `right`."""
     passwords = tmp_path / "passwords"
     passwords.touch(mode=0o600)
@@ -76,7 +77,7 @@ def guarded(tmp_path: Path) -> Iterator[RealBroker]:
 
 
 @real_mosquitto
-def test_a_wrong_password_and_a_missing_one_and_the_right_one(tmp_path: Path, guarded: RealBroker) -> None:
+def test_a_wrong_password_and_a_missing_one_and_the_right_one(tmp_path: Path, guarded: Broker) -> None:
     place = f"127.0.0.1:{guarded.port}"
     for url in (f"mqtt://s:hunter-77@{place}", f"mqtt://{place}"):
         code, found = doctor(tmp_path, url)
@@ -227,9 +228,9 @@ def test_hq_has_a_doctor_too(chain: Chain) -> None:
 AS_NOBODY = """
 import json, os, pwd, sys
 from storenode import commands
-from storenode.doctor.checks import checks
 from storenode.config import examine
 from storenode.core import advice
+from storenode.doctor.checks import checks
 list(checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"})))
 nobody = pwd.getpwnam("nobody")
 os.setgroups([])

@@ -15,7 +15,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 HOOK = """
 import os, signal, sys

@@ -130,7 +130,7 @@ def test_the_text_names_winner_reason_and_origin(replica: Replica) -> None:
 
 def test_an_override_is_explained_by_its_reason(replica: Replica, tmp_path: Path) -> None:
     with Outbox(tmp_path / "outbox.db") as outbox:
-        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 3600, "ripe", NOW_MS)
+        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 3_600, "ripe", NOW_MS)
         OverrideCopy(outbox.path, replica, "store-7").step(0, rung=True)
     won = explained(replica, "4011")["candidates"][0]
     assert (won["kind"], won["scope"], won["stream"], won["commit"]) == ("override", "store-7", None, None)
