@@ -190,13 +190,13 @@ class Questions(ABC):
         """
         declared = self._context(context)
         given = (key,) if isinstance(key, str) else tuple(key)
-        whole = given + tuple(str(c.default) for c in declared.keys[len(given) :] if c.default)
-        if len(whole) != len(declared.keys):
+        completed = given + tuple(str(c.default) for c in declared.keys[len(given) :] if c.default)
+        if len(completed) != len(declared.keys):
             raise BadArgument(f"a {context} is named by {' '.join(declared.key_names).upper()}")
 
         def question(db: sqlite3.Connection) -> dict[str, Any] | None:
             columns_of(db, declared)
-            return _or_none(lambda: queries.get(db, declared, whole, scope))
+            return _or_none(lambda: queries.get(db, declared, completed, scope))
 
         return self._ask(question)
 

@@ -199,7 +199,7 @@ class Outbox:
 def outbox_entries(path: Path, limit: int) -> OutboxListing:
     """What waits for HQ, the oldest first, and what was refused. Raises NotFound: there is no outbox."""
     if not path.exists():
-        raise NotFound(f"there is no outbox at {path}", hint="storenode emit makes it; check outbox / STORENODE_OUTBOX")
+        raise NotFound(f"there is no outbox at {path}", hint="storenode emit makes it; is the setting outbox right?")
     with reading_outbox(path) as db:
         found = standing_of(db)
         waiting = db.execute(

@@ -90,7 +90,7 @@ def _list(settings: Settings, *, as_json: bool) -> None:
         return
     for each in rows:
         amount = money_text(each["amount_minor"], each["currency"])
-        told = "" if each["told"] else "  (HQ does not have it yet)"
-        click.echo(f"{each['sku']:<16}{amount:>14}  until {each['ends_at']}  {each['reason']}{told}")
+        click.echo(f"{each['sku']:<16}{amount:>14}  until {each['ends_at']}")
+        click.echo(f"     {each['reason']}" + ("" if each["told"] else " (HQ does not have it yet)"))
     if not rows:
         click.echo("no override is in force", err=True)

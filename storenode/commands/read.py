@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from storenode.documents import Candidate
 
 
+COLUMNS = 80
+
+
 def catalog_of(settings: Settings) -> Catalog:
     """The library, as the settings have it."""
     return open_catalog(settings.db, contexts=settings.registry, outbox=settings.outbox_path)
@@ -140,18 +143,19 @@ def explain(settings: SettingsOf, sku: str, at: str | None, as_json: bool) -> No
         click.echo(f"{sku} has no price at {found['at']}")
     else:
         amount = money_text(found["price"]["amount_minor"], found["price"]["currency"])
-        click.echo(f"{sku} costs {amount} at {found['at']}, in force here since {found['effective_at']}")
+        click.echo(f"{sku} costs {amount} at {found['at']}")
+        click.echo(f"in force here since {found['effective_at']}")
     for each in found["candidates"]:
         mark = "->" if each["won"] else "  "
-        span = f"{each['starts_at']} to {each['ends_at'] or 'open'}"
         amount = money_text(each["amount_minor"], each["currency"])
-        click.echo(f"{mark} {amount:>14}  {each['kind']:<10} {each['scope']:<16} {span}")
+        click.echo(f"{mark} {amount:>14}  {each['kind']:<10} {each['scope']}")
+        click.echo(f"     from {each['starts_at']} " + (f"to {each['ends_at']}" if each["ends_at"] else "on"))
         click.echo(f"     {'won' if each['won'] else 'not'}: {each['why']}")
         for line in _origin(each):
             click.echo(f"     {line}")
     for held in found["held"]:
         click.echo(f"in quarantine: the {held['kind']} price of {held['stream']}, seq {held['seq']}: {held['reason']}")
-    click.echo(f"rule: {found['rule']}")
+    click.echo(click.wrap_text(f"rule: {found['rule']}", COLUMNS, subsequent_indent="      "))
 
 
 def _print_found(rows: object, lines: list[str], *, as_json: bool) -> None:
@@ -169,15 +173,19 @@ def _origin(each: Candidate) -> list[str]:
     commit, own = each["commit"], each["override"]
     if own is not None:
         early = ", ended before its time" if own["ended_early"] else ""
-        return [f"set here at {own['set_at']} until {own['until']}{early}, outbox entry {own['seq']}: {own['reason']}"]
+        return [
+            f"set here at {own['set_at']} until {own['until']}{early}",
+            f"outbox entry {own['seq']}: {own['reason']}",
+        ]
     if each["stream"] is None:
         return [f"set here, outbox entry {each['seq']}"]
     if commit is None:
         return [f"seq {each['seq']} of {each['stream']}; its commit is no longer kept"]
-    how = "live" if commit["how"] == "live" else "in a catch-up, as of"
-    published = commit["published_at"] or "an unknown time"
-    span = f"{commit['first_seq']}-{commit['last_seq']}"
+    is_live = commit["how"] == "live"
+    how, when = ("live", "published") if is_live else ("in a catch-up", "as HQ had it")
     return [
-        f"seq {each['seq']} of {each['stream']}, epoch {commit['epoch']}; came with {span}, digest {commit['digest']}",
-        f"published {how} {published}, received {commit['received_at']}, applied {commit['applied_at']}",
+        f"seq {each['seq']} of {each['stream']}, epoch {commit['epoch']}",
+        f"came {how} with {commit['first_seq']}-{commit['last_seq']}, digest {commit['digest']}",
+        f"{when} {commit['published_at'] or 'at an unknown time'}",
+        f"received {commit['received_at']}, applied {commit['applied_at']}",
     ]

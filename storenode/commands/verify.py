@@ -33,9 +33,10 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
     else:
         if found["file"] != "ok":
             click.echo(f"DAMAGED  {found['file']}")
+        width = max(map(len, found["streams"]), default=0)
         for name, stream in found["streams"].items():
             verdict = ("equal" if stream["ok"] else "DIFFERS") if stream["epoch"] else "HQ announced nothing yet"
-            click.echo(f"{name:<24}{stream['rows']:>9} rows  {stream['digest']}  {verdict}")
+            click.echo(f"{name:<{width}} {stream['rows']:>9} rows  digest {stream['digest'][:12]}  {verdict}")
     if is_wrong:
         click.echo("hint: storenode rebuild fetches it anew; the daemon does so by itself at night", err=True)
     raise SystemExit(states.UNUSABLE if is_wrong else states.LIVE if found["ok"] else states.UNKNOWN)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from storelink.contract.contexts import BUILT_IN
+from storelink.contract.streams import Stream
 from storenode.cli import main
+from storenode.core.availability import DOWN
+from storenode.jobs.availability import AvailabilityLog
+from storenode.replica.provenance import LIVE, Commit
+from storenode.replica.writer import Replica
 
 COLUMNS = 80
 
@@ -54,3 +62,42 @@ def test_the_package_and_its_help_load_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
+
+
+def test_what_the_commands_print_fits_the_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    now_ms, epoch = time.time_ns() // 1_000_000, "019b76da1000-5f3c9a01"
+    replica = Replica.open(tmp_path / "replica.db", ("all", "price/zone-west"), BUILT_IN)
+    for name in ("price/all", "price/zone-west"):
+        replica.apply(
+            Stream.parse(name, BUILT_IN),
+            epoch=epoch,
+            position=123_456_789,
+            digest="f" * 32,
+            head_seq=123_456_789,
+            batches=[([(7, "4006381333931", "promotion", "EUR", "[[1700000000,4102444800,123456]]")], [])],
+            replace=False,
+            wall_ms=now_ms,
+            commits=[Commit(LIVE, 1, 123_456_789, epoch, "f" * 32, now_ms, now_ms)],
+        )
+    log = AvailabilityLog(tmp_path / "outbox.db")
+    for minutes, state in ((90_000, "live"), (80_000, "offline"), (1, DOWN)):
+        log.step({"price/all": state, "price/zone-west": state}, 0, now_ms - minutes * 60_000)
+    log.end(now_ms)
+    for words in (
+        "price 4006381333931",
+        "explain 4006381333931",
+        "verify",
+        "jobs",
+        "emit stock.count.of.the.night 123456789012345678",
+        "outbox",
+        "override 4006381333931 1.20 --until 2099-01-01 --reason ripe",
+        "override",
+        "availability --intervals --days 100",
+        "rebuild",
+    ):
+        done = CliRunner().invoke(main, ["--scopes", "all,price/zone-west", *words.split()])
+        assert done.exception is None or isinstance(done.exception, SystemExit), words
+        assert done.stdout, words
+        assert max(map(len, done.output.splitlines())) <= COLUMNS, done.output
+    replica.connection.close()
