@@ -73,8 +73,9 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
     if as_json:
         print_json({"streams": [str(stream) for stream in wanted], "running": is_running})
         return
-    when = "now: storenode status --watch" if is_running else "when the daemon starts: systemctl start storenode"
-    click.echo(f"{', '.join(map(str, wanted))}: fetched anew {when}")
+    for stream in wanted:
+        click.echo(f"{stream}: fetched anew " + ("now" if is_running else "when the daemon starts"))
+    click.echo("next: storenode status --watch" if is_running else "next: systemctl start storenode")
 
 
 @click.command()

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
+from storenode import Outbox
 from storenode.cli import main
 from storenode.core.availability import DOWN
 from storenode.jobs.availability import AvailabilityLog
@@ -80,6 +81,8 @@ def test_what_the_commands_print_fits_the_screen(tmp_path: Path, monkeypatch: py
             wall_ms=now_ms,
             commits=[Commit(LIVE, 1, 123_456_789, epoch, "f" * 32, now_ms, now_ms)],
         )
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        outbox.append("till.opened", {"till": 3})
     log = AvailabilityLog(tmp_path / "outbox.db")
     for minutes, state in ((90_000, "live"), (80_000, "offline"), (1, DOWN)):
         log.step({"price/all": state, "price/zone-west": state}, 0, now_ms - minutes * 60_000)
