@@ -265,6 +265,17 @@ def test_a_snapshot_is_of_one_state_and_the_next_question_of_the_newest(replica:
     assert amount(catalog) == 99
 
 
+def test_a_snapshot_outlives_the_replacement_of_the_file(replica: Replica, catalog: Catalog, tmp_path: Path) -> None:
+    with catalog.snapshot() as snapshot:
+        before = snapshot.price("4011")
+        for suffix in ("-shm", "", "-wal"):
+            Path(f"{replica.path}{suffix}").rename(tmp_path / f"away.db{suffix}")
+        fresh = made(replica.path, [(1, "4011", "regular", "EUR", f"[[{START},null,50]]")])
+        assert snapshot.price("4011") == before == catalog.price("4011")
+    assert amount(catalog) == 50
+    fresh.connection.close()
+
+
 def test_it_belongs_to_one_thread_and_ends_with_its_block(replica: Replica, catalog: Catalog) -> None:
     catalog.price("4011")
     said: list[str] = []
