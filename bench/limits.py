@@ -42,7 +42,7 @@ class Limit:
 
 def rows_of(master_path: Path, streams: Sequence[str]) -> dict[Stream, list[Row]]:
     """The live rows that HQ publishes, in its order."""
-    with Master(master_path, BUILT_IN) as master:
+    with Master.open(master_path, BUILT_IN) as master:
         found = {row.stream: row.head_seq for row in master.streams() if str(row.stream) in streams}
         return {stream: master.rows_between(stream, 1, head_seq)[0] for stream, head_seq in found.items()}
 

@@ -1,4 +1,8 @@
-"""`hq run`: the composition root and the loop of the publishing daemon."""
+"""`hq run`: opens everything, and runs the loop of the publishing daemon until it is told to stop.
+
+One thread does the work (`hq.node`); the link has a thread of its own, and so has the checkpointer. A crash leaves
+what was committed in the master, and what was acknowledged to stores in the inbox.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,23 @@ import os
 import secrets
 import select
 import time
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from hq.collect.inbox import StoreInbox, inbox_path
-from hq.collect.receiver import Receiver
-from hq.collect.retention import InboxRetention
 from hq.master.checkpointer import Checkpointer
 from hq.master.connection import make_for_group
 from hq.master.context_migration import left_out
 from hq.master.lock import hold
-from hq.master.retention import Retention
 from hq.master.store import Master
-from hq.master.wakeup import bell_of
+from hq.master.wakeup import wakeup_of
+from hq.node import DAY_MS, Node, Options
 from hq.publish.publication import Publication, publication_path
-from hq.publish.publisher import Publisher
 from storelink.host.logs import configure_logs, get_logger
 from storelink.host.process import give_back_memory, notify_supervisor, on_stop
+from storelink.host.wakeup import Wakeup
 from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
-from storelink.transport.port import NotConnected
 
 if TYPE_CHECKING:
     from hq.config import Settings
@@ -34,125 +36,42 @@ log = get_logger()
 IDLE_WAIT_S = 0.25
 """The slow fallback: how late a commit is noticed whose datagram got lost."""
 
-SEEN_EVERY_MS = 2_000
-DAY_MS = 86_400_000
+WATCHDOG_EVERY_MS = 2_000
 
 CACHE_BYTES = 8_388_608
 """What this connection keeps of the master: it reads each row once or twice, and then the tail."""
 
-EVENTS_PER_TURN = 1_000
-
 
 class Daemon:
-    """Everything that `hq run` owns; built here, started in `run`."""
+    """The loop: waits for an event or a commit, then does the node's turn; feeds the watchdog by its own progress."""
 
-    def __init__(self, settings: Settings, *, take_over: bool = False) -> None:
-        self._inbox = EventQueue()
-        self._stopping = False
-        self._master = Master(settings.db, settings.registry)
-        self._lock = hold(settings.db)
-        self._bell = bell_of(settings.db)
-        self._master.limit_memory(CACHE_BYTES)
-        if left_out(self._master.query, settings.registry):  # else nothing waits here for an import with the write lock
-            with self._master.writing():
-                pass  # a declared context that gained columns gives them to its rows now
-        self._checkpointer = Checkpointer(settings.db, settings.registry)
-        for path in (publication_path(settings.db), inbox_path(settings.db)):
-            make_for_group(path)
-        self._publication = Publication(publication_path(settings.db))
-        # A name of its own: brokers throw the older of two clients of one name off the line.
-        name = f"hq-{settings.root.replace('/', '-')}-{secrets.token_hex(4)}"
-        self._link = MqttLink(settings.broker, name, self._inbox.put)
-        self._publisher = Publisher(
-            settings.root,
-            self._master,
-            self._publication,
-            self._link,
-            head_interval_ms=settings.head_interval_ms,
-            heartbeat_ms=int(settings.heartbeat_s * 1000),
-            segment_grace_ms=int(settings.segment_grace_s * 1000),
-            take_over=take_over,
-        )
-        self._retention = Retention(self._master, int(settings.tombstone_days * DAY_MS))
-        store_inbox = StoreInbox(inbox_path(settings.db))
-        self._collector = Receiver(settings.root, store_inbox, self._link)
-        self._pruning = InboxRetention(store_inbox, int(settings.inbox_days * DAY_MS))
-        self._left_out: dict[str, str] = {}
-        self._seen_ms = 0
-        self._worked = False
-        self._seen: tuple[bool, bool] | None = None
-        self._foreign = self._publication.foreign()
+    def __init__(self, node: Node, master: Master, events: EventQueue, wakeup: Wakeup) -> None:
+        self._node, self._master, self._events, self._wakeup = node, master, events, wakeup
+        self._is_stopping = False
+        self._is_busy = False
+        self._next_watchdog_ms = 0
 
     def run(self) -> None:
-        """Publish until SIGTERM or SIGINT."""
-        on_stop(self._stop)
-        self._link.start()
-        self._checkpointer.start()
-        notify_supervisor("READY=1")
-        log.info("publisher.started", pid=os.getpid())
-        try:
-            again = False
-            while not self._stopping:
-                again = self._turn(0.0 if again else IDLE_WAIT_S)
-        finally:
-            notify_supervisor("STOPPING=1")
-            self._link.close()
-            self._checkpointer.stop()
-            self._publication.set_run(None, connected=False, now_ms=time.time_ns() // 1_000_000)
-            log.info("publisher.stopped")
+        """Publish until `stop` is called."""
+        while not self._is_stopping:
+            select.select([self._wakeup.fileno(), self._events.fileno()], [], [], 0.0 if self._is_busy else IDLE_WAIT_S)
+            self._wakeup.drain()
+            self._events.clear_wake()
+            self._turn(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
 
-    def _stop(self) -> None:
-        self._stopping = True
-        self._inbox.wake()
-
-    def _say_left_out(self) -> None:
-        """Log each context that is declared here otherwise than in the master: it is not published."""
-        found = left_out(self._master.query, self._master.contexts)
-        for name, reason in found.items():
-            if self._left_out.get(name) != reason:
-                log.error("context.left_out", context=name, reason=reason)
-        self._left_out = found
-
-    def _note(self, wall_ms: int) -> None:
-        """Let other processes see how this one stands."""
-        self._publication.set_run(os.getpid(), connected=self._publisher.connected, now_ms=wall_ms)
-        heads = self._publisher.heads.foreign
-        foreign = sorted((name, max(head.epochs), head.seq, head.at_ms) for name, head in heads.items())
-        if foreign != self._foreign:
-            self._publication.set_foreign(foreign)
-            self._foreign = foreign
-
-    def _turn(self, wait_s: float) -> bool:
-        """Take what came in, send what is due. True when there is more to do at once."""
-        select.select([self._bell.fileno(), self._inbox.fileno()], [], [], wait_s)
-        self._bell.drain()
-        self._inbox.clear_wake()
-        now_ms, wall_ms = time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000
-        try:
-            for _ in range(EVENTS_PER_TURN):
-                event = self._inbox.pop()
-                if event is None:
-                    break
-                if not self._collector.handle(event, now_ms, wall_ms):
-                    self._publisher.handle(event, now_ms, wall_ms)
-            self._collector.listen(may=self._publisher.may_publish)
-            self._collector.flush(now_ms, wall_ms)
-            again = self._publisher.step(now_ms, wall_ms)
-        except NotConnected:
-            again = False  # the Disconnected event is already on its way
-        seen = self._publisher.connected, self._publisher.heads.silent
-        if seen != self._seen or now_ms - self._seen_ms >= SEEN_EVERY_MS:
-            self._seen_ms, self._seen = now_ms, seen
-            self._note(wall_ms)
+    def _turn(self, mono_ms: int, wall_ms: int) -> None:
+        was_busy, self._is_busy = self._is_busy, self._node.turn(mono_ms, wall_ms)
+        if mono_ms >= self._next_watchdog_ms:
+            self._next_watchdog_ms = mono_ms + WATCHDOG_EVERY_MS
             notify_supervisor("WATCHDOG=1")
-            self._say_left_out()
-        if not again:
-            again = self._retention.step(now_ms, wall_ms) or self._pruning.step(now_ms, wall_ms)
-            if self._worked and not again:
-                self._master.query("PRAGMA shrink_memory")
-                give_back_memory()
-        self._worked = again
-        return again or len(self._inbox) > 0
+        if was_busy and not self._is_busy:
+            self._master.shrink_memory()
+            give_back_memory()
+
+    def stop(self) -> None:
+        """End `run` after the turn under way; a signal handler may call it."""
+        self._is_stopping = True
+        self._events.wake()
 
 
 def run(settings: Settings, *, take_over: bool = False) -> None:
@@ -160,10 +79,54 @@ def run(settings: Settings, *, take_over: bool = False) -> None:
     Run the publishing daemon in this process.
 
     Args:
-        take_over: publish over the heads of other masters that the broker keeps when it is first looked at.
+        take_over: publish over the heads of other masters that the broker keeps at the first look.
 
     Raises:
         AlreadyRunning: another has the master.
     """
     configure_logs()
-    Daemon(settings, take_over=take_over).run()
+    with ExitStack() as opened:
+        opened.enter_context(hold(settings.db))
+        master = opened.enter_context(Master.open(settings.db, settings.registry))
+        wakeup = opened.enter_context(closing(wakeup_of(settings.db)))
+        master.limit_memory(CACHE_BYTES)
+        # Where a context is left out, it may be for columns that it has gained: the first write gives its rows those.
+        # Elsewhere nothing is written here, which would wait for an import that is under way.
+        if left_out(master.query, settings.registry):
+            with master.writing():
+                pass
+        for path in (publication_path(settings.db), inbox_path(settings.db)):
+            make_for_group(path)
+        publication = opened.enter_context(closing(Publication.open(publication_path(settings.db))))
+        inbox = StoreInbox(inbox_path(settings.db))
+        events = EventQueue()
+        # A name of its own: of two clients with one name, brokers disconnect the older one.
+        name = f"hq-{settings.root.replace('/', '-')}-{secrets.token_hex(4)}"
+        link = MqttLink(settings.broker, name, events.put)
+        node = Node.assemble(settings.root, master, publication, inbox, link, events.pop, _options(settings, take_over))
+        daemon = Daemon(node, master, events, wakeup)
+        checkpointer = Checkpointer(settings.db)
+        on_stop(daemon.stop)
+        link.start()
+        checkpointer.start()
+        notify_supervisor("READY=1")
+        log.info("publisher.started", pid=os.getpid())
+        try:
+            daemon.run()
+        finally:
+            notify_supervisor("STOPPING=1")
+            link.close()
+            checkpointer.stop()
+            node.stop(time.time_ns() // 1_000_000)
+            log.info("publisher.stopped")
+
+
+def _options(settings: Settings, take_over: bool) -> Options:
+    return Options(
+        head_interval_ms=settings.head_interval_ms,
+        heartbeat_ms=int(settings.heartbeat_s * 1000),
+        segment_grace_ms=int(settings.segment_grace_s * 1000),
+        tombstones_kept_ms=int(settings.tombstone_days * DAY_MS),
+        entries_kept_ms=int(settings.inbox_days * DAY_MS),
+        take_over=take_over,
+    )

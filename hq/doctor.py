@@ -6,15 +6,15 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hq.config import Settings
-from hq.master import context_migration, epochs, lock
-from hq.master.schema import APPLICATION_ID
+from hq.master import context_migration, lock, streams
+from hq.master.schema import APPLICATION_ID, VERSION
 from hq.publish.broker_heads import HINT, KeptHead, read_head, said_of
 from hq.publish.publication import read_published
 from storelink.contract.contexts import Contexts
@@ -90,6 +90,10 @@ def _master(path: Path, contexts: Contexts, heads: Heads, *, running: bool) -> I
         if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             yield Check("master", FAIL, f"{path} is not a master of hq.", "check db / HQ_DB; hq init makes a new one")
             return
+        if (version := db.execute("PRAGMA user_version").fetchone()[0]) != VERSION:
+            said = f"{path} has format {version}, this hq knows only {VERSION}."
+            yield Check("master", FAIL, said, "use the hq that wrote it")
+            return
         yield from _streams(db, heads, contexts)
         yield _sound(db)
 
@@ -97,18 +101,13 @@ def _master(path: Path, contexts: Contexts, heads: Heads, *, running: bool) -> I
 def _streams(db: sqlite3.Connection, heads: Heads, contexts: Contexts) -> Iterator[Check]:
     """Read the streams that are published into `heads`; say which contexts are not."""
 
-    def query(sql: str) -> list[tuple[Any, ...]]:
-        return db.execute(sql).fetchall()
+    def query(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return db.execute(sql, parameters).fetchall()
 
-    if db.execute("PRAGMA user_version").fetchone()[0] == 1:  # nothing but built-in contexts, and no list of others
-        found = query("SELECT stream, epoch, head_seq FROM streams ORDER BY stream")
-    else:
-        found = context_migration.streams(query, contexts)
-        for name, reason in context_migration.left_out(query, contexts).items():
-            yield Check("contexts", WARN, f"{name}: {reason}.", context_migration.HINT)
-    has_epochs = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'epochs'").fetchone()
-    had = {epoch for _, epoch in (epochs.noted(query) if has_epochs else [])}
-    for name, epoch, seq, *_ in found:
+    for name, reason in context_migration.left_out(query, contexts).items():
+        yield Check("contexts", WARN, f"{name}: {reason}.", context_migration.HINT)
+    had = {epoch for _, epoch in streams.epochs(query)}
+    for name, epoch, seq, *_ in context_migration.known_streams(query, contexts):
         heads[Stream.parse(name, contexts)] = (epoch, seq, had | {epoch})
 
 

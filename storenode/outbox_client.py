@@ -22,6 +22,8 @@ from storelink.contract.money import minor_units
 from storelink.contract.times import epoch_seconds, rfc3339
 from storelink.host.locks import lock_instance, lock_path
 from storenode.config import OUTBOX_MAX_BYTES
+from storenode.core.overrides import COLUMNS
+from storenode.core.overrides import Override as Stored
 from storenode.documents import (
     AcceptedEntry,
     ChangedOverride,
@@ -34,7 +36,6 @@ from storenode.errors import BadArgument, NotFound, StorenodeError
 from storenode.outbox import override_copy, overrides, store
 from storenode.outbox.file import check_outbox, standing_of, translated
 from storenode.outbox.status import outbox_status, read_outbox
-from storenode.replica import overrides as copied
 from storenode.replica import queries
 from storenode.replica.file import reading
 from storenode.replica.status import daemon_alive
@@ -175,7 +176,7 @@ class Outbox:
             raise BadArgument("overrides need the replica", hint='Outbox(path, replica="replica.db")')
         return self._replica
 
-    def _wait_copied(self, done: copied.Override) -> bool:
+    def _wait_copied(self, done: Stored) -> bool:
         """Wait until readers see it: the daemon copies it, or with the daemon dead this program does."""
         replica = self._replica_path
         deadline_s = time.monotonic() + COPY_WAIT_S
@@ -245,15 +246,15 @@ def reading_outbox(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _is_copied(replica: Path, done: copied.Override) -> bool:
+def _is_copied(replica: Path, done: Stored) -> bool:
     try:
         with reading(replica) as db:
             row = db.execute(
-                f"SELECT {copied.COLUMNS} FROM overrides WHERE sku = ? AND seq = ?", (done.sku, done.seq)
+                f"SELECT {COLUMNS} FROM overrides WHERE sku = ? AND seq = ?", (done.sku, done.seq)
             ).fetchone()
     except StorenodeError:
         return False
-    return row is not None and copied.Override(*row) == done
+    return row is not None and Stored(*row) == done
 
 
 def _store_id(replica: Path) -> str | None:
@@ -305,7 +306,7 @@ def _seconds(until: datetime | str) -> int:
         raise BadArgument(f"until {error}") from None
 
 
-def _document(each: copied.Override) -> Override:
+def _document(each: Stored) -> Override:
     return {
         "sku": each.sku,
         "amount_minor": each.amount_minor,

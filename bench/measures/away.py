@@ -109,7 +109,7 @@ def _leave(site: Site, grocery: Grocery, touched: Prices, changes: int) -> _Away
 
 
 def _minimal_bytes(site: Site, position: int, head_seq: int) -> int:
-    with Master(site.master_path, BUILT_IN) as master:
+    with Master.open(site.master_path, BUILT_IN) as master:
         stream = master.stream(PRICES)
         assert stream is not None
         rows, _ = master.rows_between(PRICES, position + 1, head_seq)

@@ -25,7 +25,7 @@ def main(master_path: Path, skus: Path, changes: int, changes_each: int) -> None
     rng = random.Random(SEED)
     amounts: dict[str, int] = json.loads(skus.read_text(encoding="ascii"))
     names, stream = list(amounts), Stream.parse("price/all", BUILT_IN)
-    with Master(master_path, BUILT_IN) as master:
+    with Master.open(master_path, BUILT_IN) as master:
         for _ in range(0, changes, changes_each):
             now_ms = time.time_ns() // 1_000_000
             made = []

@@ -24,7 +24,7 @@ STREAM = Stream.parse("price/all", BUILT_IN)
 def main(master_path: Path, skus: Path, sets_per_s: float, seconds: float, changes_each: int) -> None:
     names: list[str] = json.loads(skus.read_text(encoding="ascii"))
     told = []
-    with Master(master_path, BUILT_IN) as master:
+    with Master.open(master_path, BUILT_IN) as master:
         before = master.stream(STREAM)
         assert before is not None
         # Above what any earlier run wrote: each of its sets raised the seq by one or more.

@@ -86,7 +86,7 @@ def measure_hq_cost(grocery: Grocery, stores: int, runs: int) -> list[Figure]:
 
 def _cpu_of_changes(site: Site, hq: Process, skus: list[str], turn: int) -> float:
     before = hq.usage().cpu_s
-    with Master(site.master_path, BUILT_IN) as master:
+    with Master.open(site.master_path, BUILT_IN) as master:
         began_s = time.monotonic()
         for index in range(SETS):
             time.sleep(max(0.0, began_s + index / SETS_PER_S - time.monotonic()))

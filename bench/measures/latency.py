@@ -18,7 +18,8 @@ from typing import Any
 from bench.measures.site import Site, Store
 from bench.report import Figure, middle, told
 from hq.master.connection import connect
-from hq.master.schema import EVENT_COLUMNS, statements
+from hq.master.rows import statements
+from hq.master.store import EVENT_COLUMNS
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Message
 from storelink.contract.streams import Stream

@@ -68,7 +68,7 @@ class Site(Chain):
         return self.hq_run.stop_well()
 
     def heads(self) -> Heads:
-        with Master(self.master_path, BUILT_IN) as master:
+        with Master.open(self.master_path, BUILT_IN) as master:
             return {str(row.stream): row.head_seq for row in master.streams()}
 
     def wait_all_published(self) -> Heads:

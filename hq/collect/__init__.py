@@ -1,4 +1,4 @@
 """What comes in: outbox batches and statuses of stores, each entry once.
 
-May import hq.core, hq.master.store, hq.errors and storelink.
+May import hq.core, hq.master, hq.errors and storelink.
 """

@@ -50,7 +50,7 @@ def restore(file: Path, as_json: bool) -> None:
     settings = read_settings(named)
     with named.readable(settings.db.parent) as copy:
         aside = copies.restore(settings.db, copy, now_ms(), settings.registry)
-    with Master(settings.db, settings.registry) as master:
+    with Master.open(settings.db, settings.registry) as master:
         streams = {str(row.stream): {"epoch": row.epoch, "head_seq": row.head_seq} for row in master.streams()}
     if as_json:
         print_json({"streams": streams, "aside": None if aside is None else str(aside)})

@@ -81,8 +81,7 @@ def import_feed(
     settings = read_settings(named)
     stream = stream_of(context, scope, settings)
     columns, part = parse_mapping(mapping, stream.context), parse_part(where, stream.context)
-    with Master(settings.db, settings.registry) as master:
-        master.streams()
+    with Master.open(settings.db, settings.registry) as master:
         _progress(f"reading {file.name}")
         with named.readable(settings.db.parent) as readable:
             rows = read_feed(readable, stream.context, columns)

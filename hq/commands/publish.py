@@ -33,8 +33,8 @@ STDIN = "<stdin>"
 def init(as_json: bool) -> None:
     """Make the master, with an empty stream for every context."""
     settings = read_settings()
-    with Master(settings.db, settings.registry) as master:
-        made = master.create(now_ms())
+    made = Master.create(settings.db, settings.registry, now_ms())
+    with Master.open(settings.db, settings.registry) as master:
         with master.writing():
             pass  # a master that was there takes in what was declared since
         streams = [str(row.stream) for row in master.streams()]
@@ -82,7 +82,7 @@ def publish(
         rows = list(ndjson_rows(content, STDIN, declared, {}))
     else:
         rows = [FeedRow(0, _typed(declared, fields))]
-    with Master(settings.db, settings.registry) as master:
+    with Master.open(settings.db, settings.registry) as master:
         done = _commit(master, stream, rows, delete=delete)
     published = _await_published(settings, done, timeout_s) if wait else None
     _report(done, published, as_json=as_json)
@@ -132,7 +132,7 @@ def _check_only_key(context: Context, row: FeedRow) -> None:
 
 def _await_published(settings: Settings, done: Committed, timeout_s: float) -> bool:
     """Return True once broker has it. Raises NotPublished after `timeout_s`; the commit stands either way."""
-    with Master(settings.db, settings.registry) as master:
+    with Master.open(settings.db, settings.registry) as master:
         row = master.stream(done.stream)
     until = time.monotonic() + timeout_s
     while True:

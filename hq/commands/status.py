@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from hq.collect.fleet import verify_fleet
 from hq.collect.inbox import inbox_path, reading
 from hq.collect.inbox import stores as read_stores
 from hq.commands.shared import configured, json_option, print_json, warn_of_left_out
@@ -30,7 +31,7 @@ EXIT_DIFFERS = 2
 def status(as_json: bool) -> None:
     """Show every stream's state, and how much of it the broker has."""
     settings = read_settings()
-    with Master(settings.db, settings.registry) as master:
+    with Master.open(settings.db, settings.registry) as master:
         document = _status(master, settings.db)
         warn_of_left_out(master)
     document["broker"]["url"] = str(settings.broker)
@@ -102,7 +103,7 @@ def log(stream: str | None, since: str | None, limit: int, as_json: bool) -> Non
     """Print events: seq, time, what was done to which entity, and the fields that changed."""
     settings = read_settings()
     since_seq, since_ms = _since(since)
-    with Master(settings.db, settings.registry) as master:
+    with Master.open(settings.db, settings.registry) as master:
         wanted = Stream.parse(stream, settings.registry) if stream else None
         events = audit.logged(master, wanted, since_seq, since_ms, limit)
     for event in events:
@@ -143,10 +144,10 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     settings = read_settings()
     with reading(inbox_path(settings.db)) as inbox:
         said = read_stores(inbox) if inbox else {}
-    with Master(settings.db, settings.registry) as master:
+    with Master.open(settings.db, settings.registry) as master:
         found = audit.verify(master)
         warn_of_left_out(master)
-        fleet = audit.verify_fleet(master, said)
+        fleet = verify_fleet(master, said)
     wrong = [(f"{s} {n}", each) for s, streams in fleet.items() for n, each in streams.items() if each["ok"] is False]
     ok = not wrong and not any(each.problems for each in found)
     if as_json:

@@ -67,7 +67,7 @@ def stores(as_json: bool) -> None:
     settings = read_settings()
     with reading(inbox_path(settings.db)) as db:
         found = read_stores(db) if db else {}
-    with Master(settings.db, settings.registry) as master:
+    with Master.open(settings.db, settings.registry) as master:
         heads = {str(row.stream): (row.epoch, row.head_seq) for row in master.streams()}
     document = {name: _store(each, heads) for name, each in found.items()}
     if as_json:

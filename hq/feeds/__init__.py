@@ -1,4 +1,4 @@
 """Feeds: reading the files that other systems write.
 
-May import hq.core, hq.master.store, hq.errors and storelink.
+May import hq.core, hq.master, hq.errors and storelink.
 """

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hq.collect.inbox import refusal_of
 from hq.master import context_migration
 from hq.master.store import Master, StreamRow
 from storelink.contract.contexts import Key, Row
@@ -69,50 +67,6 @@ def verify(master: Master) -> list[Finding]:
     """Recompute every stream's digest from its rows and again from its events, in one snapshot."""
     with master.reading():
         return [_verify(master, row) for row in master.streams()]
-
-
-_DIGEST_AT = "SELECT digest FROM events WHERE stream = ? AND seq = ?"
-
-
-def verify_fleet(master: Master, stores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """
-    Hold what each store last said of its streams against the master's log; by store and stream.
-
-    `ok`: its digest is what the master had at that position, and its own scan did not find otherwise; None where
-    nothing can be said: it is in another epoch, or never bootstrapped. False as well where the store refuses a
-    message of HQ's again and again (`refusal`): it does not come to where HQ is.
-
-    Args:
-        stores: as `hq.collect.inbox.stores` reads them.
-    """
-    with master.reading():
-        epochs = {str(row.stream): row.epoch for row in master.streams()}
-        return {
-            store: {
-                name: {
-                    "position": said["position"],
-                    "digest": said["digest"],
-                    "verified_ok": said["verified_ok"],
-                    "ok": _judged(master, name, said, epochs.get(name)),
-                    "refusal": refusal_of(said),
-                }
-                for name, said in (found["status"] or {"streams": {}})["streams"].items()
-            }
-            for store, found in stores.items()
-        }
-
-
-def _judged(master: Master, name: str, said: Mapping[str, Any], epoch: str | None) -> bool | None:
-    if refusal_of(said) is not None:
-        return False
-    return _proven(master, name, said) if said["epoch"] == epoch else None
-
-
-def _proven(master: Master, name: str, said: Mapping[str, Any]) -> bool:
-    found = master.query(_DIGEST_AT, (name, said["position"])) if said["position"] else [(EMPTY,)]
-    for reshape in context_migration.reshapes(master.query, name):
-        found = [(reshape.digest,)] if reshape.seq == said["position"] else found
-    return [row[0] for row in found] == [said["digest"]] and said["verified_ok"] is not False
 
 
 def _verify(master: Master, row: StreamRow) -> Finding:

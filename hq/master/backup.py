@@ -7,7 +7,6 @@ rebuilds from it beside its serving rows; nobody has to go there.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import msgspec
 
 from hq.errors import BackupRefused, MasterDamaged, MasterMissing
-from hq.master import epochs
 from hq.master.audit import verify
 from hq.master.backup_check import HINT, check_file
 from hq.master.connection import connect, on_disk, translated
@@ -23,6 +21,7 @@ from hq.master.context_migration import HINT as CONTEXTS_HINT
 from hq.master.context_migration import left_out
 from hq.master.lock import hold
 from hq.master.store import Master, StreamRow, random_epoch
+from hq.master.streams import Entropy
 from storelink.contract.contexts import Contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import is_epoch
@@ -32,7 +31,7 @@ from storelink.host.sqlite import open_readonly
 READ_TIMEOUT_S = 5.0
 
 NO_ROWS = (ContractViolation, msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError)
-"""What reading a row, an event or a record raises that no hq has written."""
+"""What is raised where a row, an event or a record is read that hq has not written."""
 
 SUFFIXES = ("-journal", "-wal", "-shm", "")
 
@@ -42,8 +41,8 @@ def back_up(db: Path, target: Path, contexts: Contexts) -> int:
     Copy the master to `target`, which must not exist; commits go on meanwhile. Returns the copy's size in bytes.
 
     Raises:
-        BackupRefused: the target is there already, or the copy does not prove sound, or there is more in the master
-            than hq has made, which a restore would refuse; nothing is left of it then.
+        BackupRefused: the target is there already, or the copy is not sound, or there is more in the master than hq
+            has made, which a restore would refuse. No copy is left then.
     """
     if target.exists():
         raise BackupRefused(f"{target} exists", hint="name a file that does not, as in hq-$(date +%F).db")
@@ -65,20 +64,20 @@ def back_up(db: Path, target: Path, contexts: Contexts) -> int:
 def _prove(path: Path, name: Path, contexts: Contexts) -> None:
     """Prove a copy whose file is sound: rows, log and digests in agreement. Raises BackupRefused, MasterDamaged."""
     try:
-        with Master(path, contexts) as master:
+        with Master.open(path, contexts) as master:
             problems = [f"{each.stream}: {each.problems[0]}" for each in verify(master) if each.problems]
             problems += [f"{row.stream}: its epoch is none" for row in master.streams() if not is_epoch(row.epoch)]
     except NO_ROWS as error:
         raise BackupRefused(f"{name} holds what no master holds: {str(error)[:200]}", hint=HINT) from error
     if problems:
-        raise BackupRefused(f"{name} does not add up: {problems[0]}", hint="hq verify tells the same of the master")
+        raise BackupRefused(
+            f"{name} does not add up: {problems[0]}", hint="run: hq verify, which checks the master in use"
+        )
 
 
-def restore(
-    db: Path, source: Path, now_ms: int, contexts: Contexts, entropy: Callable[[], int] = random_epoch
-) -> Path | None:
+def restore(db: Path, source: Path, wall_ms: int, contexts: Contexts, entropy: Entropy = random_epoch) -> Path | None:
     """
-    Put a copy in the master's place, every stream in a new epoch; returns where the present master was put aside.
+    Put a copy in the master's place, every stream in a new epoch; returns where the present master was moved to.
 
     The copy itself is not changed. A command that has the master open goes on with the restored one.
 
@@ -97,24 +96,23 @@ def restore(
             check_file(fresh, source)
             _gain(fresh, source, contexts, entropy)
             _prove(fresh, source, contexts)
-            had = _epochs_of(db, contexts)
-            with Master(fresh, contexts, entropy) as master:
-                if had & set(epochs.noted(master.query)):  # the present master is of the same chain
+            streams, had = _present(db, contexts)
+            with Master.open(fresh, contexts, entropy) as master:
+                if had & set(master.epochs()):  # the present master is of the same chain
                     with master.writing():
-                        epochs.remember(master, had)
-                there = _streams_of(db, contexts) + master.streams()
-                newest = max((int(row.epoch[:12], 16) for row in there), default=0)
+                        master.remember_epochs(had)
+                newest = max((int(row.epoch[:12], 16) for row in streams + master.streams()), default=0)
                 for row in master.streams():
-                    master.new_epoch(row.stream, max(now_ms, newest + 1))
-            return _put_in_place(fresh, db, now_ms)
+                    master.new_epoch(row.stream, max(wall_ms, newest + 1))
+            return _put_in_place(fresh, db, wall_ms)
         finally:
             remove(fresh)
 
 
-def _gain(fresh: Path, source: Path, contexts: Contexts, entropy: Callable[[], int]) -> None:
-    """Give rows what their contexts have gained since: a context that is not known cannot be proven, nor begin anew."""
+def _gain(fresh: Path, source: Path, contexts: Contexts, entropy: Entropy) -> None:
+    """Give rows the columns that their contexts have gained since; what has a context that is not known is refused."""
     try:
-        with Master(fresh, contexts, entropy) as master:
+        with Master.open(fresh, contexts, entropy) as master:
             with master.writing():
                 pass
             unknown = left_out(master.query, contexts)
@@ -124,48 +122,40 @@ def _gain(fresh: Path, source: Path, contexts: Contexts, entropy: Callable[[], i
         raise BackupRefused(f"{source} has the context {name}, which cannot be proven: {reason}", hint=CONTEXTS_HINT)
 
 
-def _put_in_place(fresh: Path, db: Path, now_ms: int) -> Path | None:
-    """In one transaction of SQLite where the present file still is a database, else by renaming."""
-    aside = db.with_name(f"{db.name}.replaced-{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dT%H%M%SZ}")
+def _put_in_place(fresh: Path, db: Path, wall_ms: int) -> Path | None:
+    """Put it there in one transaction of SQLite if the present file still is a database, else by renaming."""
+    replaced = db.with_name(f"{db.name}.replaced-{datetime.fromtimestamp(wall_ms / 1000, UTC):%Y%m%dT%H%M%SZ}")
     if not db.exists():
         _settle(fresh)
         fresh.rename(db)
         sync(db.parent)
         return None
     try:
-        _copy(db, aside)
+        _copy(db, replaced)
         with closing(connect(fresh, "rw")) as source, closing(connect(db, "rw")) as target:
             source.backup(target)
     except sqlite3.DatabaseError:
-        remove(aside)
+        remove(replaced)
         for suffix in SUFFIXES:
             if (part := Path(f"{db}{suffix}")).exists():
-                part.rename(f"{aside}{suffix}")
+                part.rename(f"{replaced}{suffix}")
         _settle(fresh)
         fresh.rename(db)
         sync(db.parent)
-    return aside
+    return replaced
 
 
-def _streams_of(db: Path, contexts: Contexts) -> list[StreamRow]:
+def _present(db: Path, contexts: Contexts) -> tuple[list[StreamRow], set[tuple[str, str]]]:
+    """The streams of the present master and the epochs that it had, those from after the copy was made among them."""
     try:
-        with Master(db, contexts) as master:
-            return list(master.streams())
+        with Master.open(db, contexts) as master:
+            return master.streams(), set(master.epochs())
     except (MasterDamaged, MasterMissing):
-        return []
-
-
-def _epochs_of(db: Path, contexts: Contexts) -> set[tuple[str, str]]:
-    """The epochs that the present master had, those from after the copy was made among them."""
-    try:
-        with Master(db, contexts) as master:
-            return set(epochs.noted(master.query))
-    except (MasterDamaged, MasterMissing):
-        return set()
+        return [], set()
 
 
 def _copy(source: Path, target: Path) -> None:
-    with closing(_reading(source)) as reader, closing(sqlite3.connect(target)) as writer:
+    with closing(open_readonly(source, READ_TIMEOUT_S)) as reader, closing(sqlite3.connect(target)) as writer:
         writer.execute("PRAGMA synchronous = FULL")
         reader.backup(writer)
     _settle(target)
@@ -176,10 +166,6 @@ def _settle(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode = DELETE").fetchone()
     sync(path)
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    return open_readonly(path, READ_TIMEOUT_S)
 
 
 def remove(path: Path) -> None:

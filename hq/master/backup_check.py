@@ -41,7 +41,7 @@ _Recorded = list[tuple[Context, Sequence[Column]]]
 
 def check_file(path: Path, name: Path) -> None:
     """
-    Hold a copy, which nobody else uses, to what a master's file is.
+    Check that a copy, which nobody else uses, is made as a master's file is.
 
     Args:
         name: the file's name for people, if `path` is a copy of it.
@@ -57,7 +57,7 @@ def check_file(path: Path, name: Path) -> None:
         if header["user_version"] != schema.VERSION:
             raise BackupRefused(
                 f"{name} has format {header['user_version']}, this hq copies and restores format {schema.VERSION}",
-                hint="use the hq that wrote it; a master in use gets the new format by: hq status",
+                hint="use the hq that wrote it",
             )
         with untrusted(path) as db:
             try:
@@ -71,7 +71,7 @@ def check_file(path: Path, name: Path) -> None:
             (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
             if found != "ok":
                 raise MasterDamaged(f"{name} is damaged: {found}", hint="take another copy")
-            problem = misfit(db, objects_of(db)) or _strangers(db)
+            problem = misfit(db, objects_of(db)) or _orphans(db)
             if problem:
                 raise BackupRefused(f"{name} holds what no master holds: {problem}", hint=HINT)
 
@@ -127,7 +127,7 @@ def _column(name: str, kind: str) -> tuple[Column, bool]:
     return Column(name, cast(Kind, bare)), kind.startswith("key:")
 
 
-def _strangers(db: sqlite3.Connection) -> str | None:
+def _orphans(db: sqlite3.Connection) -> str | None:
     """Rows and events that belong to no stream, which no proof would look at."""
     streams: set[Any] = {name for (name,) in db.execute("SELECT stream FROM streams")}
     names = [*BUILT_IN] + [name for (name,) in db.execute("SELECT name FROM contexts")]

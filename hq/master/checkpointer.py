@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 from hq.errors import HqError
-from hq.master.store import Master
-from storelink.contract.contexts import Contexts
+from hq.master.connection import connect, translated
 from storelink.host.logs import get_logger
 
 log = get_logger()
+
+CHECKPOINT_ABOVE_BYTES = 8_388_608
+"""Size of the write-ahead log at which it is moved into the file."""
 
 LOOK_EVERY_S = 0.5
 WAIT_MS = 2_000
@@ -20,21 +24,39 @@ WAIT_MS = 2_000
 class Checkpointer(threading.Thread):
     """Has connections of its own; holds writers off for as long as the copying takes. A crash loses nothing."""
 
-    def __init__(self, path: Path, contexts: Contexts) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__(name="checkpointer", daemon=True)
-        self._path, self._contexts = path, contexts
+        self._path = path
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        with Master(self._path, self._contexts) as master:
-            while not self._stopping.wait(LOOK_EVERY_S):
-                try:
-                    master.checkpoint(WAIT_MS)
-                except (HqError, OSError) as error:
-                    log.warning("checkpoint.failed", reason=str(error))
+        while not self._stopping.wait(LOOK_EVERY_S):
+            try:
+                checkpoint(self._path, WAIT_MS)
+            except (HqError, OSError) as error:
+                log.warning("checkpoint.failed", reason=str(error))
 
     def stop(self) -> None:
         """Let a copying that is under way end, and nothing more begin."""
         self._stopping.set()
         if self.is_alive():
             self.join()
+
+
+def checkpoint(path: Path, wait_ms: int) -> None:
+    """
+    Move the write-ahead log into the file as far as readers let it; only `hq run` calls this.
+
+    It holds off writers meanwhile, and does nothing if they leave no room within `wait_ms`: SQLite before 3.51.3
+    can damage the file when a commit and a checkpoint of two connections meet (sqlite.org/wal.html#walresetbug).
+    """
+    if path.with_name(path.name + "-wal").stat().st_size < CHECKPOINT_ABOVE_BYTES:
+        return
+    with translated(path), closing(connect(path, "rw")) as guard, closing(connect(path, "rw")) as mover:
+        guard.execute(f"PRAGMA busy_timeout = {wait_ms}")
+        try:
+            guard.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return
+        mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        guard.execute("ROLLBACK")

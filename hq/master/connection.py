@@ -1,4 +1,4 @@
-"""Opening the master's SQLite file, and SQLite's errors in HQ's words."""
+"""Opening the master's SQLite file, and HQ's errors for SQLite's."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def not_a_master(path: Path) -> MasterDamaged:
 
 
 def is_master(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is a master. Raises MasterDamaged for one of a later version."""
+    """Whether the file is a master. Raises MasterDamaged for one of another format."""
     ident, version = (connection.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-    if ident == schema.APPLICATION_ID and not 1 <= version <= schema.VERSION:
+    if ident == schema.APPLICATION_ID and version != schema.VERSION:
         raise MasterDamaged(
-            f"{path} has format {version}, this hq knows {schema.VERSION}", hint="use the hq that wrote it"
+            f"{path} has format {version}, this hq knows only {schema.VERSION}", hint="use the hq that wrote it"
         )
     return bool(ident == schema.APPLICATION_ID)
 
@@ -65,7 +65,7 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _in_our_words(path, error) from error
+        raise _translated_error(path, error) from error
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def on_disk(path: Path) -> Iterator[None]:
         raise MasterUnwritable(f"cannot use {path}: {error.strerror or error}", hint=UNWRITABLE_HINT) from error
 
 
-def _in_our_words(path: Path, error: sqlite3.Error) -> HqError:
+def _translated_error(path: Path, error: sqlite3.Error) -> HqError:
     match trouble_of(error):
         case Trouble.BUSY:
             return MasterBusy(f"{path} is held by another command: {error}", hint="wait for it, then type this again")

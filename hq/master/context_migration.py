@@ -1,8 +1,9 @@
-"""What the master makes of declared contexts: a table for each new one, and further columns for one that gained some.
+"""The context migration: a table for each newly declared context, and further columns for one that has gained some.
 
-The master records of each declared context which columns its rows have. A process whose declaration is another leaves
-that context alone, and goes on with the rest. When columns are gained, every stream of the context begins a new epoch
-at the same seq, with the digest of the longer rows; `reshapes` keeps what the log needs to be replayed across it.
+The only module that writes the tables `contexts` and `reshapes`. The master records which columns the rows of each
+declared context have. A process whose declaration is another leaves that context alone, and goes on with the rest.
+When columns are gained, every stream of the context begins a new epoch at the same seq, with the digest of the longer
+rows; `reshapes` keeps what the log needs to be replayed across it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from hq.core.changes import check_row_bytes
 from hq.errors import ContextDiffers
-from hq.master import epochs, schema
+from hq.master import rows, schema, streams
+from hq.master.streams import Entropy, Query
 from storelink.contract.contexts import (
     BUILT_IN,
     Column,
@@ -30,17 +32,13 @@ from storelink.contract.contexts import (
     compare,
     record_of,
 )
-from storelink.contract.digest import EMPTY, canonical, to_hex, total
+from storelink.contract.digest import canonical, to_hex, total
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import SCOPE_ALL, Stream
 
 HINT = "put the declaration right: contexts / HQ_CONTEXTS, the same file wherever hq runs"
 
 _record_of = lru_cache(record_of)
-
-Entropy = Callable[[], int]
-Query = Callable[..., list[tuple[Any, ...]]]
-"""`Master.query`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Reshape:
     fill: Row
 
 
-def streams(query: Query, contexts: Contexts) -> list[tuple[Any, ...]]:
+def known_streams(query: Query, contexts: Contexts) -> list[tuple[Any, ...]]:
     """Each stream of the contexts that this process knows as the master does, by name."""
     found = query(
         "SELECT s.stream, s.epoch, s.head_seq, s.digest, s.rows, s.floor, c.columns FROM streams AS s"
@@ -91,9 +89,7 @@ def reshapes(query: Query, stream: str) -> list[Reshape]:
 
 
 def is_due(db: sqlite3.Connection, contexts: Contexts, *, gains: bool) -> bool:
-    """Whether `take_in` would change something."""
-    if db.execute("PRAGMA user_version").fetchone()[0] < schema.VERSION:
-        return True
+    """Whether `migrate` would change something."""
     records = dict(db.execute("SELECT name, columns FROM contexts"))
     return any(
         context.name not in records or (gains and not isinstance(compare(records[context.name], context), Same))
@@ -101,7 +97,7 @@ def is_due(db: sqlite3.Connection, contexts: Contexts, *, gains: bool) -> bool:
     )
 
 
-def take_in(db: sqlite3.Connection, contexts: Contexts, entropy: Entropy, *, gains: bool) -> bool:
+def migrate(db: sqlite3.Connection, contexts: Contexts, entropy: Entropy, *, gains: bool) -> bool:
     """
     Make the tables of newly declared contexts; within a transaction.
 
@@ -113,19 +109,17 @@ def take_in(db: sqlite3.Connection, contexts: Contexts, entropy: Entropy, *, gai
     """
     if not is_due(db, contexts, gains=gains):
         return False
-    if db.execute("PRAGMA user_version").fetchone()[0] < schema.VERSION:
-        schema.upgrade(db)
     records = dict(db.execute("SELECT name, columns FROM contexts"))
-    now_ms = time.time_ns() // 1_000_000
+    wall_ms = time.time_ns() // 1_000_000
     for context in contexts.declared:
         match compare(records[context.name], context) if context.name in records else None:
             case None:
-                _make(db, context, now_ms, entropy)
+                _make(db, context, wall_ms, entropy)
             case Gained(columns) if gains:
-                _gain(db, context, columns, now_ms, entropy)
+                _gain(db, context, columns, wall_ms, entropy)
             case Differs() if gains and _is_unused(db, context):
                 db.execute(f"DROP TABLE [master_{context.name}]")
-                _make(db, context, now_ms, entropy)
+                _make(db, context, wall_ms, entropy)
     return True
 
 
@@ -152,36 +146,36 @@ def _is_unused(db: sqlite3.Connection, context: Context) -> bool:
     return not any(head_seq for _, head_seq in _streams_of(db, context))
 
 
-def _make(db: sqlite3.Connection, context: Context, now_ms: int, entropy: Entropy) -> None:
+def _make(db: sqlite3.Connection, context: Context, wall_ms: int, entropy: Entropy) -> None:
+    """Make a context's table and its chain-wide stream; streams that were never published in begin anew."""
     schema.create_context(db, context)
     db.execute("INSERT OR REPLACE INTO contexts(name, columns) VALUES(?, ?)", (context.name, record_of(context)))
-    db.execute(
-        "INSERT OR IGNORE INTO streams VALUES(?, '', 0, ?, 0, 0, ?)", (f"{context.name}/{SCOPE_ALL}", EMPTY, now_ms)
-    )
-    for stream, _ in _streams_of(db, context):
-        _begin(db, stream, EMPTY, now_ms, entropy)
+    there = [str(stream) for stream, _ in _streams_of(db, context)]
+    for name in there:
+        streams.begin_epoch(db, name, wall_ms, entropy)
+    if f"{context.name}/{SCOPE_ALL}" not in there:
+        streams.add(db, f"{context.name}/{SCOPE_ALL}", wall_ms, entropy)
 
 
-def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], now_ms: int, entropy: Entropy) -> None:
-    table = f"[master_{context.name}]"
+def _gain(db: sqlite3.Connection, context: Context, columns: Sequence[Column], wall_ms: int, entropy: Entropy) -> None:
     for column in columns:
         schema.add_column(db, context, column)
-        if column.default is not None:
-            db.execute(f"UPDATE {table} SET [{column.name}] = ? WHERE deleted = 0", (column.default,))
+        rows.fill(db, context, column)
     db.execute("UPDATE contexts SET columns = ? WHERE name = ?", (record_of(context), context.name))
-    fill = json.dumps([column.default for column in columns])
+    filled = json.dumps([column.default for column in columns])
     for stream, head_seq in _streams_of(db, context):
-        digest = to_hex(total(_that_fit(context, db.execute(schema.statements(context).live, (stream.scope,)))))
-        _begin(db, stream, digest, now_ms, entropy)
+        digest = to_hex(total(_that_fit(context, db.execute(rows.statements(context).live, (stream.scope,)))))
+        streams.begin_epoch(db, str(stream), wall_ms, entropy)
+        streams.set_digest(db, str(stream), digest, wall_ms)
         db.execute(
             "INSERT INTO reshapes(stream, seq, digest, fill, at_ms) VALUES(?, ?, ?, ?, ?)",
-            (str(stream), head_seq, digest, fill, now_ms),
+            (str(stream), head_seq, digest, filled, wall_ms),
         )
 
 
-def _that_fit(context: Context, rows: Iterable[Row]) -> Iterator[Row]:
+def _that_fit(context: Context, found: Iterable[Row]) -> Iterator[Row]:
     """The rows, each checked: what a context gains must not make one larger than what can be published."""
-    for row in rows:
+    for row in found:
         try:
             check_row_bytes(str(list(context.key_of(row))), len(canonical(row)))
         except ContractViolation as violation:
@@ -195,10 +189,3 @@ def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, 
     found = db.execute("SELECT stream, head_seq FROM streams ORDER BY stream").fetchall()
     split = [(*name.split("/"), seq) for name, seq in found]
     return [(Stream(context, scope), seq) for name, scope, seq in split if name == context.name]
-
-
-def _begin(db: sqlite3.Connection, stream: Stream, digest: str, now_ms: int, entropy: Entropy) -> None:
-    db.execute(
-        "UPDATE streams SET epoch = ?, digest = ?, updated_at_ms = ? WHERE stream = ?",
-        (epochs.begin(db, str(stream), now_ms, entropy), digest, now_ms, str(stream)),
-    )

@@ -11,7 +11,7 @@ from storelink.contract.streams import Stream
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """Where a stream stands; `rows` counts live rows."""
+    """Where a stream's head is; `rows` counts live rows."""
 
     stream: Stream
     epoch: str

@@ -17,6 +17,6 @@ def notify(path: Path) -> None:
     wake(wakeup_address(WHAT, path))
 
 
-def bell_of(path: Path) -> Wakeup:
+def wakeup_of(path: Path) -> Wakeup:
     """The receiving end of the master at `path`."""
     return Wakeup.of(WHAT, path)

@@ -1,4 +1,4 @@
 """What goes out: live batches, segments and heads of each stream, and the check of what the broker keeps.
 
-May import hq.core, hq.master.store, hq.errors and storelink.
+May import hq.master, hq.core, hq.errors and storelink; hq.collect and hq.feeds stand beside it.
 """

@@ -1,7 +1,7 @@
-"""The inspection: after a connect HQ reads back the segments that the broker should keep, and finds what it lost.
+"""The broker check: after a connect HQ reads back the segments that the broker should keep, and finds what it lost.
 
 A broker that died may have kept the head and lost, or altered, a segment that it names. No store could bootstrap then,
-and nobody would tell HQ. Owned by the publisher's thread; it has no clock.
+and HQ would not know. Owned by the publisher's thread; it has no clock.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from storelink.contract.messages import Message, SegmentRef
 from storelink.contract.streams import Stream, segment_topic
 from storelink.transport.port import Link
 
-WINDOW = 4
-"""Segments asked for and not here yet: live batches never wait behind more than these."""
+ASKED_MAX = 4
+"""Segments asked for that have not come yet: live batches never wait behind more than these."""
 
-PATIENCE_MS = 5_000
-"""How long the broker may take for the next of them; one that it does not keep never comes."""
+WAIT_MS = 5_000
+"""How long the broker may take to send the next of them; one that it does not keep never comes."""
 
 
 class BrokerCheck:
-    """One look at a stream's segments, over one connection."""
+    """The check of one stream's segments, over one connection."""
 
     def __init__(self, root: str, stream: Stream, refs: Iterable[SegmentRef], link: Link) -> None:
         self._link = link
@@ -32,28 +32,28 @@ class BrokerCheck:
         self._until_ms = 0
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         return not self._due and not self._asked
 
-    def step(self, now_ms: int) -> list[SegmentRef]:
-        """Ask for the next; returns those asked for that did not come in time."""
+    def step(self, mono_ms: int) -> list[SegmentRef]:
+        """Ask for the next segments; returns those asked for that did not come in time."""
         late: list[SegmentRef] = []
-        if self._asked and now_ms >= self._until_ms:
+        if self._asked and mono_ms >= self._until_ms:
             late = list(self._asked.values())
             self._link.unsubscribe(list(self._asked))
             self._asked.clear()
         topics: list[str] = []
-        while self._due and len(self._asked) < WINDOW:
+        while self._due and len(self._asked) < ASKED_MAX:
             topic, ref = self._due.popleft()
             self._asked[topic] = ref
             topics.append(topic)
         if topics:
-            self._until_ms = now_ms + PATIENCE_MS
+            self._until_ms = mono_ms + WAIT_MS
             self._link.subscribe(topics)
         return late
 
     def take(self, message: Message) -> SegmentRef | None:
-        """Look at what came; returns the segment if it is not what was published, so that it is to be sent again."""
+        """Take what came; returns the segment if it is not what was published: then it is to be sent again."""
         ref = self._asked.pop(message.topic, None)
         if ref is None:
             return None

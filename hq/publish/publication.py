@@ -1,7 +1,7 @@
 """The publication: which segments exist, as bytes, and what the broker has acknowledged of each stream.
 
 A file of its own beside the master, so that publishing never waits for an import. `hq run` is its only
-writer. It is derived: without it HQ seals and seeds everything anew.
+writer, and this module the only one to write its tables. It is derived: without it HQ seals and seeds everything anew.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hq.master.connection import translated
 from storelink.contract.codec import body_bytes
@@ -26,17 +26,24 @@ PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 READ_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """
-    What the broker has of a stream; `head_sha256` tells its head's bytes.
+SegmentName = tuple[int, int, str]
+"""First and last seq, and the SHA-256 of the bytes: a range may be sealed anew under the same topic."""
 
-    `floor`: no segment in force holds an old version of what was deleted up to there.
+
+@dataclass(frozen=True, slots=True)
+class BrokerPosition:
+    """
+    What the broker has acknowledged of a stream.
+
+    Attributes:
+        seq: up to there it has a head, and the segments that the head names; 0: nothing is known.
+        head_sha256: of the head's bytes; empty if the broker has none, or lost something that it names.
+        floor: no segment in force holds an old version of what was deleted up to there.
     """
 
     epoch: str
-    seq: int
-    head_sha256: str
+    seq: int = 0
+    head_sha256: str = ""
     floor: int = 0
 
 
@@ -47,14 +54,24 @@ def publication_path(master: Path) -> Path:
 class Publication:
     """The writing connection; owned by the publisher's thread. A crash leaves segments that are sent again."""
 
-    def __init__(self, path: Path | str) -> None:
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        self.connection.executescript(PRAGMAS)
-        if self.connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-            self._create()
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Take over an open connection; `Publication.open` makes one."""
+        self.connection = connection
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open the publication at `path`; one of another version is made anew, and HQ seals and seeds everything."""
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.executescript(PRAGMAS)
+        publication = cls(connection)
+        if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            publication._create()
+        return publication
+
+    def close(self) -> None:
+        self.connection.close()
 
     def _create(self) -> None:
-        """Make the tables; one of an earlier version is dropped with what it holds, HQ seals and seeds it anew."""
         schema = database(self.connection)
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
@@ -78,20 +95,22 @@ class Publication:
             schema.table("run").create({"id": int, "pid": int, "connected": int, "seen_at_ms": int}, pk="id")
             self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
-    def published(self, stream: Stream) -> Published | None:
+    def position(self, stream: Stream, epoch: str) -> BrokerPosition:
+        """What the broker has of a stream in this epoch."""
         row = self.connection.execute(
-            "SELECT epoch, seq, head_sha256, floor FROM streams WHERE stream = ?", (str(stream),)
+            "SELECT epoch, seq, head_sha256, floor FROM streams WHERE stream = ? AND epoch = ?", (str(stream), epoch)
         ).fetchone()
-        return Published(*row) if row else None
+        return BrokerPosition(*row) if row else BrokerPosition(epoch)
 
-    def set_published(self, stream: Stream, published: Published) -> None:
+    def set_position(self, stream: Stream, position: BrokerPosition) -> None:
         self.connection.execute(
             "INSERT OR REPLACE INTO streams(stream, epoch, seq, head_sha256, floor) VALUES(?, ?, ?, ?, ?)",
-            (str(stream), published.epoch, published.seq, published.head_sha256, published.floor),
+            (str(stream), position.epoch, position.seq, position.head_sha256, position.floor),
         )
 
-    def set_run(self, pid: int | None, *, connected: bool, now_ms: int) -> None:
-        self.connection.execute("INSERT OR REPLACE INTO run VALUES(1, ?, ?, ?)", (pid, int(connected), now_ms))
+    def set_run(self, pid: int | None, *, connected: bool, wall_ms: int) -> None:
+        """Record the state of `hq run` for other processes; `pid`: None once it has stopped."""
+        self.connection.execute("INSERT OR REPLACE INTO run VALUES(1, ?, ?, ?)", (pid, int(connected), wall_ms))
 
     def foreign(self) -> list[tuple[str, str, int, int]]:
         """The heads (stream, epoch, seq, at_ms) because of which `hq run`, when last at work, was silent."""
@@ -121,14 +140,14 @@ class Publication:
         )
         return dict(found.fetchall())
 
-    def add(self, stream: Stream, epoch: str, made: Sequence[tuple[SegmentRef, Message]], now_ms: int) -> None:
+    def add(self, stream: Stream, epoch: str, made: Sequence[tuple[SegmentRef, Message]], wall_ms: int) -> None:
         """Record adjacent sealed segments and retire those in their range, in one transaction."""
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute(
                 "UPDATE segments SET retired_at_ms = ? WHERE stream = ? AND epoch = ?"
                 " AND retired_at_ms IS NULL AND first >= ? AND last <= ?",
-                (now_ms, str(stream), epoch, made[0][0].first, made[-1][0].last),
+                (wall_ms, str(stream), epoch, made[0][0].first, made[-1][0].last),
             )
             spans = [(str(stream), epoch, ref.first, ref.last) for ref, _ in made]
             self.connection.executemany(
@@ -146,8 +165,8 @@ class Publication:
                 ],
             )
 
-    def unsent(self, stream: Stream, epoch: str) -> list[tuple[int, int, str]]:
-        """Segments in force that the broker has not acknowledged: (first, last, sha256)."""
+    def unsent(self, stream: Stream, epoch: str) -> list[SegmentName]:
+        """Segments in force that the broker has not acknowledged."""
         return self.connection.execute(
             "SELECT first, last, sha256 FROM segments WHERE stream = ? AND epoch = ?"
             " AND acked = 0 AND retired_at_ms IS NULL ORDER BY first",
@@ -168,7 +187,7 @@ class Publication:
         ).fetchone()
         return Message(row[0], row[1], True, row[2], json.loads(row[3])) if row else None
 
-    def set_acked(self, stream: Stream, epoch: str, segment: tuple[int, int, str], *, acked: bool = True) -> None:
+    def set_acked(self, stream: Stream, epoch: str, segment: SegmentName, *, acked: bool = True) -> None:
         """The broker has these bytes; what was sealed under the same name meanwhile is still unsent."""
         self.connection.execute(
             "UPDATE segments SET acked = ? WHERE stream = ? AND epoch = ? AND first = ? AND last = ? AND sha256 = ?",
@@ -186,11 +205,11 @@ class Publication:
         self.connection.execute("DELETE FROM payloads WHERE stream = ?", (str(stream),))
         self.connection.execute("DELETE FROM streams WHERE stream = ?", (str(stream),))
 
-    def retire_epochs(self, stream: Stream, epoch: str, now_ms: int) -> None:
+    def retire_epochs(self, stream: Stream, epoch: str, wall_ms: int) -> None:
         """Retire all segments of other epochs."""
         self.connection.execute(
             "UPDATE segments SET retired_at_ms = ? WHERE stream = ? AND epoch != ? AND retired_at_ms IS NULL",
-            (now_ms, str(stream), epoch),
+            (wall_ms, str(stream), epoch),
         )
 
     def retired(self, stream: Stream, before_ms: int) -> list[tuple[str, int, int, str]]:

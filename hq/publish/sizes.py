@@ -16,12 +16,11 @@ from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import (
     MESSAGE_BYTES_MAX,
     ROWS_MAX,
-    SEGMENT_BODY_BYTES_TARGET,
     SEGMENT_BYTES_TARGET,
     TAIL_BODY_BYTES_TARGET,
     TAIL_BYTES_TARGET,
 )
-from storelink.contract.messages import Live, Message, Segment, SegmentRef, encode_live, encode_segment
+from storelink.contract.messages import Live, Message, Segment, encode_live, encode_segment
 
 SEGMENT_BYTES_MAX = MESSAGE_BYTES_MAX - 8_192
 """A segment as it travels, unless it is a single row."""
@@ -37,21 +36,6 @@ class Sizes:
     segment_rows_max: int = ROWS_MAX
 
 
-@dataclass(slots=True)
-class HeldSegment:
-    """A segment in force, with the count of its rows that are still the newest."""
-
-    ref: SegmentRef
-    body_bytes: int
-    live: int
-
-    @property
-    def filled(self) -> float:
-        """The share of a full segment that the live rows take, by the tighter of both sizes: `hq.core.segment_plan`."""
-        whole = max(self.ref.size_bytes / SEGMENT_BYTES_TARGET, self.body_bytes / SEGMENT_BODY_BYTES_TARGET)
-        return whole * self.live / max(1, self.ref.rows)
-
-
 def live_message(root: str, live: Live, size_bytes: int) -> Message | None:
     """One batch of at most `size_bytes` as it travels; None where several events are more than may travel."""
     alone = live.last == live.first
@@ -64,11 +48,11 @@ def live_message(root: str, live: Live, size_bytes: int) -> Message | None:
     return message if len(message.payload) <= size_bytes or alone else None
 
 
-def segment_message(root: str, segment: Segment, now_ms: int) -> Message | None:
+def segment_message(root: str, segment: Segment, wall_ms: int) -> Message | None:
     """One segment; None where several rows are more than may travel."""
     alone = len(segment.rows) + len(segment.deleted) <= 1
     try:
-        message = encode_segment(root, segment, now_ms)
+        message = encode_segment(root, segment, wall_ms)
     except ContractViolation:
         if alone:
             raise

@@ -83,7 +83,7 @@ class Site(Chain):
 
     def desk(self, amounts: Mapping[str, int | None]) -> None:
         """Commit one change set, from another desk than the load's."""
-        with Master(self.directory / "hq.db", BUILT_IN) as master:
+        with Master.open(self.directory / "hq.db", BUILT_IN) as master:
             done = master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
         assert done.events == self.model.ask_for(amounts)
 
@@ -196,7 +196,7 @@ class Load(_Loop):
 
     def turn(self, number: int) -> None:
         if self._master is None:
-            self._master = Master(self._site.directory / "hq.db", BUILT_IN)
+            self._master = Master.open(self._site.directory / "hq.db", BUILT_IN)
         some = self._rng.sample(range(self._skus), self._each)
         amounts: dict[str, int | None] = {f"load-{n}": number * 1_000 + n for n in some}
         if number % 10 == 0:

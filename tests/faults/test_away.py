@@ -23,7 +23,7 @@ BACK_S = 60.0
 def a_month(site: Site, changes: int, seed: int) -> None:
     """Commit change sets, published as they come; every set deletes some and brings some back."""
     rng = random.Random(seed)
-    with Master(site.directory / "hq.db", BUILT_IN) as master:
+    with Master.open(site.directory / "hq.db", BUILT_IN) as master:
         number = 0
         while site.model.head < changes:
             number += 1

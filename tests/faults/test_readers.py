@@ -125,7 +125,7 @@ def disturb(site: Site, rng: random.Random, done: Counter[str], started_at: dict
             assert store.stop() == 0
             done["clean stops"] += 1
         case _:
-            with Master(site.directory / "hq.db", BUILT_IN) as master:
+            with Master.open(site.directory / "hq.db", BUILT_IN) as master:
                 master.new_epoch(PRICE, time.time_ns() // 1_000_000)
             done["rebuilds"] += 1
     time.sleep(rng.uniform(0.1, 0.4))

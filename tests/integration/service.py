@@ -147,8 +147,8 @@ def build(base: Path) -> Site:
         pass
     made = make(site.store / "replica.db", BUILT_IN, site.private, "s", 7, datetime.now(UTC))
     made.path.rename(site.private / "replica-copy.db")
-    with Master(site.hq / "hq.db", BUILT_IN) as master:
-        master.create(1_767_225_600_000)
+    Master.create(site.hq / "hq.db", BUILT_IN, 1_767_225_600_000)
+    with Master.open(site.hq / "hq.db", BUILT_IN) as master:
         master.commit(price, [Change(("1", "regular"), ("EUR", "[[0,null,199]]"))], 1_767_225_600_000)
     back_up(site.hq / "hq.db", site.private / "hq-copy.db", BUILT_IN)
     (site.private / "feed.csv").write_text("sku,amount,currency\n1,2.49,EUR\n")

@@ -32,7 +32,7 @@ def test_one_bad_price_is_held_and_nothing_else_waits_for_it(chain: Chain, monke
     chain.import_prices(50, "1.00")
     chain.add_store("old")
     chain.wait_equal("old")
-    with monkeypatch.context() as lax, Master(chain.directory / "hq.db", BUILT_IN) as master:
+    with monkeypatch.context() as lax, Master.open(chain.directory / "hq.db", BUILT_IN) as master:
         lax.setattr("hq.core.changes.decode_rows", lambda *_: None)  # an HQ that does not know the rule
         master.commit(PRICE, [Change(("17", "regular"), ("eur", "[[0,null,500]]"))], 1_767_225_600_000)
     chain.import_amounts({"18": 200})

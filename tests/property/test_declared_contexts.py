@@ -97,8 +97,8 @@ def test_what_hq_commits_a_store_keeps_and_both_can_prove_it(data: st.DataObject
     context = contexts["thing"]
     with TemporaryDirectory() as directory:
         stream, model = Stream(context, "all"), entities(data, context)
-        with Master(Path(directory) / "hq.db", contexts) as master:
-            master.create(0)
+        Master.create(Path(directory) / "hq.db", contexts, 0)
+        with Master.open(Path(directory) / "hq.db", contexts) as master:
             master.commit(stream, [Change(key, values) for key, values in model.items()], 0)
             rows = list(master.live_rows(stream).values())
             row = master.stream(stream)

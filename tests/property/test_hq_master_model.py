@@ -1,6 +1,7 @@
 """Whatever is committed, the master, its log and its digests say the same as a plain dict does."""
 
 import tempfile
+from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def test_the_master_is_what_its_changes_say(sets: list[list[Change]]) -> None:
     model: dict[str, Row] = {}
     versions: dict[str, int] = {}
     seq = 0
-    with tempfile.TemporaryDirectory() as directory, Master(Path(directory) / "hq.db", BUILT_IN) as master:
-        master.create(1)
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        Master.create(Path(directory) / "hq.db", BUILT_IN, 1)
+        master = stack.enter_context(Master.open(Path(directory) / "hq.db", BUILT_IN))
         for change_set in sets:
             for (key,), values in change_set:
                 old = model.get(key)

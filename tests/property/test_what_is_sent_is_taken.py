@@ -31,7 +31,7 @@ from hq.core.changes import Change
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.sizes import Sizes
-from hq.publish.stream_publisher import StreamPublisher
+from hq.publish.stream_messages import StreamMessages
 from storelink.contract import contexts, limits
 from storelink.contract.codec import body_bytes
 from storelink.contract.contexts import BUILT_IN, Key, Row
@@ -75,7 +75,7 @@ PRODUCT, PRICE = Stream(contexts.PRODUCT, "all"), Stream(contexts.PRICE, "all")
 EPOCH, DIGEST, STORE = "019b76da1000-5f3c9a01", "a" * 32, "store-042"
 TEXTURES = ("same", "letters", "signs")
 SEAL_TURNS_MAX = 3_000
-"""Far more than any of these catalogs needs; an outlet that rewrites for ever is found by it."""
+"""Far more than any of these catalogs needs; a stream that is rewritten for ever is found by it."""
 
 
 def text(rng: random.Random, texture: str, chars: int) -> str:
@@ -242,11 +242,11 @@ def published(sets: list[Bulk], seed: int, directory: Path, *, moved: float) -> 
         moved: how many of a set's entities are those of the one before it, changed once more.
     """
     rng, path = random.Random(seed), directory / "hq.db"
-    publication = Publication(directory / "p.db")
-    with Master(path, BUILT_IN) as master, closing(publication.connection):
-        master.create(0)
-        outlets = {
-            row.stream: StreamPublisher(row.stream, "t", master, publication, row.epoch, Sizes())
+    publication = Publication.open(directory / "p.db")
+    Master.create(path, BUILT_IN, 0)
+    with Master.open(path, BUILT_IN) as master, closing(publication.connection):
+        streams = {
+            row.stream: StreamMessages.load(row.stream, "t", master, publication, row.epoch, Sizes())
             for row in master.streams()
         }
         at = 0
@@ -256,16 +256,16 @@ def published(sets: list[Bulk], seed: int, directory: Path, *, moved: float) -> 
             keys: list[Key] = [(str(sku), *kind) for sku in range(at, at + bulk.count)]
             at += bulk.count
             master.commit(bulk.stream, [Change(key, bulk.values(rng)) for key in keys], n)
-            outlet, row = outlets[bulk.stream], master.stream(bulk.stream)
+            messages, row = streams[bulk.stream], master.stream(bulk.stream)
             assert row is not None
-            while made := outlet.next_live(row):
+            while made := messages.next_live(row):
                 yield "live", decode_live("t", made[0], BUILT_IN)
             for _ in range(SEAL_TURNS_MAX):
-                if outlet.seal(n, 1):
+                if messages.segments.seal(n, 1):
                     break
             else:
-                raise AssertionError("an outlet does not come to rest")
-            sent = outlet.head(n)
+                raise AssertionError("sealing does not come to rest")
+            sent = messages.head(n)
             assert sent is not None
             head = decode_head("t", sent[0], BUILT_IN)
             for ref in head.segments:
@@ -414,7 +414,7 @@ def test_what_is_planned_can_be_sent_and_is_taken(planner: Planner, sets: list[B
     ],
 )
 def test_large_catalogs_are_sent_in_parts_that_are_taken(sets: list[Bulk], tmp_path: Path) -> None:
-    """Large rows behind small ones: an outlet once joined and cut the same segments for ever."""
+    """Large rows behind small ones: HQ once joined and cut the same segments for ever."""
     what_hq_publishes(sets, 0, tmp_path)
 
 

@@ -25,8 +25,8 @@ class Chain:
     def __init__(self, directory: Path) -> None:
         self.directory, self.now_ms = directory, 0
         self.broker = MemoryBroker(random.Random(1))
-        self.desk = Master(directory / "hq.db", BUILT_IN, lambda: 1)
-        self.desk.create(EPOCH_MS)
+        Master.create(directory / "hq.db", BUILT_IN, EPOCH_MS, lambda: 1)
+        self.desk = Master.open(directory / "hq.db", BUILT_IN, lambda: 1)
         self.hq = Hq(self.broker, directory, 0, Sizes())
         self.stores: list[Store] = []
 

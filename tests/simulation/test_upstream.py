@@ -352,8 +352,7 @@ def test_the_last_word_of_a_store_and_its_will(pair: Pair) -> None:
 
 
 def test_a_job_with_a_cursor_consumes_each_entry_once(pair: Pair) -> None:
-    with Master(pair.directory / "hq.db", BUILT_IN) as master:
-        master.create(1)
+    Master.create(pair.directory / "hq.db", BUILT_IN, 1)
 
     def typed(*words: str) -> str:
         done = CliRunner().invoke(main, words, env={"HQ_DB": str(pair.directory / "hq.db"), "HQ_CONFIG": ""})

@@ -18,13 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hq.collect.inbox import StoreInbox
-from hq.collect.receiver import Receiver
 from hq.core.changes import Change
 from hq.master.backup import back_up, restore
-from hq.master.retention import Retention
 from hq.master.store import Master
+from hq.node import Node as HqNode
+from hq.node import Options
 from hq.publish.publication import Publication
-from hq.publish.publisher import Publisher
 from hq.publish.sizes import Sizes
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.streams import Stream
@@ -46,6 +45,9 @@ _STREAMS_BY_NAME = {str(stream): stream for stream in STREAMS}
 STORES = 5
 TOMBSTONES_KEPT_MS = 2_000
 """Short enough that a store which is cut off for some turns must rebuild."""
+
+TURNS_AT_ONCE = 50
+"""Of HQ, while it has more to do; then time goes on."""
 
 EPOCH_MS = 1_760_000_000_000
 SMALL = Sizes(tail_bytes=200, segment_bytes=400, segment_rows=6, segment_rows_max=12)
@@ -92,46 +94,43 @@ class Node:
         self.link = MemoryLink(broker, client_id, self.events.append)
         self.link.start()
 
+    def next_event(self) -> LinkEvent | None:
+        return self.events.pop(0) if self.events else None
+
 
 class Hq(Node):
     def __init__(self, broker: MemoryBroker, directory: Path, life: int, sizes: Sizes = SMALL) -> None:
         super().__init__(broker, f"hq-{life}")
-        self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
-        self.publication = Publication(directory / "hq.published.db")
-        self.publisher = Publisher(
+        self.master = Master.open(directory / "hq.db", BUILT_IN, lambda: 0)
+        self.publication = Publication.open(directory / "hq.published.db")
+        self.inbox = StoreInbox(directory / "hq.inbox.db")
+        self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
+        self.node = HqNode.assemble(
             "t",
             self.master,
             self.publication,
+            self.inbox,
             self.link,
-            head_interval_ms=300,
-            heartbeat_ms=2_000,
-            segment_grace_ms=5_000,
-            sizes=sizes,
+            self.next_event,
+            Options(
+                head_interval_ms=300,
+                heartbeat_ms=2_000,
+                segment_grace_ms=5_000,
+                tombstones_kept_ms=TOMBSTONES_KEPT_MS,
+                prune_every_ms=500,
+                sizes=sizes,
+            ),
         )
-        self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
-        self.inbox = StoreInbox(directory / "hq.inbox.db")
-        self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
-        self.receiver = Receiver("t", self.inbox, self.link)
 
     def turn(self, now_ms: int) -> None:
-        waiting, self.events[:] = list(self.events), []
-        try:
-            for event in waiting:
-                if not self.receiver.handle(event, now_ms, EPOCH_MS + now_ms):
-                    self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
-            self.receiver.listen(may=self.publisher.may_publish)
-            self.receiver.flush(now_ms, EPOCH_MS + now_ms)
-            for _ in range(50):
-                if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
-                    break
-            self.retention.step(now_ms, EPOCH_MS + now_ms)
-        except NotConnected:
-            pass
+        for _ in range(TURNS_AT_ONCE):
+            if not self.node.turn(now_ms, EPOCH_MS + now_ms):
+                break
 
     def crash(self) -> None:
         self.link.close()
         self.master.close()
-        self.publication.connection.close()
+        self.publication.close()
         self.inbox.connection.close()
 
 
@@ -227,11 +226,10 @@ class World:
         self.now_ms = 0
         self.lives = 0
         self.broker = MemoryBroker(self.rng)
-        with Master(directory / "hq.db", BUILT_IN, lambda: seed) as master:
-            master.create(EPOCH_MS)
+        Master.create(directory / "hq.db", BUILT_IN, EPOCH_MS, lambda: seed)
         self.hq: Hq | None = Hq(self.broker, directory, 0)
         self.foreign: Hq | None = None
-        self.desk = Master(directory / "hq.db", BUILT_IN, lambda: seed)
+        self.desk = Master.open(directory / "hq.db", BUILT_IN, lambda: seed)
         self.model = Model.of({r.stream: r.epoch for r in self.desk.streams()})
         self.copied: dict[Stream, tuple[str, int]] | None = None
         self.figures: Counter[str] = Counter(seeds=1)
@@ -448,8 +446,8 @@ class World:
         self.lives += 1
         directory = self.directory / f"foreign-{self.lives}"
         directory.mkdir()
-        with Master(directory / "hq.db", BUILT_IN, lambda: ~self.seed) as master:
-            master.create(EPOCH_MS + self.now_ms)
+        Master.create(directory / "hq.db", BUILT_IN, EPOCH_MS + self.now_ms, lambda: ~self.seed)
+        with Master.open(directory / "hq.db", BUILT_IN, lambda: ~self.seed) as master:
             master.commit(PRODUCT, [Change(("foreign",), (None, "not ours", *(None,) * 10))], EPOCH_MS + self.now_ms)
         self.foreign = Hq(self.broker, directory, self.lives)
 

@@ -119,8 +119,8 @@ def master(directory: Path, say: Say, *, ack_early: bool = False) -> None:
             while True:
                 try:
                     if opened is None:
-                        opened = Master(directory / "hq.db", BUILT_IN, lambda: 0)
-                        opened.create(AT_MS)
+                        Master.create(directory / "hq.db", BUILT_IN, AT_MS, lambda: 0)
+                        opened = Master.open(directory / "hq.db", BUILT_IN, lambda: 0)
                         stack.callback(opened.close)
                     head = opened.stream(stream)
                     assert head is not None
@@ -150,8 +150,8 @@ COPIED = 3
 def ready_for_restore(directory: Path, say: Say) -> None:
     """A master that has gone on since its copy was made."""
     stream, told = Stream.parse("price/all", BUILT_IN), stories("")[1]
-    with Master(directory / "hq.db", BUILT_IN, lambda: 0) as opened:
-        opened.create(AT_MS)
+    Master.create(directory / "hq.db", BUILT_IN, AT_MS, lambda: 0)
+    with Master.open(directory / "hq.db", BUILT_IN, lambda: 0) as opened:
         for end in range(len(told.ends) - 1):
             if end == COPIED:
                 backup.back_up(directory / "hq.db", directory / "copy.db", BUILT_IN)

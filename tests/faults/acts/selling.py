@@ -43,12 +43,12 @@ def selling(directory: Path, say: Say, *, life: int, synchronous: str = "") -> N
     if synchronous:
         _set_full_to(synchronous)
     try:
+        Master.create(directory / "hq.db", BUILT_IN, AT_MS, lambda: 0)
         outbox, inbox = Outbox(directory / "outbox.db"), StoreInbox(directory / "hq.inbox.db")
         hq, replica = (
-            Master(directory / "hq.db", BUILT_IN, lambda: 0),
+            Master.open(directory / "hq.db", BUILT_IN, lambda: 0),
             Replica.open(directory / "replica.db", ("all",), BUILT_IN),
         )
-        hq.create(AT_MS)
         for number in range(LONG):
             outbox.append("t", {"life": life, "number": number}, AT_MS)
             say(acked=[life, number])

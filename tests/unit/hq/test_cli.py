@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from hq.cli import main
 from hq.master.store import Master
-from hq.publish.publication import Publication, Published, publication_path
+from hq.publish.publication import BrokerPosition, Publication, publication_path
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 
@@ -86,7 +86,7 @@ def test_delete_is_an_event_once(desk: Desk) -> None:
 def test_lines_on_stdin_are_one_change_set_or_none(desk: Desk) -> None:
     lines = '{"sku":"1","name":"A"}\n{"sku":"2"}\n{"sku":"1","brand":"B"}\n'
     assert desk.json("publish product --stdin", lines)["events"] == 2
-    with Master(desk.db, BUILT_IN) as master:
+    with Master.open(desk.db, BUILT_IN) as master:
         assert [e.ends for e in master.events_after(Stream.parse("product/all", BUILT_IN), 0, 9)] == [False, True]
     text = desk.refused("publish product --stdin", '{"sku":"3"}\n{"sku":"4","attributes":"x"}\n')
     assert "<stdin>, line 2, field attributes" in text
@@ -186,13 +186,13 @@ def test_wait_tells_committed_from_published(desk: Desk) -> None:
     text = desk.refused("publish product sku=1 --wait --timeout 0")
     assert "product/all 1 is committed, but not published" in text
     assert "hint: start it: hq run" in text
-    with Master(desk.db, BUILT_IN) as master:
+    with Master.open(desk.db, BUILT_IN) as master:
         row = master.stream(Stream.parse("product/all", BUILT_IN))
     assert row is not None
-    publication = Publication(publication_path(desk.db))
-    publication.set_published(row.stream, Published("000000000000-00000000", 9, ""))
+    publication = Publication.open(publication_path(desk.db))
+    publication.set_position(row.stream, BrokerPosition("000000000000-00000000", 9, ""))
     assert "not published" in desk.refused("publish product sku=1 --wait --timeout 0")
-    publication.set_published(row.stream, Published(row.epoch, 1, ""))
+    publication.set_position(row.stream, BrokerPosition(row.epoch, 1, ""))
     assert desk.json("publish product sku=1 --wait --timeout 0")["published"] is True
     assert desk.json("status")["streams"]["product/all"]["published"] == 1
 
@@ -214,7 +214,7 @@ def test_status_has_its_documented_keys(desk: Desk) -> None:
 
 def test_verify_exits_with_2_when_something_was_altered(desk: Desk) -> None:
     desk.run("publish product sku=1 name=A")
-    with Master(desk.db, BUILT_IN) as master:
+    with Master.open(desk.db, BUILT_IN) as master:
         master.query("UPDATE master_product SET name = 'B'")
     result = desk.run("verify --json")
     assert (result.exit_code, json.loads(result.stdout)["ok"]) == (2, False)

@@ -26,15 +26,15 @@ def put(master: Master, sku: str, amount: int) -> None:
 
 
 def standing(path: Path) -> tuple[str, int, int]:
-    with Master(path, BUILT_IN) as master:
+    with Master.open(path, BUILT_IN) as master:
         assert not any(each.problems for each in audit.verify(master))
         return next((r.epoch, r.head_seq, r.rows) for r in master.streams() if r.stream == PRICE)
 
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[Master]:
-    with Master(tmp_path / "hq.db", BUILT_IN) as found:
-        found.create(NOW_MS)
+    Master.create(tmp_path / "hq.db", BUILT_IN, NOW_MS)
+    with Master.open(tmp_path / "hq.db", BUILT_IN) as found:
         put(found, "a", 1)
         yield found
 

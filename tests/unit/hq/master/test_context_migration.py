@@ -15,7 +15,7 @@ from hq.cli import main
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.sizes import Sizes
-from hq.publish.stream_publisher import StreamPublisher
+from hq.publish.stream_messages import StreamMessages
 from storelink.contract.digest import to_hex, total
 from storelink.contract.messages import decode_head, decode_live
 from storelink.contract.streams import Stream
@@ -156,22 +156,6 @@ def test_a_context_declared_later_gets_its_table_in_the_master_that_is_there(tmp
     assert desk.json("status")["streams"].keys() == {"price/all", "product/all", TAX_ALL}
 
 
-def test_a_master_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.declare(None)
-    desk.run("init")
-    desk.run("publish product sku=1")
-    connection = sqlite3.connect(desk.db)
-    connection.executescript("DROP TABLE contexts; DROP TABLE reshapes; DROP TABLE epochs;")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    assert desk.json("status")["streams"]["product/all"]["head_seq"] == 1
-    assert desk.asked("PRAGMA user_version") == [(3,)]
-    noted, now = (f"SELECT stream, epoch FROM {table} ORDER BY stream" for table in ("epochs", "streams"))
-    assert desk.asked(noted) == desk.asked(now)
-    assert desk.run("verify").exit_code == 0
-
-
 def test_an_hq_without_the_declaration_says_so_and_goes_on_with_the_rest(desk: Desk) -> None:
     desk.run("publish tax tax_class=full rate_bp=1900")
     desk.declare(None)
@@ -247,7 +231,7 @@ def test_the_log_is_replayed_across_gained_columns(taxed: Desk) -> None:
 def test_the_digest_before_the_first_event_of_the_longer_rows_is_theirs(taxed: Desk) -> None:
     taxed.declare(WIDER_TAX)
     taxed.json("publish tax tax_class=half label=Reduced")
-    with Master(taxed.db, registry_of(WIDER_TAX)) as master:
+    with Master.open(taxed.db, registry_of(WIDER_TAX)) as master:
         before = master.digest_at(Stream.parse("tax/all", registry_of(WIDER_TAX)), 4)
     assert before == to_hex(total([(1, "full", 1900, None, 0), (2, "half", 700, None, 0)]))
 
@@ -258,16 +242,18 @@ def test_no_live_batch_holds_events_from_before_the_columns_were_gained(taxed: D
     taxed.json("publish tax tax_class=half label=Reduced")
     taxed.json("publish tax tax_class=half reduced=yes")
     stream = Stream.parse("tax/all", registry_of(WIDER_TAX))
-    with Master(taxed.db, registry_of(WIDER_TAX)) as master:
+    with Master.open(taxed.db, registry_of(WIDER_TAX)) as master:
         row = master.stream(stream)
         assert row is not None
-        outlet = StreamPublisher(stream, "t", master, Publication(taxed.directory / "p.db"), row.epoch, Sizes())
-        message, until = outlet.next_live(row) or (None, 0)
+        messages = StreamMessages.load(
+            stream, "t", master, Publication.open(taxed.directory / "p.db"), row.epoch, Sizes()
+        )
+        message, until = messages.next_live(row) or (None, 0)
         assert message is not None
         live = decode_live("t", message, registry_of(WIDER_TAX))
-        while not outlet.seal(1, 1):
+        while not messages.segments.seal(1, 1):
             pass
-        made = outlet.head(2)
+        made = messages.head(2)
     assert (live.first, live.last, until) == (5, 6, 6)
     assert live.prev_digest == to_hex(total([(1, "full", 1900, None, 0), (2, "half", 700, None, 0)]))
     assert list(live.rows) == [(5, "half", 700, "Reduced", 0), (6, "half", 700, "Reduced", 1)]

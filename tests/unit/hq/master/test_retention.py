@@ -14,7 +14,7 @@ from hq.master.retention import Retention, prune_tombstones
 from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.sizes import Sizes
-from hq.publish.stream_publisher import StreamPublisher
+from hq.publish.stream_messages import StreamMessages
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.messages import decode_head, decode_segment
 from storelink.contract.streams import Stream
@@ -24,8 +24,8 @@ PRICE = Stream.parse("price/all", BUILT_IN)
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[Master]:
-    with Master(tmp_path / "hq.db", BUILT_IN) as found:
-        found.create(0)
+    Master.create(tmp_path / "hq.db", BUILT_IN, 0)
+    with Master.open(tmp_path / "hq.db", BUILT_IN) as found:
         yield found
 
 
@@ -86,7 +86,7 @@ def test_a_writer_is_not_waited_for_and_the_turn_comes_again(master: Master) -> 
     master.commit(PRICE, [price(1, 1)], 0)
     master.commit(PRICE, [price(1, None)], 0)
     retention = Retention(master, 10, every_ms=50)
-    with Master(master.path, BUILT_IN) as desk, desk.writing():
+    with Master.open(master.path, BUILT_IN) as desk, desk.writing():
         with pytest.raises(MasterBusy):
             prune_tombstones(master, PRICE, 1, 10)
         assert [retention.step(now_ms, 1_000) for now_ms in (0, 100)] == [False, False]
@@ -104,15 +104,15 @@ def test_pruning_begins_when_the_oldest_is_overdue_and_then_takes_all_that_are_o
     assert tombstones(master) == [6]
 
 
-def fetched(outlet: StreamPublisher, publication: Publication) -> dict[Row, Row]:
+def fetched(messages: StreamMessages, publication: Publication) -> dict[Row, Row]:
     """What a store holds that fetches everything: each segment in turn, then the tail."""
-    made = outlet.head(0)
+    made = messages.head(0)
     assert made is not None
     head = decode_head("t", made[0], BUILT_IN)
     state: dict[Row, Row] = {}
     parts = []
     for ref in head.segments:
-        message = publication.message(PRICE, outlet.epoch, (ref.first, ref.last))
+        message = publication.message(PRICE, messages.epoch, (ref.first, ref.last))
         assert message is not None
         segment = decode_segment("t", message, BUILT_IN)
         parts.append((segment.rows, segment.deleted))
@@ -132,18 +132,18 @@ def test_a_row_does_not_come_back_from_an_old_segment_when_its_tombstone_goes(
     Simulation, seed 57 of 2026-11-25: the segment with the row was not stale enough to be rewritten, the one with
     the tombstone was, without it; a store that bootstrapped had the deleted price again.
     """
-    sizes, publication = Sizes(60, 100_000, 12, 12), Publication(tmp_path / "p.db")
+    sizes, publication = Sizes(60, 100_000, 12, 12), Publication.open(tmp_path / "p.db")
     epoch = next(row.epoch for row in master.streams() if row.stream == PRICE)
-    outlet = StreamPublisher(PRICE, "t", master, publication, epoch, sizes)
+    messages = StreamMessages.load(PRICE, "t", master, publication, epoch, sizes)
     steps = [[price(sku, 1) for sku in range(24)], [price(3, None)], [price(100 + n, 1) for n in range(newer)]]
     for changes in steps:
         master.commit(PRICE, changes, 0)
-        while not outlet.seal(0, 8):
+        while not messages.segments.seal(0, 8):
             pass
-    assert ("3", "regular") not in fetched(outlet, publication)
+    assert ("3", "regular") not in fetched(messages, publication)
     prune_tombstones(master, PRICE, 1, 10)
     if restarted:
-        outlet = StreamPublisher(PRICE, "t", master, publication, epoch, sizes)
-    while not outlet.seal(0, 8):
+        messages = StreamMessages.load(PRICE, "t", master, publication, epoch, sizes)
+    while not messages.segments.seal(0, 8):
         pass
-    assert fetched(outlet, publication) == {row[1:3]: row for row in master.live_rows(PRICE).values()}
+    assert fetched(messages, publication) == {row[1:3]: row for row in master.live_rows(PRICE).values()}

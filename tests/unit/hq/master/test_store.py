@@ -8,10 +8,11 @@ import pytest
 
 from hq.core.changes import Change
 from hq.errors import AlreadyRunning, HqError, MasterDamaged, MasterMissing, MasterUnwritable
-from hq.master import audit
+from hq.master import audit, schema
+from hq.master.checkpointer import CHECKPOINT_ABOVE_BYTES, checkpoint
 from hq.master.lock import hold, runs
-from hq.master.store import CHECKPOINT_ABOVE_BYTES, Committed, Master
-from hq.master.wakeup import bell_of, notify
+from hq.master.store import Committed, Master
+from hq.master.wakeup import notify, wakeup_of
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
@@ -27,9 +28,8 @@ def product(name: str) -> Row:
 
 @pytest.fixture
 def master(tmp_path: Path) -> Master:
-    master = Master(tmp_path / "hq.db", BUILT_IN, entropy=lambda: 7)
-    master.create(1_000)
-    return master
+    Master.create(tmp_path / "hq.db", BUILT_IN, 1_000, lambda: 7)
+    return Master.open(tmp_path / "hq.db", BUILT_IN, lambda: 7)
 
 
 def test_a_new_master_has_an_empty_stream_for_each_context(master: Master) -> None:
@@ -39,7 +39,7 @@ def test_a_new_master_has_an_empty_stream_for_each_context(master: Master) -> No
         ("product/all", 0, EMPTY, 0, 0),
     ]
     assert all(is_epoch(r.epoch) for r in rows)
-    assert master.create(2_000) is False
+    assert Master.create(master.path, BUILT_IN, 2_000) is False
     assert master.streams() == rows
 
 
@@ -81,8 +81,8 @@ def test_a_commit_with_the_live_rows_at_hand_makes_the_events_that_it_makes_with
     """What was deleted is not among them, and its return still names the event that deleted it."""
     logs = []
     for name in ("asked", "given"):
-        with Master(tmp_path / name, BUILT_IN) as master:
-            master.create(1)
+        Master.create(tmp_path / name, BUILT_IN, 1)
+        with Master.open(tmp_path / name, BUILT_IN) as master:
             master.commit(PRODUCTS, [Change((key,), product("A")) for key in "abc"], 5)
             master.commit(PRODUCTS, [Change(("b",), None)], 6)
             changes = [Change(("a",), product("Z")), Change(("b",), product("B")), Change(("c",), None)]
@@ -121,7 +121,7 @@ def test_ten_threads_of_writers_make_one_sequence(tmp_path: Path, master: Master
     """Each reads its entity's counter and adds one, in one transaction: no write may be lost."""
 
     def write() -> None:
-        with Master(tmp_path / "hq.db", BUILT_IN) as mine:
+        with Master.open(tmp_path / "hq.db", BUILT_IN) as mine:
             for _ in range(10):
                 with mine.writing():
                     found = mine.stored(PRODUCTS, ("n",))
@@ -142,7 +142,7 @@ def test_ten_threads_of_writers_make_one_sequence(tmp_path: Path, master: Master
 def test_a_snapshot_does_not_see_what_is_committed_meanwhile(tmp_path: Path, master: Master) -> None:
     with master.reading():
         before = master.streams()
-        with Master(tmp_path / "hq.db", BUILT_IN) as other:
+        with Master.open(tmp_path / "hq.db", BUILT_IN) as other:
             other.commit(PRODUCTS, [Change(("a",), product("A"))], 5)
         assert master.streams() == before
     assert master.streams() != before
@@ -162,7 +162,7 @@ def test_a_power_cut_takes_no_commit_back_and_only_hq_run_checkpoints(master: Ma
 
 def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(MasterMissing, match="no master"):
-        Master(tmp_path / "hq.db", BUILT_IN).streams()
+        Master.open(tmp_path / "hq.db", BUILT_IN)
     assert list(tmp_path.iterdir()) == []
     text = tmp_path / "text.db"
     text.write_text("this is no database, and long enough to be looked at as one" * 20)
@@ -172,19 +172,24 @@ def test_a_file_that_is_no_master_is_named_and_left_alone(tmp_path: Path) -> Non
     for path in (text, other):
         before = path.read_bytes()
         with pytest.raises(MasterDamaged, match="not a master"):
-            Master(path, BUILT_IN).streams()
+            Master.open(path, BUILT_IN)
         with pytest.raises(MasterDamaged, match="not a master"):
-            Master(path, BUILT_IN).create(1)
+            Master.create(path, BUILT_IN, 1)
         if path is text:
             assert path.read_bytes() == before
     with pytest.raises(HqError):
-        Master(tmp_path / "no" / "hq.db", BUILT_IN).create(1)
+        Master.create(tmp_path / "no" / "hq.db", BUILT_IN, 1)
 
 
-def test_a_newer_format_is_refused(tmp_path: Path, master: Master) -> None:
-    master.query("PRAGMA user_version = 4")
-    with pytest.raises(MasterDamaged, match="format 4"):
-        Master(tmp_path / "hq.db", BUILT_IN).streams()
+def test_an_older_and_a_newer_format_are_refused(tmp_path: Path, master: Master) -> None:
+    before = schema.VERSION
+    for version in (before - 1, before + 1):
+        master.query(f"PRAGMA user_version = {version}")
+        said = f"has format {version}, this hq knows only {before}"
+        with pytest.raises(MasterDamaged, match=said):
+            Master.open(tmp_path / "hq.db", BUILT_IN)
+        with pytest.raises(MasterDamaged, match=said):
+            Master.create(tmp_path / "hq.db", BUILT_IN, 1)
 
 
 @pytest.mark.parametrize(
@@ -211,20 +216,20 @@ def test_verify_finds_what_was_altered_behind_its_back(master: Master, sql: str,
 def test_a_commit_wakes_whoever_listens(tmp_path: Path, master: Master) -> None:
     path = tmp_path / "hq.db"
     notify(path)
-    bell = bell_of(path)
+    wakeup = wakeup_of(path)
     try:
-        assert not bell.wait(0)
+        assert not wakeup.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("A"))], 5)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
-        assert bell.wait(1)
-        assert not bell.wait(0)
+        assert wakeup.wait(1)
+        assert not wakeup.wait(0)
         master.commit(PRODUCTS, [Change(("a",), product("B"))], 5)
-        assert not bell.wait(0)
+        assert not wakeup.wait(0)
         for _ in range(5_000):
             notify(path)
-        assert bell.wait(0)
+        assert wakeup.wait(0)
     finally:
-        bell.close()
+        wakeup.close()
 
 
 def test_there_is_one_instance_of_a_master(tmp_path: Path) -> None:
@@ -261,13 +266,13 @@ def test_the_log_is_read_from_a_seq_a_time_or_the_newest(master: Master) -> None
 def test_a_checkpoint_waits_for_no_writer_and_moves_the_log_when_there_is_none(
     master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hq.master.store.CHECKPOINT_ABOVE_BYTES", 1)
-    master.commit(PRODUCTS, [Change(("a",), product("A"))], 1)
+    monkeypatch.setattr("hq.master.checkpointer.CHECKPOINT_ABOVE_BYTES", 1)
+    master.commit(PRODUCTS, [Change((str(sku),), product("x" * 2_000)) for sku in range(20)], 1)
     before = master.path.stat().st_size
-    with Master(master.path, BUILT_IN) as other, other.writing():
-        master.checkpoint()
+    with Master.open(master.path, BUILT_IN) as other, other.writing():
+        checkpoint(master.path, 0)
         assert master.path.stat().st_size == before
-    master.checkpoint()
+    checkpoint(master.path, 0)
     assert master.path.stat().st_size > before
 
 
@@ -276,15 +281,15 @@ def test_the_write_ahead_log_is_small_again_after_a_checkpoint(master: Master) -
     log = master.path.with_name(master.path.name + "-wal")
     master.commit(PRODUCTS, [Change((str(sku),), product("x" * 2_000)) for sku in range(4_000)], 0)
     assert log.stat().st_size > CHECKPOINT_ABOVE_BYTES
-    master.checkpoint()
+    checkpoint(master.path, 0)
     master.commit(PRODUCTS, [Change(("0",), None)], 0)
     assert log.stat().st_size < CHECKPOINT_ABOVE_BYTES
 
 
 def a_master(path: Path, sets: list[list[Change]], *, from_a_feed: bool) -> tuple[list[object], Master]:
     """What a master says of itself after the change sets."""
-    master = Master(path, BUILT_IN, entropy=lambda: 7)
-    master.create(1_000)
+    Master.create(path, BUILT_IN, 1_000, lambda: 7)
+    master = Master.open(path, BUILT_IN, lambda: 7)
     done = []
     for changes in sets:
         with master.writing():

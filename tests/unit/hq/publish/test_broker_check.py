@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hq.collect.inbox import StoreInbox
 from hq.core.changes import Change
 from hq.master.store import Master
+from hq.node import Node, Options
 from hq.publish.publication import Publication
-from hq.publish.publisher import Publisher
 from hq.publish.sizes import Sizes
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Message
@@ -31,12 +33,19 @@ class Site:
         self.now_ms = 0
         self.broker = MemoryBroker(random.Random(1))
         self.broker.reconnect_ms_max = 0
-        self.events: list[LinkEvent] = []
-        self.master = Master(directory / "hq.db", BUILT_IN, lambda: 0)
-        self.master.create(0)
-        link = MemoryLink(self.broker, "hq", self.events.append)
-        publication = Publication(directory / "p.db")
-        self.publisher = Publisher("t", self.master, publication, link, heartbeat_ms=10**9, sizes=SMALL)
+        events: deque[LinkEvent] = deque()
+        Master.create(directory / "hq.db", BUILT_IN, 0, lambda: 0)
+        self.master = Master.open(directory / "hq.db", BUILT_IN, lambda: 0)
+        link = MemoryLink(self.broker, "hq", events.append)
+        self.node = Node.assemble(
+            "t",
+            self.master,
+            Publication.open(directory / "p.db"),
+            StoreInbox(directory / "i.db"),
+            link,
+            lambda: events.popleft() if events else None,
+            Options(heartbeat_ms=10**9, sizes=SMALL),
+        )
         link.start()
 
     def run(self, ms: int) -> None:
@@ -44,10 +53,7 @@ class Site:
         while self.now_ms < end_ms:
             self.now_ms += 50
             self.broker.advance(self.now_ms)
-            waiting, self.events[:] = list(self.events), []
-            for event in waiting:
-                self.publisher.handle(event, self.now_ms, self.now_ms)
-            while self.publisher.step(self.now_ms, self.now_ms):
+            while self.node.turn(self.now_ms, self.now_ms):
                 self.broker.advance(self.now_ms)
 
     def segments(self) -> dict[str, Message]:

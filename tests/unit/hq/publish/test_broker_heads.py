@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +13,21 @@ import pytest
 import structlog
 
 from hq.collect.inbox import StoreInbox
-from hq.collect.receiver import Receiver
 from hq.core.changes import Change
-from hq.master import epochs
 from hq.master.backup import back_up, restore
 from hq.master.store import Master
-from hq.publish.broker_heads import RECONNECT_MS, SAID_EVERY_MS, read_head
+from hq.node import Node, Options
+from hq.publish.broker_heads import RECONNECT_MS, REMIND_EVERY_MS, read_head
 from hq.publish.publication import Publication
-from hq.publish.publisher import Publisher
 from hq.publish.sizes import Sizes
 from storelink.contract import contexts
 from storelink.contract.codec import JSON_TYPE, unpack
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.messages import Message, decode_head
+from storelink.contract.messages import Live, Message, decode_head, encode_live
 from storelink.contract.streams import Stream
 from storelink.contract.upstream import Entry, OutboxBatch, encode_batch
 from storelink.transport.memory import MemoryBroker, MemoryLink
-from storelink.transport.port import Connected, LinkEvent, NotConnected, Received
+from storelink.transport.port import Connected, LinkEvent, Received
 
 PRICE, ZONE = Stream(contexts.PRICE, "all"), Stream(contexts.PRICE, "zone-x")
 START_MS = 1_767_225_600_000
@@ -96,41 +95,35 @@ class Hq:
         link: type[MemoryLink] = MemoryLink,
     ) -> None:
         number = next(_numbers)
-        self.events: list[LinkEvent] = []
+        self.events: deque[LinkEvent] = deque()
         path = site.directory / f"{name}.db"
-        self.master = master or Master(path, BUILT_IN, lambda: number)
-        if not path.exists():
-            self.master.create(START_MS + site.now_ms)
+        if master is None:
+            Master.create(path, BUILT_IN, START_MS + site.now_ms, lambda: number)
+        self.master = master or Master.open(path, BUILT_IN, lambda: number)
         self.link = link(site.broker, f"hq-{number}", self.events.append)
-        self.publication = Publication(site.directory / f"{name}.published.db")
-        self.publisher = Publisher(
+        self.publication = Publication.open(site.directory / f"{name}.published.db")
+        self.node = Node.assemble(
             "t",
             self.master,
             self.publication,
+            StoreInbox(site.directory / f"{name}.inbox.db"),
             self.link,
-            head_interval_ms=100,
-            heartbeat_ms=HEARTBEAT_MS,
-            segment_grace_ms=1_000,
-            sizes=SMALL,
-            take_over=take_over,
+            lambda: self.events.popleft() if self.events else None,
+            Options(
+                head_interval_ms=100,
+                heartbeat_ms=HEARTBEAT_MS,
+                segment_grace_ms=1_000,
+                sizes=SMALL,
+                take_over=take_over,
+            ),
         )
-        self.collector = Receiver("t", StoreInbox(site.directory / f"{name}.inbox.db"), self.link)
+        self.heads = self.node.publisher.heads
         self._site = site
         site.running.append(self)
         self.link.start()
 
     def turn(self, now_ms: int) -> None:
-        waiting, self.events[:] = list(self.events), []
-        wall_ms = START_MS + now_ms
-        try:
-            for event in waiting:
-                if not self.collector.handle(event, now_ms, wall_ms):
-                    self.publisher.handle(event, now_ms, wall_ms)
-            self.collector.listen(may=self.publisher.may_publish)
-            self.collector.flush(now_ms, wall_ms)
-            while self.publisher.step(now_ms, wall_ms):
-                pass
-        except NotConnected:
+        while self.node.turn(now_ms, START_MS + now_ms):
             pass
 
     def stop(self) -> None:
@@ -174,10 +167,10 @@ def test_a_new_master_publishes_nothing_over_another_ones_heads_and_says_so(site
         assert len(said) == 1
         assert "hq run --take-over" in said[0]["hint"]
         assert ours.epochs()["price/all"] in said[0]["heads"]["price/all"]
-        site.run(SAID_EVERY_MS)
+        site.run(REMIND_EVERY_MS)
         assert len([entry for entry in logs if entry["event"] == "heads.foreign"]) == 2
     assert site.broker.retained == before
-    assert {name: head.epochs[0] for name, head in theirs.publisher.heads.foreign.items()} == ours.epochs()
+    assert {name: head.epochs[0] for name, head in theirs.heads.foreign.items()} == ours.epochs()
     theirs.put(3, 3)
     site.broker.restart()
     assert site.run(10_000) == []
@@ -191,10 +184,10 @@ def test_a_silent_one_goes_on_by_itself_when_the_heads_are_gone_and_stores_can_f
     ours = Hq(site, "ours", master=ours.master)
     site.run(5_000)
     ours.stop()
-    assert theirs.publisher.heads.silent
+    assert theirs.heads.silent
     site.clear_heads()
     site.run(10_000)
-    assert not theirs.publisher.heads.silent
+    assert not theirs.heads.silent
     assert site.heads() == theirs.epochs()
     assert all(epoch > ours.epochs()[name] for name, epoch in site.heads().items())
 
@@ -207,11 +200,12 @@ def test_one_that_is_still_at_work_without_a_head_is_heard(site: Site, ours: Hq)
     site.clear_heads()
     for _ in range(20):
         row = next(row for row in ours.master.streams() if row.stream == PRICE)
-        ours.link.publish(ours.publisher._routes[PRICE].outlet.heartbeat(row, START_MS))
+        empty = Live(PRICE, row.epoch, row.head_seq + 1, row.head_seq, row.digest, row.digest, True, START_MS)
+        ours.link.publish(encode_live("t", empty))
         site.run(1_000)
-    assert theirs.publisher.heads.silent
+    assert theirs.heads.silent
     site.run(5_000)
-    assert not theirs.publisher.heads.silent
+    assert not theirs.heads.silent
 
 
 def test_take_over_publishes_once_and_the_other_falls_silent(site: Site, ours: Hq) -> None:
@@ -224,8 +218,8 @@ def test_take_over_publishes_once_and_the_other_falls_silent(site: Site, ours: H
     heads = site.heads()
     assert {name: heads[name] for name in theirs.epochs()} == theirs.epochs()
     assert all(heads[name] > before[name] for name in theirs.epochs())
-    assert ours.publisher.heads.silent
-    assert not theirs.publisher.heads.silent
+    assert ours.heads.silent
+    assert not theirs.heads.silent
     ours.put(50, 9)
     names = {f"io.storenode.{kind}.v1" for kind in ("live", "head", "segment")}
     theirs_only = {m.attributes["id"].partition("/")[0] for m in site.run(30_000) if m.attributes.get("type") in names}
@@ -233,7 +227,7 @@ def test_take_over_publishes_once_and_the_other_falls_silent(site: Site, ours: H
     theirs.stop()
     again = Hq(site, "theirs", master=theirs.master)  # without the word: it has been said
     site.run(5_000)
-    assert not again.publisher.heads.silent
+    assert not again.heads.silent
 
 
 def test_take_over_is_of_all_heads_also_where_they_come_late(site: Site, ours: Hq) -> None:
@@ -245,7 +239,7 @@ def test_take_over_is_of_all_heads_also_where_they_come_late(site: Site, ours: H
         site.broker.delay_ms_max, site.broker.reorder = 500, 1.0
         theirs = Hq(site, f"theirs-{seed}", take_over=True)
         site.run(15_000)
-        assert not theirs.publisher.heads.silent, f"seed {seed}"
+        assert not theirs.heads.silent, f"seed {seed}"
         assert site.heads() == theirs.epochs(), f"seed {seed}"
         theirs.stop()
 
@@ -257,11 +251,11 @@ def test_the_word_counts_for_what_is_there_when_it_is_said(site: Site, ours: Hq)
     ours.stop()
     again = Hq(site, "ours", take_over=True, master=ours.master)
     site.run(10_000)
-    assert (theirs.publisher.heads.silent, again.publisher.heads.silent) == (True, False)
+    assert (theirs.heads.silent, again.heads.silent) == (True, False)
     assert site.heads() == again.epochs()
     site.broker.restart()
     site.run(10_000)
-    assert (theirs.publisher.heads.silent, again.publisher.heads.silent) == (True, False)
+    assert (theirs.heads.silent, again.heads.silent) == (True, False)
 
 
 def test_a_head_of_a_stream_that_the_master_does_not_have_counts(site: Site, ours: Hq) -> None:
@@ -281,7 +275,7 @@ def test_a_stream_that_is_new_here_waits_for_its_own_head(site: Site, ours: Hq) 
     site.broker.retained["t/head/price/zone-x"] = replace(foreign, topic="t/head/price/zone-x")
     ours.put(3, 3, ZONE)
     assert [m.topic for m in site.run(10_000) if m.topic.endswith("zone-x")] == []
-    assert ours.publisher.heads.silent
+    assert ours.heads.silent
 
 
 @pytest.mark.parametrize("kind", ["undeclared context", "unreadable version"])
@@ -318,7 +312,7 @@ def test_a_head_of_its_own_that_is_damaged_is_healed_without_a_word(site: Site, 
     assert site.broker.retained[topic] != whole
     site.broker.restart()
     site.run(10_000)
-    assert not ours.publisher.heads.silent
+    assert not ours.heads.silent
     assert site.heads() == ours.epochs()
     assert decode_head("t", site.broker.retained[topic], BUILT_IN).epoch == ours.epochs()["product/all"]
 
@@ -357,20 +351,20 @@ def test_a_broker_that_loses_its_disk_is_seeded_by_the_one_that_was_at_work(site
     site.broker.heal(ours.link.client_id)
     site.run(RECONNECT_MS)
     assert site.heads() == ours.epochs()
-    assert theirs.publisher.heads.silent
+    assert theirs.heads.silent
 
 
 def test_a_silent_one_that_is_started_again_remembers_it(site: Site, ours: Hq) -> None:
     theirs = Hq(site, "theirs")
     site.run(3_000)
-    foreign = theirs.publisher.heads.foreign
+    foreign = theirs.heads.foreign
     theirs.publication.set_foreign((name, head.epochs[0], head.seq, head.at_ms) for name, head in foreign.items())
     theirs.stop()
     ours.stop()
     site.broker.retained.clear()
     again = Hq(site, "theirs", master=theirs.master)
     assert site.run(RECONNECT_MS) == []
-    assert again.publisher.heads.silent
+    assert again.heads.silent
     site.run(5_000)
     assert site.heads() == again.epochs()
 
@@ -381,7 +375,7 @@ def test_one_whose_own_heads_are_back_waits_for_nobody(site: Site, ours: Hq) -> 
     ours.publication.set_foreign([("price/all", "019c00000000-00000000", 1, START_MS)])
     again = Hq(site, "ours", master=ours.master)
     site.run(5_000)
-    assert not again.publisher.heads.silent
+    assert not again.heads.silent
     assert site.heads() == again.epochs()
 
 
@@ -402,7 +396,7 @@ def test_a_silent_one_acknowledges_and_takes_in_nothing(site: Site, ours: Hq) ->
     site.run(3_000)
     site.ear.publish(encode_batch("t", BATCH, START_MS))
     assert [m.topic for m in site.run(3_000)] == ["t/store/s/outbox"]
-    assert theirs.collector.counters["entries"] == 0
+    assert theirs.node.receiver.counters["entries"] == 0
     site.clear_heads()
     site.run(5_000)
     site.ear.publish(encode_batch("t", BATCH, START_MS))
@@ -427,7 +421,7 @@ def test_a_restored_master_needs_no_word(site: Site, ours: Hq) -> None:
         restore(ours.master.path, copy, START_MS, BUILT_IN, lambda: next(_numbers)).unlink()  # type: ignore[union-attr]
         ours = Hq(site, "ours", master=ours.master)
         site.run(5_000)
-        assert not ours.publisher.heads.silent
+        assert not ours.heads.silent
         assert ours.epochs().items() <= site.heads().items()
     ours.put(2, 2, ZONE)
     site.run(5_000)
@@ -446,7 +440,7 @@ def test_a_copy_on_another_machine_needs_no_word_though_it_lacks_a_stream(site: 
     site.run(5_000)
     there.put(2, 2, ZONE)
     site.run(5_000)
-    assert not there.publisher.heads.silent
+    assert not there.heads.silent
     assert site.heads() == there.epochs()
 
 
@@ -462,10 +456,10 @@ def test_a_copy_put_back_by_hand_begins_an_epoch_that_its_master_then_had(site: 
     for _ in range(2):
         ours = Hq(site, "ours")
         site.run(5_000)
-        assert not ours.publisher.heads.silent
+        assert not ours.heads.silent
         ours.stop()
     assert site.heads() == ours.epochs()
-    had = [epoch for stream, epoch in epochs.noted(ours.master.query) if stream == "price/all"]
+    had = [epoch for stream, epoch in ours.master.epochs() if stream == "price/all"]
     assert had == [first, ours.epochs()["price/all"]]
 
 
@@ -484,8 +478,8 @@ def test_a_master_behind_an_epoch_that_it_had_begins_a_later_one(site: Site, our
 
 def test_another_chains_copy_put_in_its_place_is_silent(site: Site, ours: Hq) -> None:
     """A restore takes over what the present master had only where both are of one chain."""
-    with Master(site.directory / "other.db", BUILT_IN) as other:
-        other.create(START_MS)
+    Master.create(site.directory / "other.db", BUILT_IN, START_MS)
+    with Master.open(site.directory / "other.db", BUILT_IN) as other:
         back_up(other.path, site.directory / "other.copy", BUILT_IN)
     ours.stop()
     restore(ours.master.path, site.directory / "other.copy", START_MS, BUILT_IN)
@@ -504,14 +498,14 @@ def test_an_epoch_that_none_can_follow_is_not_believed(site: Site, ours: Hq) -> 
 
 
 def test_epochs_only_go_up(tmp_path: Path) -> None:
-    with Master(tmp_path / "hq.db", BUILT_IN, lambda: 0) as master:
-        master.create(START_MS)
-        last = max(epoch for _, epoch in epochs.noted(master.query))
+    Master.create(tmp_path / "hq.db", BUILT_IN, START_MS, lambda: 0)
+    with Master.open(tmp_path / "hq.db", BUILT_IN, lambda: 0) as master:
+        last = max(epoch for _, epoch in master.epochs())
         for now_ms in (START_MS, 0, START_MS + 1):
             epoch = master.new_epoch(PRICE, now_ms)
             assert epoch > last
             last = epoch
-        epochs.adopt(master, {"price/all": "019c00000000-ffffffff", "price/zone-x": "01ff00000000-00000000"}, 0)
+        master.begin_epochs_after({"price/all": "019c00000000-ffffffff", "price/zone-x": "01ff00000000-00000000"}, 0)
         master.commit(ZONE, [Change(("1", "regular"), ("EUR", "[[0,null,1]]"))], 0)
         found = {str(row.stream): row.epoch for row in master.streams()}
         assert found["price/all"] > "019c00000000-ffffffff"

@@ -27,7 +27,7 @@ def test_a_late_acknowledgement_of_a_clearing_does_not_remove_a_segment_sealed_a
     Simulation, seed 402 of 2026-11-24: a range was retired and its topic cleared; before the broker acknowledged
     that, the range was sealed again and the acknowledgement removed it. After a restart the head had a hole.
     """
-    publication = Publication(tmp_path / "p.db")
+    publication = Publication.open(tmp_path / "p.db")
     add(publication, 1, 4, 0)
     add(publication, 1, 8, 1)
     assert publication.retired(PRICE, 2) == [(EPOCH, 1, 4, "t/segment/price/all/1-4")]
@@ -37,7 +37,7 @@ def test_a_late_acknowledgement_of_a_clearing_does_not_remove_a_segment_sealed_a
 
 
 def test_a_retired_segment_is_forgotten_when_its_topic_is_cleared(tmp_path: Path) -> None:
-    publication = Publication(tmp_path / "p.db")
+    publication = Publication.open(tmp_path / "p.db")
     add(publication, 1, 4, 0)
     add(publication, 1, 8, 1)
     publication.remove(PRICE, EPOCH, (1, 4))

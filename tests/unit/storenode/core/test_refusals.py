@@ -382,7 +382,7 @@ def test_hq_verify_is_not_content_with_a_store_that_refuses_and_hq_stores_says_w
 
     typed("init")
     typed("publish", "price", "sku=1", "amount=1.00", "currency=EUR")
-    with Master(tmp_path / "hq.db", contexts.BUILT_IN) as master:
+    with Master.open(tmp_path / "hq.db", contexts.BUILT_IN) as master:
         row = master.stream(PRICE)
     assert row is not None
     inbox = StoreInbox(inbox_path(tmp_path / "hq.db"))
