@@ -75,6 +75,11 @@ def _hook(value: Any) -> str | None:
     return given
 
 
+def outbox_beside(db: Path) -> Path:
+    """The outbox of a replica, where no other is set: `outbox.db`, or `NAME.outbox.db` beside `NAME.db`."""
+    return db.with_name("outbox.db" if db.stem == "replica" else f"{db.stem}.outbox.db")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `storenode` can be told from outside, checked."""
@@ -127,11 +132,8 @@ class Settings:
 
     @property
     def outbox_path(self) -> Path:
-        """The outbox: as set, or else beside the replica: `outbox.db`, or `NAME.outbox.db` beside `NAME.db`."""
-        if self.outbox is not None:
-            return self.outbox
-        name = "outbox.db" if self.db.stem == "replica" else f"{self.db.stem}.outbox.db"
-        return self.db.with_name(name)
+        """The outbox: as set, or else beside the replica."""
+        return outbox_beside(self.db) if self.outbox is None else self.outbox
 
     @property
     def registry(self) -> Contexts:

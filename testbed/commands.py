@@ -23,7 +23,15 @@ SPAWNED_TIMEOUT_S = 900
 
 PROGRAMS = {"hq": "hq.cli", "storenode": "storenode.cli"}
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*PROGRAMS.values(), "storenode.commands.status", "storenode.doctor.checks"])
+_CONTEXT.set_forkserver_preload(
+    [
+        *PROGRAMS.values(),
+        "storenode.commands.status_screen",
+        "storenode.catalog",
+        "storenode.outbox_client",
+        "storenode.doctor.checks",
+    ]
+)
 
 Runner = Callable[[str, Sequence[str], Mapping[str, str]], "subprocess.CompletedProcess[str]"]
 """Takes the program, its arguments and its environment."""

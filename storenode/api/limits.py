@@ -7,9 +7,6 @@ SEARCH_LIMIT = 20
 SEARCH_LIMIT_MAX = 100
 """Products of one answer."""
 
-SAME_GTIN_MAX = 20
-"""Products that one gtin may name in an answer."""
-
 BODY_BYTES_MAX = 2 * ENTRY_BYTES_MAX
 """Of a request's body. An entry's data may have white space around it, which is not kept."""
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,18 +17,18 @@ from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import KEY_CHARS_MAX
 from storelink.contract.times import BadTime, epoch_seconds
 from storelink.host.logs import get_logger
-from storenode.api import metrics, openapi, problems, queries
+from storenode.api import metrics, openapi, problems
 from storenode.api.answers import document, json_body, parameters, whole_number, with_etag
 from storenode.api.connection_pool import ConnectionPool
 from storenode.api.limits import BODY_BYTES_MAX, SEARCH_CHARS_MAX, SEARCH_LIMIT, SEARCH_LIMIT_MAX
 from storenode.api.metrics import Metrics
 from storenode.api.posting import Posting
 from storenode.api.problems import Refused
+from storenode.catalog import Snapshot, name_of_price, or_not_found
 from storenode.config import Settings
 from storenode.core import states
-from storenode.errors import BadArgument, NotFound, ReplicaMissing, StorenodeError
-from storenode.outbox.status import outbox_status
-from storenode.replica.status import status_document
+from storenode.documents import Freshness
+from storenode.errors import BadArgument, NotFound, StorenodeError
 
 log = get_logger()
 
@@ -60,25 +58,27 @@ class Api:
                 ("GET", "/openapi.json", self._openapi),
             )
         ]
-        self._fresh = partial(queries.freshness, path=settings.db, contexts=settings.registry)
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
         self.app.router.redirect_slashes = False
 
     async def _product(self, request: Request) -> Response:
         parameters(request)
-        return with_etag(request, self._pool.look_up(partial(queries.product, sku=_sku(request))))
+        sku = _sku(request)
+        found = self._pool.look_up(lambda db: self._snapshot(db).product(sku))
+        return with_etag(request, or_not_found(found, f"product {sku}"))
 
     async def _products(self, request: Request) -> Response:
         gtin = parameters(request, "gtin").get("gtin", "")
         if not 1 <= len(gtin) <= KEY_CHARS_MAX:
             raise BadArgument(f"gtin must have 1 to {KEY_CHARS_MAX} characters", hint="/products?gtin=4006381333931")
-        return with_etag(request, self._pool.look_up(partial(queries.products_by_gtin, gtin=gtin)))
+        found = self._pool.look_up(lambda db: self._snapshot(db).products_by_gtin(gtin))
+        return with_etag(request, {"products": found})
 
     async def _price(self, request: Request) -> Response:
         at = parameters(request, "at").get("at")
-        at_s = None if at is None else _at_s(at)
-        query = partial(queries.price, sku=_sku(request), at_s=at_s)
-        return with_etag(request, self._pool.look_up(query, one_statement=True))
+        sku, at_s = _sku(request), None if at is None else _at_s(at)
+        found = self._pool.look_up(lambda db: self._snapshot(db).price(sku, at=at_s), one_statement=True)
+        return with_etag(request, or_not_found(found, name_of_price(sku, at_s)))
 
     async def _search(self, request: Request) -> Response:
         given = parameters(request, "q", "limit")
@@ -86,19 +86,20 @@ class Api:
         if not 1 <= len(text) <= SEARCH_CHARS_MAX:
             raise BadArgument(f"q must have 1 to {SEARCH_CHARS_MAX} characters", hint="/search?q=org+mil")
         limit = whole_number(given["limit"], "limit", 1, SEARCH_LIMIT_MAX) if "limit" in given else SEARCH_LIMIT
-        return with_etag(request, await self._pool.run(partial(queries.search, text=text, limit=limit)))
+        found = await self._pool.run(lambda db: self._snapshot(db).search(text, limit=limit))
+        return with_etag(request, {"products": found})
 
     async def _freshness(self, request: Request) -> Response:
         parameters(request)
-        return document(self._pool.look_up(self._fresh))
+        return document(self._pool.look_up(self._freshness_of))
 
     async def _status(self, request: Request) -> Response:
         parameters(request)
-        return document(await self._pool.run(partial(self._status_document, counted=True)))
+        return document(await self._pool.run(lambda db: self._snapshot(db).status()))
 
     async def _health(self, request: Request) -> Response:
         demanded = whole_number(parameters(request, "fresh").get("fresh", "0"), "fresh", 0, 1)
-        state = self._pool.look_up(self._fresh)["state"]
+        state = self._pool.look_up(self._freshness_of)["state"]
         verdict = states.exit_code(state)
         if verdict == states.UNUSABLE or (demanded and verdict != states.LIVE):
             code = "not_usable" if verdict == states.UNUSABLE else "not_fresh"
@@ -108,7 +109,7 @@ class Api:
     async def _exposition(self, request: Request) -> Response:
         parameters(request)
         try:
-            status = await self._pool.run(partial(self._status_document, counted=False))
+            status = await self._pool.run(lambda db: self._snapshot(db).status(counted=False))
         except StorenodeError:
             status = None  # the API's own metrics are answered all the same
         return Response(self._metrics.page(status), headers={"content-type": metrics.CONTENT_TYPE})
@@ -133,14 +134,12 @@ class Api:
         self._metrics.observe("other", response.status_code, 0.0)
         return response
 
-    def _status_document(self, db: sqlite3.Connection, *, counted: bool) -> dict[str, Any]:
-        """The status document; `counted`: with `rows`, which are too slow for a scrape every few seconds."""
-        try:
-            found = status_document(self._settings.db, self._settings.registry, db, counted=counted)
-        except FileNotFoundError as error:  # moved away this very moment
-            raise ReplicaMissing(str(error), hint="storenode status") from error
-        found["outbox"] = outbox_status(self._settings.outbox_path)
-        return {"store_id": found.pop("store_id"), "state": states.overall(found["streams"]), **found}
+    def _snapshot(self, db: sqlite3.Connection) -> Snapshot:
+        """The library's questions, of one connection of the pool."""
+        return Snapshot(db, self._settings.db, self._settings.registry, self._settings.outbox_path)
+
+    def _freshness_of(self, db: sqlite3.Connection) -> Freshness:
+        return self._snapshot(db).freshness()
 
     def _with_answer(self, path: str, handler: Handler) -> Handler:
         """Make every outcome of a route an answer of ours, and count and time it."""

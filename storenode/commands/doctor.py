@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from storenode.commands.shared import examined, json_option, reported
+from storenode.commands.conventions import examined, json_option, print_json, reported
 from storenode.core import advice
 
 _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
@@ -17,25 +15,30 @@ _COLOURS = {advice.OK: "green", advice.WARN: "yellow", advice.FAIL: "red"}
 @click.pass_context
 @reported
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check configuration, files, disk, daemon, broker, credentials, clock; say what is wrong and what to do.
+    """Check everything that a store needs, and say what to do.
 
-    Works with the daemon alive or dead, as root or another user, and changes nothing. Exit code: 0 all is well, or
-    can wait; 1 something must be done.
+    Settings, files, disk, daemon, broker, password, clock: one line each. It changes nothing, and works also when the
+    daemon does not run.
+
+    Exit code: 0 all is well, or can wait; 1 something must be done.
+
+    \b
+    storenode doctor
     """
     from storenode.doctor.checks import checks
 
-    verdicts, results = [], []
+    verdicts, listed = [], []
     for result in checks(examined(context)):
         finding = result.finding
         verdicts.append(finding)
-        results.append(
+        listed.append(
             {"check": result.name, "verdict": finding.verdict, "sentence": finding.sentence, "todo": finding.todo}
         )
         if not as_json:
             _print(result.name, finding)
     worst = advice.worst(verdicts)
     if as_json:
-        click.echo(json.dumps({"verdict": worst, "checks": results}, ensure_ascii=False))
+        print_json({"verdict": worst, "checks": listed})
     raise SystemExit(1 if worst == advice.FAIL else 0)
 
 

@@ -1,4 +1,4 @@
-"""`storenode jobs`, `storenode backup`, `storenode restore`: what the store does by the clock, and its backups."""
+"""`storenode jobs`, `backup` and `restore`: what the store does by the clock, and its backups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from storelink.contract.times import rfc3339
 from storelink.host.privileges import Delivery, NamedFile
-from storenode.commands.shared import SettingsOf, json_option, reported
+from storenode.commands.conventions import SettingsOf, json_option, print_json, reported
 from storenode.config import Settings
 from storenode.core import advice, job_times
 from storenode.errors import BadArgument, StorenodeError
@@ -37,19 +37,25 @@ MEANINGS = {
 @click.pass_obj
 @reported
 def jobs(settings: SettingsOf, as_json: bool) -> None:
-    """Show what this store does by the clock: what is due, and what happened last; works with the daemon dead.
+    """Show what this store does by the clock.
+
+    Of each job: when it runs next, and how its last run ended. Works also when the daemon does not run.
 
     Exit code: 0 also when a job's last run failed; `--json` says so in `ok`.
+
+    \b
+    storenode jobs
     """
     found = settings()
     document = _document(found, time.time_ns() // 1_000_000)
     if as_json:
-        click.echo(json.dumps(document))
+        print_json(document)
         return
     if not document["running"]:
-        click.echo("the daemon does not run: what becomes due is done once when it starts")
+        click.echo("the daemon does not run: a job that becomes due runs once when it starts")
     for name, job in document["jobs"].items():
-        click.echo(f"{name:<11}{MEANINGS.get(name, ''):<32}{_last(job):<50}  {_next(job)}")
+        click.echo(f"{name:<11}{MEANINGS.get(name, ''):<38}{_next(job)}".rstrip())
+        click.echo(f"{'':<11}{_last(job)}")
 
 
 @click.command()
@@ -58,14 +64,19 @@ def jobs(settings: SettingsOf, as_json: bool) -> None:
 @click.pass_obj
 @reported
 def backup(settings: SettingsOf, directory: Path | None, as_json: bool) -> None:
-    """Make a proven backup of the replica in DIRECTORY (or `backup_dir`), while the daemon runs; old ones go.
+    """Back up the replica and prove the backup.
 
-    `backup_keep` of this store's backups are kept there.
+    The daemon may run. DIRECTORY is the setting `backup_dir` if left out. The newest `backup_keep` backups of this
+    store are kept there, older ones are removed.
+
+    \b
+    storenode backup
+    storenode backup /media/usb
     """
     found = settings.read()
     place = directory or found.backup_dir
     if place is None:
-        raise BadArgument("name a directory", hint="storenode backup DIR, or set backup_dir")
+        raise BadArgument("no directory is named", hint="storenode backup DIRECTORY, or set backup_dir")
     began_ms = time.time_ns() // 1_000_000
     made = _made(settings, place)
     if place == found.backup_dir:
@@ -77,7 +88,7 @@ def backup(settings: SettingsOf, directory: Path | None, as_json: bool) -> None:
             "streams": made.positions,
             "dropped": list(made.dropped),
         }
-        click.echo(json.dumps(document))
+        print_json(document)
         return
     click.echo(f"{made.path}  {advice.size(made.size_bytes)}  {_positions(made.positions)}")
 
@@ -104,20 +115,24 @@ def _made(settings: SettingsOf, place: Path) -> Backup:
     "--overrides",
     "unknown",
     type=click.Choice(["set", "drop"]),
-    help="What becomes of own prices in force that this store's outbox does not know; without it FILE is refused then.",
+    help="Overrides in FILE that this store's outbox does not know: set them again, or drop them.",
 )
 @json_option
 @click.pass_obj
 @reported
 def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | None, as_json: bool) -> None:
-    """Put a backup in the replica's place, with the daemon stopped; it catches up from there when it starts.
+    """Put a backup in the replica's place.
 
-    FILE is proven before anything is touched: it must be made as this version makes a replica, and hold what one
-    holds. The present replica is moved away; what waits for HQ waits on.
+    Stop the daemon first. FILE is proven before anything is touched. The replica that is there is moved away, not
+    deleted. What waits for HQ is kept. When the daemon starts, it catches up from the backup.
+
+    If FILE has overrides that this store's outbox does not know, as on a new machine, say what becomes of them:
+    --overrides set (HQ is told) or --overrides drop.
 
     \b
+    systemctl stop storenode
     storenode restore /var/backups/storenode/replica-s1-20261125T031500Z.db
-    storenode restore FILE --overrides set     on a new machine: the store's own prices again; HQ hears of them
+    systemctl start storenode
     """
     from storenode.jobs.restore import restore as restored
 
@@ -140,12 +155,12 @@ def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | 
 
 
 def _note(settings: Settings, began_ms: int, detail: str) -> None:
-    """A backup by hand counts as the night's; that it cannot be written down does not unmake it."""
+    """A backup by hand counts as the night's. If that cannot be recorded, the backup is good all the same."""
     try:
         took_ms = max(time.time_ns() // 1_000_000 - began_ms, 0)
         history.JobHistory(settings.outbox_path).note(job_times.BACKUP, began_ms, took_ms, detail, ok=True)
     except StorenodeError as error:
-        click.echo(f"not written down: {error}", err=True)
+        click.echo(f"warning: the backup is made, but storenode jobs will not show it: {error}", err=True)
 
 
 def _document(settings: Settings, now_ms: int) -> dict[str, Any]:
@@ -176,8 +191,8 @@ def _job(run: history.Run | None, rhythm: job_times.Rhythm | None, now_ms: int) 
 
 def _last(job: dict[str, Any]) -> str:
     if job["last_at"] is None:
-        return "never yet"
-    return f"{job['last_at']}  {'' if job['ok'] else 'FAILED: '}{job['detail']} ({job['took_ms']} ms)"
+        return "last: never yet"
+    return f"last: {job['last_at']}  {'' if job['ok'] else 'FAILED: '}{job['detail']} ({job['took_ms']} ms)"
 
 
 def _next(job: dict[str, Any]) -> str:

@@ -1,20 +1,14 @@
-"""`storenode verify` and `storenode rebuild`: prove the replica, and have suspect rows fetched anew."""
+"""`storenode verify`, `rebuild` and `quarantine`: prove the replica, fetch it anew, see what is not served."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import click
 
 from storelink.contract.streams import Stream
-from storenode.commands.shared import Judging, SettingsOf, json_option, reported
+from storenode.commands.conventions import Judging, SettingsOf, json_option, print_json, reported
+from storenode.commands.read import catalog_of
 from storenode.core import states
-from storenode.errors import NotFound, ReplicaDamaged
-from storenode.jobs import rebuild_request
-from storenode.replica import queries
-from storenode.replica.status import daemon_alive
-from storenode.replica.verify import check_file, scan
+from storenode.errors import NotFound
 
 
 @click.command(cls=Judging)
@@ -22,47 +16,30 @@ from storenode.replica.verify import check_file, scan
 @click.pass_obj
 @reported
 def verify(settings: SettingsOf, as_json: bool) -> None:
-    """Prove the replica: check its file, hash every row and compare with what HQ announced.
+    """Prove that the replica is what HQ announced.
 
-    Exit code: 0 all equal; 2 a stream differs, or the file is damaged; 3 could not tell, as before the first
-    bootstrap.
+    Checks the file, then hashes every row. Takes some seconds for a million rows; tills go on reading.
+
+    Exit code: 0 all is equal; 2 a stream differs, or the file is damaged; 3 could not tell, as before the first
+    complete catalog.
+
+    \b
+    storenode verify
     """
-    found = settings()
-    path, problem = found.db, _problem(found.db)
-    scans = [scan(path, stream) for stream in queries.streams(path, found.registry)] if problem is None else []
-    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in states.NEEDED)
-    code = states.LIVE if proven else states.UNKNOWN
-    if problem is not None or not all(s.ok for s in scans):
-        code = states.UNUSABLE
+    found = catalog_of(settings()).verify()
+    is_wrong = found["file"] != "ok" or not all(stream["ok"] for stream in found["streams"].values())
     if as_json:
-        streams = {
-            str(s.stream): {
-                "position": s.position,
-                "rows": s.rows,
-                "digest": s.digest,
-                "announced": s.announced,
-                "ok": s.ok,
-            }
-            for s in scans
-        }
-        click.echo(json.dumps({"ok": code == 0, "file": problem or "ok", "streams": streams}))
+        print_json(found)
     else:
-        if problem is not None:
-            click.echo(f"DAMAGED  {problem}")
-        for s in scans:
-            verdict = ("equal" if s.ok else "DIFFERS") if s.epoch else "never bootstrapped"
-            click.echo(f"{s.stream!s:24}{s.rows:>9} rows  {s.digest}  {verdict}")
-    if code == states.UNUSABLE:
-        click.echo("hint: storenode rebuild fetches it anew; so does the daemon by itself, at night", err=True)
-    raise SystemExit(code)
-
-
-def _problem(path: Path) -> str | None:
-    try:
-        check_file(path)
-    except ReplicaDamaged as error:
-        return str(error)
-    return None
+        if found["file"] != "ok":
+            click.echo(f"DAMAGED  {found['file']}")
+        width = max(map(len, found["streams"]), default=0)
+        for name, stream in found["streams"].items():
+            verdict = ("equal" if stream["ok"] else "DIFFERS") if stream["epoch"] else "HQ announced nothing yet"
+            click.echo(f"{name:<{width}} {stream['rows']:>9} rows  digest {stream['digest'][:12]}  {verdict}")
+    if is_wrong:
+        click.echo("hint: storenode rebuild fetches it anew; the daemon does so by itself at night", err=True)
+    raise SystemExit(states.UNUSABLE if is_wrong else states.LIVE if found["ok"] else states.UNKNOWN)
 
 
 @click.command()
@@ -71,10 +48,19 @@ def _problem(path: Path) -> str | None:
 @click.pass_obj
 @reported
 def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> None:
-    """Have streams fetched anew from the broker, all of them if none is named: `rebuild price/all`.
+    """Fetch streams anew from the broker.
 
-    The rows there are serve until the new ones are complete. A daemon that does not run begins with it when it starts.
+    All streams if none is named. Tills go on reading the old rows until the new ones are complete. If the daemon does
+    not run, it fetches them when it starts.
+
+    \b
+    storenode rebuild
+    storenode rebuild price/all
     """
+    from storenode.jobs import rebuild_request
+    from storenode.replica import queries
+    from storenode.replica.status import daemon_alive
+
     path, contexts = settings().db, settings().registry
     there = queries.streams(path, contexts)
     wanted = [Stream.parse(name, contexts) for name in streams] or there
@@ -83,12 +69,13 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
         followed = ", ".join(map(str, there))
         raise NotFound(f"{', '.join(unknown)}: not followed by this replica", hint=f"it follows {followed}")
     rebuild_request.ask(path, wanted)
-    running = daemon_alive(path)
+    is_running = daemon_alive(path)
     if as_json:
-        click.echo(json.dumps({"streams": [str(stream) for stream in wanted], "running": running}))
+        print_json({"streams": [str(stream) for stream in wanted], "running": is_running})
         return
-    when = "now; storenode status --watch shows it" if running else "when the daemon starts: systemctl start storenode"
-    click.echo(f"{', '.join(map(str, wanted))}: fetched anew {when}")
+    for stream in wanted:
+        click.echo(f"{stream}: fetched anew " + ("now" if is_running else "when the daemon starts"))
+    click.echo("next: storenode status --watch" if is_running else "next: systemctl start storenode")
 
 
 @click.command()
@@ -96,15 +83,20 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
 @click.pass_obj
 @reported
 def quarantine(settings: SettingsOf, as_json: bool) -> None:
-    """List the entities whose newest version breaks a rule and is not served; the version before it is.
+    """List what HQ published that breaks a rule and is not served.
 
-    A later version, or a deletion, releases them: correct them at HQ.
+    The version before it is served meanwhile, if there is one. Correct the entity at HQ: the next version, or a
+    deletion, releases it.
+
+    \b
+    storenode quarantine
     """
-    found = queries.quarantined(settings().db)
+    found = catalog_of(settings()).quarantined()
     if as_json:
-        click.echo(json.dumps({"quarantined": found}, ensure_ascii=False))
+        print_json({"quarantined": found})
         return
     for each in found:
-        click.echo(f"{each['stream']:<20} {'/'.join(each['key']):<24} {each['seq']:>9} {each['at']}  {each['reason']}")
+        click.echo(f"{each['stream']}  {'/'.join(each['key'])}  seq {each['seq']}, since {each['at']}")
+        click.echo(f"     {each['reason']}")
     if not found:
-        click.echo("nothing is held")
+        click.echo("nothing is in quarantine")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 from storelink.contract.contexts import PRICE
@@ -13,14 +12,14 @@ from storelink.contract.times import rfc3339
 from storenode.core.overrides import OVERRIDE, Override
 from storenode.core.precedence import RULE, Candidate, Line, candidates, in_force_since
 from storenode.errors import NotFound
-from storenode.replica.file import reading
+from storenode.replica.file import Source, reading
 from storenode.replica.overrides import read
 from storenode.replica.provenance import commit_of
 from storenode.replica.queries import price_now_ms
 from storenode.replica.schema import OWN
 
 
-def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
+def explain(path: Source, sku: str, at_s: int | None) -> dict[str, Any]:
     """
     Explain why SKU costs what it costs at `at_s` (seconds since 1970; None: now).
 

@@ -23,7 +23,7 @@ SEARCH_SPARE = 8
 """Matches looked at for one product shown: those of a wider scope fall away behind a more specific one."""
 
 
-def price_now_ms(path: Path) -> int:
+def price_now_ms(path: Source) -> int:
     """The time that prices go by, since 1970; without a replica, or before HQ was heard, the clock."""
     now_ms = time.time_ns() // 1_000_000
     try:
@@ -45,7 +45,7 @@ def streams_in(db: sqlite3.Connection, contexts: Contexts) -> list[Stream]:
     return [Stream.parse(name, contexts) for name in names if name.partition("/")[0] in contexts]
 
 
-def quarantined(path: Path) -> list[dict[str, Any]]:
+def quarantined(path: Source) -> list[dict[str, Any]]:
     """The entities whose newest version is held: stream, key, seq, reason, since when, and the version itself."""
     with reading(path) as db:
         found = db.execute("SELECT stream, key, seq, reason, at_ms, row FROM quarantine ORDER BY 1, 2").fetchall()
@@ -134,7 +134,7 @@ def search(path: Source, text: str, limit: int) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def search_context(path: Path, context: Context, text: str, limit: int) -> list[dict[str, Any]]:
+def search_context(path: Source, context: Context, text: str, limit: int) -> list[dict[str, Any]]:
     """
     Rows in whose searchable columns every word of `text` begins a word, the best matches first.
 

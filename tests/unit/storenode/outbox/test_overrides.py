@@ -22,8 +22,8 @@ from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch
 from storelink.host.locks import lock_instance
+from storenode import outbox_client
 from storenode.cli import main
-from storenode.commands import overrides as command
 from storenode.errors import BadArgument, NotFound, OutboxFull
 from storenode.outbox import override_copy, overrides
 from storenode.outbox.file import FILE_MODE
@@ -293,7 +293,7 @@ def test_the_copy_without_a_daemon_leaves_the_log_for_tills_that_may_not_write(r
 def test_a_daemon_that_hangs_is_said_and_the_override_is_kept(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "WAIT_S", 0.2)
+    monkeypatch.setattr(outbox_client, "COPY_WAIT_S", 0.2)
     with lock_instance(Path(f"{replica.path}.lock")):  # type: ignore[union-attr]
         done = typed(replica.path.parent, "override", "4011", "1.49", "--until", LATER, "--reason", "r", "--json")
     assert (done.exit_code, json.loads(done.stdout)["effective"]) == (0, False)

@@ -120,9 +120,9 @@ def test_the_text_names_winner_reason_and_origin(replica: Replica) -> None:
         "4011 costs 1.89 EUR at",
         "->       1.89 EUR",
         "won: the scope zone-west wins over all",
-        f"seq 1 of price/zone-west, epoch {EPOCH}; came with 1-1, digest {1:032x}",
-        "published live",
-        "in a catch-up",
+        f"seq 1 of price/zone-west, epoch {EPOCH}\n     came live with 1-1, digest {1:032x}\n     published 20",
+        "came in a catch-up with 1-10, digest ",
+        "as HQ had it 20",
         "rule: a local override wins; then the most specific scope",
     ):
         assert part in shown

@@ -1,7 +1,8 @@
-"""What all commands share: errors as two lines, verdicts as exit codes, facts as JSON."""
+"""The conventions of every command: settings, `--json`, errors as two lines, exit codes that are a verdict."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -11,15 +12,17 @@ import click
 
 from storelink.contract.contexts import Context
 from storelink.contract.errors import ContractViolation
-from storelink.contract.times import BadTime, epoch_seconds
 from storelink.errors import StorelinkError
 from storelink.host.privileges import Carried, drop_to_owner_of
 from storenode.config import Examined, Settings, examine
 from storenode.core import states
-from storenode.errors import BadArgument, StorenodeError
+from storenode.errors import StorenodeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; docs/operating.md lists the keys.")
+at_option = click.option("--at", metavar="TIME", help="At this time, such as 2026-12-24T08:00:00Z. Default: now.")
 
 
 class SettingsOf:
@@ -40,6 +43,14 @@ def become_owner(settings: Settings, *carried: Carried) -> None:
     drop_to_owner_of(settings.db.parent, settings.outbox_path.parent, carried=carried)
 
 
+def examined(context: click.Context) -> Examined:
+    """The settings of the running command as far as they can be read, and every mistake."""
+    options = dict(context.find_root().params)
+    found = examine(os.environ, options.pop("config"), options)
+    become_owner(found.settings)
+    return found
+
+
 class CannotJudge(click.UsageError):
     exit_code = states.UNKNOWN
 
@@ -54,15 +65,21 @@ class Judging(click.Command):
             raise CannotJudge(error.format_message(), error.ctx) from error
 
 
-def examined(context: click.Context) -> Examined:
-    """The settings of the running command as far as they can be read, and every mistake."""
-    options = dict(context.find_root().params)
-    found = examine(os.environ, options.pop("config"), options)
-    become_owner(found.settings)
-    return found
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn our errors into one clear line and a hint."""
 
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (StorenodeError, StorelinkError, ContractViolation) as error:
+            click.echo(f"error: {error}", err=True)
+            if hint := getattr(error, "hint", ""):
+                click.echo(f"hint: {hint}", err=True)
+            is_judging = isinstance(click.get_current_context().command, Judging)
+            raise SystemExit(states.UNKNOWN if is_judging else 1) from error
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented keys.")
+    return wrapped
 
 
 def declared_context(name: str, settings: Settings) -> Context:
@@ -73,26 +90,11 @@ def declared_context(name: str, settings: Settings) -> Context:
     return contexts[name]
 
 
-def seconds_of(text: str) -> int:
-    """Read a time that a command asks about. Raises BadArgument."""
+def print_json(document: Any) -> None:
+    """Print it on one line, letters as they are; a path that is no Unicode is escaped."""
+    text = json.dumps(document, ensure_ascii=False)
     try:
-        return epoch_seconds(text, any_instant=True)
-    except BadTime as error:
-        raise BadArgument(error.detail, hint=error.hint) from None
-
-
-def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn our errors into one clear line and a hint."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (StorenodeError, StorelinkError, ContractViolation) as error:
-            click.echo(f"error: {error}", err=True)
-            if getattr(error, "hint", ""):
-                click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)
-            judging = isinstance(click.get_current_context().command, Judging)
-            raise SystemExit(states.UNKNOWN if judging else 1) from error
-
-    return wrapped
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(document)
+    click.echo(text)
