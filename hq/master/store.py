@@ -183,6 +183,11 @@ class Master:
         """Every (stream, epoch) that the master ever had."""
         return streams.epochs(self.query)
 
+    def epochs_among(self, stream: str, epochs: Iterable[str]) -> set[str]:
+        """Those of some epochs that the master ever had of a stream, by its name."""
+        sql = "SELECT 1 FROM epochs WHERE stream = ? AND epoch = ?"
+        return {epoch for epoch in epochs if self.query(sql, (stream, epoch))}
+
     def remember_epochs(self, had: Iterable[tuple[str, str]]) -> None:
         """Count these (stream, epoch) among those that the master had; joins the open transaction."""
         streams.remember_epochs(self._db, had)

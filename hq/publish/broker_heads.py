@@ -123,11 +123,11 @@ class BrokerHeads:
         self.contested = False
         self._root, self._master, self._link, self._quiet_ms = root, master, link, quiet_ms
         self._take_over = take_over
-        self._to_pass = _newest(foreign)
+        self._to_pass = _newest(foreign)  # by stream, what an epoch of ours must be later than
         self._fence = f"{root}/head/-/{secrets.token_hex(4)}"
         self._fences = self._fence_first = 0
         self._kept: dict[str, KeptHead] = {}
-        self._known: frozenset[str] = frozenset()
+        self._ours: set[str] = set()  # epochs of heads that the master was found to have had
         self._shown = self._judged = False
         self._next_fence_ms = self._quiet_until_ms = self._next_reminder_ms = self._next_unseen_ms = 0
 
@@ -155,13 +155,13 @@ class BrokerHeads:
         kind, _, name = message.topic.removeprefix(f"{self._root}/").partition("/")
         if message.topic == self._fence:
             self._shown = self._shown or int(message.payload or b"0") >= self._fence_first
-        elif kind == "live" and self.silent and self._is_foreign(read_head(message)):
+        elif kind == "live" and self.silent and self._is_foreign(name, read_head(message)):
             self._quiet_until_ms = mono_ms + self._quiet_ms
         if kind != "head" or name.startswith("-/"):
             return kind != "segment"
         if message.payload:
             head = self._kept[name] = read_head(message)
-            self.contested = self.contested or self._is_foreign(head)
+            self.contested = self.contested or self._is_foreign(name, head)
         else:
             self._kept.pop(name, None)
         return False
@@ -172,11 +172,13 @@ class BrokerHeads:
         return head is None or epoch not in head.epochs
 
     def is_foreign(self, stream: Stream) -> bool:
+        """Whether the broker keeps another master's head of a stream."""
         head = self._kept.get(str(stream))
-        return head is not None and self._is_foreign(head)
+        return head is not None and self._is_foreign(str(stream), head)
 
-    def is_ours(self, epoch: str) -> bool:
-        return not self._is_foreign(KeptHead((epoch,), 0, 0))
+    def is_ours(self, stream: Stream, epoch: str) -> bool:
+        """Whether the master ever had this epoch of a stream."""
+        return not self._is_foreign(str(stream), KeptHead((epoch,), 0, 0))
 
     def judge(self, mono_ms: int, wall_ms: int, ours: Collection[str], *, audited: bool) -> Permission:
         """
@@ -192,7 +194,7 @@ class BrokerHeads:
         if not (self._judged or audited):
             return Permission.WAIT
         is_first, self._judged = not self._judged, True
-        foreign = {name: head for name, head in self._kept.items() if self._is_foreign(head)}
+        foreign = {name: head for name, head in self._kept.items() if self._is_foreign(name, head)}
         some_are_ours = len(foreign) < sum(bool(head.epochs) for head in self._kept.values())
         if is_first:
             if self._take_over and (foreign or self._to_pass):
@@ -251,11 +253,12 @@ class BrokerHeads:
         self._link.unsubscribe([f"{self._root}/live/+/+"])
         return Permission.LOOK_AGAIN
 
-    def _is_foreign(self, head: KeptHead) -> bool:
-        if not head.epochs or not self._known.isdisjoint(head.epochs):
+    def _is_foreign(self, name: str, head: KeptHead) -> bool:
+        if not head.epochs or not self._ours.isdisjoint(head.epochs):
             return False
-        self._known = frozenset(epoch for _, epoch in self._master.epochs())
-        return self._known.isdisjoint(head.epochs)
+        found = self._master.epochs_among(name, head.epochs)
+        self._ours |= found
+        return not found
 
 
 def _newest(heads: Mapping[str, KeptHead]) -> dict[str, str]:

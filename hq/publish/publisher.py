@@ -176,7 +176,7 @@ class Publisher:
         except ContractViolation as violation:
             log.warning("head.rejected", stream=str(row.stream), reason=violation.reason)
         else:
-            if self.heads.is_ours(head.epoch) and (head.epoch, head.seq) > (stream.epoch, row.head_seq):
+            if self.heads.is_ours(row.stream, head.epoch) and (head.epoch, head.seq) > (stream.epoch, row.head_seq):
                 # HQ has forgotten changes that stores have seen: only a new incarnation is honest.
                 epoch = self._master.new_epoch(row.stream, wall_ms)
                 log.error(
