@@ -1,4 +1,4 @@
-"""The documents name what there is: log events, settings, commands; and the README shows the demo early."""
+"""The documents name what there is: log events, settings, commands, paths, terms; and no link of theirs leads nowhere."""
 
 from __future__ import annotations
 
@@ -15,11 +15,41 @@ import hq.cli
 import hq.config
 import storenode.cli
 import storenode.config
+from storelink.contract.contexts import BUILT_IN, Column, Context
+from storenode.core.health import STATES
+from storenode.core.job_times import rhythms
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+PROTOCOL = ROOT / "storelink" / "contract" / "README.md"
+GUIDES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("operating/*.md"), PROTOCOL])
+"""What people read who do not know the code. Decisions tell what was, with the words of their time."""
+
+DOCUMENTS = [*GUIDES, *DOCS.glob("decisions/*.md"), ROOT / "CHANGELOG.md"]
 LEVELS = "debug|info|warning|error|exception"
+
+METAPHORS = (
+    r"told|telling|tells of|(?:set|sets|setting) aside|chores?|ledger|visits?|visiting|reigns?|deaf|bells?|rung|outlets?"
+    r"|adoptions?|adopts|way back|departures?|departing|mirror(?:ed|s)?|presumptions?|whole answers?|way_back"
+)
+"""What the domain's things were once called: each had to be explained. As words of a sentence, code left out."""
+
+
+def read(*parts: str) -> str:
+    return DOCS.joinpath(*parts).read_text(encoding="utf-8")
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading, up to the next of its rank."""
+    rank = "#" * (len(title) - len(title.lstrip("#")))
+    return text.partition(f"{title}\n")[2].partition(f"\n{rank} ")[0]
+
+
+def prose(text: str) -> str:
+    """A document without its code: fenced blocks, code spans, targets of links."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
 
 
 def logged(path: Path) -> Iterator[str]:
@@ -39,15 +69,14 @@ def test_the_guide_lists_every_log_event_and_no_other() -> None:
         for p in (ROOT / package).rglob("*.py")
         for name in logged(p)
     }
-    table = GUIDE.partition("## Log events")[2].partition("\n## ")[0]
-    listed = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table.replace("`storenode status --json`", "")))
-    assert listed == found
+    table = re.sub(r"\]\([^)]*\)", "", section(read("operating", "reference.md"), "## Log events"))
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table)) == found
     assert all(re.fullmatch(r"[a-z_]+\.[a-z_]+", name) for name in found), "noun.past_participle"
 
 
 @pytest.mark.parametrize("settings", [hq.config.Settings, storenode.config.Settings])
 def test_the_guide_lists_every_setting(settings: type[hq.config.Settings] | type[storenode.config.Settings]) -> None:
-    table = GUIDE.partition("## Settings")[2].partition("\n## ")[0]
+    table = section(read("operating", "configure.md"), "## Settings")
     for field in fields(settings):
         assert f"`{field.name}`" in table, field.name
 
@@ -59,19 +88,105 @@ def test_every_command_says_what_it_does(group: click.Group) -> None:
         assert command.get_short_help_str(200).endswith("."), name
 
 
+@pytest.mark.parametrize(("program", "group"), [("hq", hq.cli.main), ("storenode", storenode.cli.main)])
+def test_every_command_stands_in_a_guide_with_its_output(program: str, group: click.Group) -> None:
+    """`tests/integration/test_tutorials.py` types that page; so what stands below a command is what it prints."""
+    shown = "".join(re.findall(r"^```console\n(.*?)^```$", read("operating", "commands.md"), re.DOTALL | re.MULTILINE))
+    for name in group.commands:
+        typed = rf"^\$ (?:timeout \d+ )?{program} {name}\b.*\n(?!\$ ).+"
+        assert re.search(typed, shown, re.MULTILINE), f"docs/operating/commands.md lacks {program} {name} and its output"
+
+
 def test_the_readme_shows_the_demo_before_line_25_and_stays_short() -> None:
     lines = README.splitlines()
     assert len(lines) < 150
     assert next(number for number, line in enumerate(lines, start=1) if "make demo" in line) < 25
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "docs/operating.md", "docs/contexts.md", "storelink/contract/README.md"]
-)
-def test_links_between_documents_lead_somewhere(document: str) -> None:
-    path = ROOT / document
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of a document's headings."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            if not link.startswith(("http://", "https://")):
+                name, _, anchor = link.partition("#")
+                target = path.parent / name if name else path
+                assert target.exists(), f"{path.name}: {link}"
+                if anchor:
+                    assert anchor in anchors(target.read_text(encoding="utf-8")), f"{path.name}: {link}"
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        path = waiting.pop().resolve()
+        if path not in reached and path.suffix == ".md" and path.exists():
+            reached.add(path)
+            names = re.findall(r"\]\(([^)\s#:]+)", path.read_text(encoding="utf-8"))
+            waiting += [path.parent / name for name in names]
+    assert {path for path in DOCS.rglob("*.md") if path.resolve() not in reached} == set()
+
+
+def test_every_path_that_the_architecture_names_exists() -> None:
+    for name in ("architecture.md", "contributing.md"):
+        named = set(re.findall(r"`((?:storelink|hq|storenode|bench|tests|docs|deploy|testbed)/[\w./*-]*)`", read(name)))
+        assert len(named) > 15, name
+        for path in named:
+            assert list(ROOT.glob(path.rstrip("/"))), f"docs/{name}: {path}"
+
+
+def test_the_architecture_answers_twenty_questions_with_a_module_each() -> None:
+    table = section(read("architecture.md"), "## Where is it decided?")
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ") and "?" in line]
+    assert len(rows) >= 20
+    for _, question, module, *_ in rows:
+        assert re.search(r"`[\w/]+\.py`", module), question
+
+
+def terms() -> dict[str, str]:
+    """Each term of the glossary, in lower case, with what it says of it."""
+    found = re.findall(r"^\*\*(.+?)\*\*[^\n]*\n(.+?)(?=\n\n|\Z)", read("glossary.md"), re.MULTILINE | re.DOTALL)
+    return {term.lower(): meaning for names, meaning in found for term in names.split("**, **")}
+
+
+def test_the_glossary_says_little_of_each_term_and_is_sorted() -> None:
+    found = terms()
+    assert len(found) > 60
+    for term, meaning in found.items():
+        assert len(meaning.splitlines()) <= 2, term
+    names = re.findall(r"^\*\*(.+?)\*\*", read("glossary.md"), re.MULTILINE)
+    assert names == sorted(names, key=str.lower)
+
+
+def test_the_glossary_has_every_term_that_a_guide_defines() -> None:
+    """A guide sets a term in emphasis where it defines it: *head*, *guard*."""
+    for path in GUIDES:
+        for emphasised in re.findall(r"(?<![*\w])\*([A-Za-z][\w -]+?)\*(?![*\w])", prose(path.read_text(encoding="utf-8"))):
+            term = emphasised.lower()
+            assert term in terms() or term.removesuffix("s") in terms(), f"{path.name}: *{emphasised}* is in no glossary"
+
+
+def test_the_glossary_has_what_the_code_shows_to_people() -> None:
+    """States, jobs, contexts and the kinds of price are words that a person meets on a screen."""
+    kinds = {choice for context in BUILT_IN.values() for column in keys_of(context) for choice in column.choices}
+    jobs = set(rhythms("store-042", look_s=60, backup_hour=3))
+    for word in {*STATES, *jobs, *BUILT_IN, *kinds}:
+        assert f"`{word}`" in read("glossary.md"), word
+
+
+def keys_of(context: Context) -> tuple[Column, ...]:
+    return context.keys
+
+
+def test_guides_use_the_words_of_the_glossary() -> None:
+    for path in GUIDES:
+        for line in prose(path.read_text(encoding="utf-8")).splitlines():
+            found = re.search(rf"\b(?:{METAPHORS})\b", line, re.IGNORECASE)
+            assert found is None, f"{path.name}: {found and found[0]!r} in: {line.strip()}; see docs/glossary.md"
 
 
 def test_no_document_or_lock_names_a_machine() -> None:
