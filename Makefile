@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check torture torture-long system bench bench-quick lock broker faults containers clean
+.PHONY: help install demo unit test check torture torture-long system bench bench-quick lock broker faults containers clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -27,23 +27,31 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP) ## HQ, a broker, three stores, a cut line, and the proof that all end equal
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.demo
 
-test: $(STAMP) broker ## all tests
-	$(BIN)/python -m pytest
+unit: $(STAMP) ## rules, unit and golden tests, in under 20 seconds
+	$(BIN)/python -m pytest tests/rules tests/unit tests/golden
 
-torture: $(STAMP) broker faults ## every fault we can cause, in about eleven minutes; as root, or what needs root is left out
-	SIMULATION_SEEDS=2000 $(TORTURE)
+test: $(STAMP) broker ## all tests; ONE=path_or_name runs those alone and without workers, SEED=n replays a seed
+	$(SEEDED) $(BIN)/python -m pytest $(if $(ONE),-n 0 $(if $(wildcard $(firstword $(subst ::, ,$(ONE)))),'$(ONE)',-k '$(ONE)'))
+
+# Of the simulation one seed alone, of the torture where all random choices begin.
+SEEDED := $(if $(SEED),SIMULATION_SEED=$(SEED) TORTURE_SEED=$(SEED))
+
+torture: $(STAMP) broker faults ## every fault we can cause, in about eleven minutes; as root, or what needs root is left out; SEED=n
+	$(TORTURE_SEEDED) SIMULATION_SEEDS=2000 $(TORTURE)
 
 torture-long: $(STAMP) broker faults ## the same for a night
-	SIMULATION_SEEDS=20000 TORTURE_SCALE=20 $(TORTURE)
+	$(TORTURE_SEEDED) SIMULATION_SEEDS=20000 TORTURE_SCALE=20 $(TORTURE)
 
 # Side by side: the faults wait much, the simulation computes.
 TORTURE := $(BIN)/python -m pytest tests/faults tests/simulation
+TORTURE_SEEDED := $(if $(SEED),TORTURE_SEED=$(SEED))
 
 system: $(STAMP) containers ## installed from deploy/ into a booted container; as root
 	$(BIN)/python -m pytest -n 0 tests/system
 
-check: $(STAMP) ## lint, types, import rules
+check: $(STAMP) ## lint, format, types, import rules
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

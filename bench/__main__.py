@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from bench import api, apply, away, boot, fleet, imports, latency, report
-from bench.feeds import Grocery, grocery, multiplied
-from bench.process import BenchFailed
+from bench import report
+from bench.measures import api, apply, away, boot, fleet, imports, latency
 from bench.report import Figure
+from testbed.feeds import Grocery, grocery, multiplied
+from testbed.process import StepFailed
 
 MILLION = 1_000_000
 
@@ -52,7 +53,7 @@ def main(quick: bool, only: tuple[str, ...], path: Path) -> None:
             taken = MEASURES[name](catalogue, quick)
             found += taken
             outcome = "done" if taken else "left out"
-        except BenchFailed as error:
+        except StepFailed as error:
             failed, outcome = True, f"failed: {error}"
         click.echo(f" {outcome} in {time.monotonic() - began:.0f} s", err=True)
         report.write(path, found)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import signal
 import sys
 import time
@@ -18,9 +19,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.chain import Chain, ChainFailed, empty_directory
-from bench.feeds import Grocery, Prices, changed_prices, grocery, write_prices, write_products
-from bench.till import Till, freshness, price, wrong_prices
+from testbed import commands
+from testbed.broker import Broker, rumqttd
+from testbed.chain import Chain
+from testbed.feeds import Grocery, Prices, changed_prices, grocery, write_prices, write_products
+from testbed.process import Process, StepFailed
+from testbed.till import Till, freshness, price, wrong_prices
 
 STORES = ("store-north", "store-south", "store-harbour")
 CUT = STORES[-1]
@@ -51,10 +55,42 @@ class Figures:
     equal: bool = False
 
 
-class Demo:
-    """The story, told while it happens; every step raises ChainFailed if it does not come about."""
+class DemoChain(Chain):
+    """The embedded broker, and everything as a user starts it; what does not end when it is asked to is told."""
 
-    def __init__(self, chain: Chain, catalogue: Grocery) -> None:
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, hq_settings={}, run=commands.spawn)
+
+    def make_broker(self) -> Broker:
+        return rumqttd(self.directory, self.port)
+
+    def status(self, name: str) -> Any:
+        """What the store says of itself; None before it has made its replica."""
+        return self.store_json(name, "status", codes=(0, 1, 2, 3))
+
+    def end(self) -> list[str]:
+        """Stop every daemon, then close. Returns what did not end by itself when asked to, or ended badly."""
+        complaints = []
+        for name, process in reversed([("hq", self.hq_run), *self.stores.items()]):
+            complaints += _stopped_badly(name, process)
+        self.close()
+        return complaints
+
+
+def _stopped_badly(name: str, process: Process) -> list[str]:
+    if not process.began_s:
+        return []
+    try:
+        code = process.stop()
+    except StepFailed as error:
+        return [str(error)]
+    return [f"{name} ended with exit code {code}"] if code > 0 else []
+
+
+class Demo:
+    """The story, told while it happens; every step raises StepFailed if it does not come about."""
+
+    def __init__(self, chain: DemoChain, catalogue: Grocery) -> None:
         self._chain = chain
         self._catalogue = catalogue
         self._changed: Prices = changed_prices(catalogue.prices, CHANGES, SEED)
@@ -73,21 +109,19 @@ class Demo:
 
     def _open_headquarters(self) -> None:
         chain, figures = self._chain, self.figures
-        chain.start_broker()
         self.tell("broker", f"rumqttd (iotcore), MQTT 5, port {chain.port}")
-        chain.hq("init")
-        chain.start_hq()
+        chain.hq_run.start()
         products, prices = chain.directory / "products.csv", chain.directory / "prices.csv"
         write_products(products, self._catalogue)
         write_prices(prices, self._catalogue.prices)
         for context, feed in (("product", products), ("price", prices)):
             with console.status(f"hq import {context} {feed.name}"):
-                done = chain.hq("import", context, str(feed))
+                done = chain.hq_json("import", context, str(feed))
             self._expect(done["events"], len(self._catalogue.products), f"events of the first {context} feed")
             figures.import_s[context] = done["seconds"]
             self.tell("hq", f"imported {feed.name}: {done['events']:,} events in {done['seconds']:.1f} s")
         figures.products = figures.prices = len(self._catalogue.products)
-        again = chain.hq("import", "price", str(prices))
+        again = chain.hq_json("import", "price", str(prices))
         self.tell("hq", f"the same feed once more: {again['events']} events")
         self._expect(again["events"], 0, "events of the same feed again")
         with console.status("publishing"):
@@ -102,7 +136,7 @@ class Demo:
         chain, figures = self._chain, self.figures
         began = time.monotonic()
         for name in STORES:
-            chain.start_store(name)
+            chain.add_store(name)
         with console.status("three stores bootstrap"):
             waiting = list(STORES)
             while waiting:
@@ -123,7 +157,7 @@ class Demo:
         chain.wait("the cut store has noticed", lambda: chain.status(CUT)["connected"] is False)
         self.tell(CUT, "its line is cut; a till goes on asking it for prices")
         self._change_prices()
-        status, answer = chain.status(CUT), chain.store(CUT, "price", sku)
+        status, answer = chain.status(CUT), chain.store_json(CUT, "price", sku)
         old = self._catalogue.prices[sku]
         self._expect(answer["amount_minor"], old, "the price that the cut store still has")
         stale = max(s["stale_seconds"] or 0 for s in status["streams"].values())
@@ -148,7 +182,7 @@ class Demo:
         write_prices(feed, self._changed)
         before = chain.lines[STORES[0]].bytes_down
         began = time.monotonic()
-        done = chain.hq("import", "price", str(feed))
+        done = chain.hq_json("import", "price", str(feed))
         self._expect(done["events"], CHANGES, "events of the feed with changes")
         self.tell("hq", f"{done['events']:,} prices changed in {done['seconds']:.1f} s")
         self._read_heads()
@@ -164,19 +198,19 @@ class Demo:
         chain = self._chain
         expected = {**self._catalogue.prices, **self._changed}
         with console.status("scanning every row on every machine"):
-            master = chain.hq("verify")["streams"]
+            master = chain.hq_json("verify")["streams"]
             self._expect([s["problems"] for s in master.values()], [[], []], "what HQ finds wrong with itself")
             digests = {name: facts["digest"] for name, facts in master.items()}
             table = Table("machine", "stream", "at", "rows", "digest", "", box=None, pad_edge=False)
             for name, facts in master.items():
                 table.add_row("hq", name, f"{facts['head_seq']:,}", f"{facts['rows']:,}", facts["digest"])
             for store in STORES:
-                for name, facts in chain.store(store, "verify", codes=(0, 2))["streams"].items():
+                for name, facts in chain.store_json(store, "verify", codes=(0, 2))["streams"].items():
                     equal = facts["digest"] == digests[name] and facts["rows"] == master[name]["rows"]
                     verdict = "[green]equal[/]" if equal else "[red]DIFFERS[/]"
                     table.add_row(store, name, f"{facts['position']:,}", f"{facts['rows']:,}", facts["digest"], verdict)
                     if not equal:
-                        raise ChainFailed(f"{store} {name} is {facts['digest']}, HQ's {digests[name]}")
+                        raise StepFailed(f"{store} {name} is {facts['digest']}, HQ's {digests[name]}")
                 self._expect(wrong_prices(chain.replica(store), expected), 0, f"prices at {store} other than fed")
         console.print()
         console.print(table)
@@ -184,12 +218,12 @@ class Demo:
 
     def _read_heads(self) -> list[dict[str, Any]]:
         """Remember where HQ's streams stand, for `_level`; return what HQ says of them."""
-        found = self._chain.hq("status")["streams"]
+        found = self._chain.master()
         self._heads = {stream: facts["head_seq"] for stream, facts in found.items()}
         return list(found.values())
 
     def _published(self) -> bool:
-        return all(s["published"] == s["head_seq"] for s in self._chain.hq("status")["streams"].values())
+        return all(s["published"] == s["head_seq"] for s in self._chain.master().values())
 
     def _level(self, name: str) -> bool:
         """Whether a store says that it is live and stands where HQ stands."""
@@ -197,7 +231,7 @@ class Demo:
 
     def _expect(self, found: Any, wanted: Any, what: str) -> None:
         if found != wanted:
-            raise ChainFailed(f"{what}: {found!r}, not {wanted!r}")
+            raise StepFailed(f"{what}: {found!r}, not {wanted!r}")
 
     def summary(self) -> None:
         figures = self.figures
@@ -218,17 +252,17 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     console.print(f"[bold]storenode demo[/]: HQ, a broker, three stores; all in {options.directory}\n")
-    chain = Chain(empty_directory(options.directory.absolute()))
+    chain = DemoChain(empty_directory(options.directory.absolute()))
     demo = Demo(chain, grocery())
     failure = None
     try:
         demo.play()
-    except ChainFailed as error:
+    except StepFailed as error:
         failure = str(error)
     except KeyboardInterrupt:
         failure = "interrupted"
     finally:
-        complaints = chain.close()
+        complaints = chain.end()
     if failure or complaints:
         for each in filter(None, (failure, *complaints)):
             console.print(f"[red bold]failed:[/] {each}", markup=True)
@@ -238,6 +272,13 @@ def main() -> int:
         figures = {name: getattr(demo.figures, name) for name in Figures.__slots__}
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def empty_directory(path: Path) -> Path:
+    """Make the directory, or empty it if an earlier run left it."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from bench import broker
+from testbed import broker
 
 WIDTH = 132
 

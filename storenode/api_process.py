@@ -32,18 +32,18 @@ class ApiProcess:
         self._began_ms = self._due_ms = 0
         self._again_after_ms = AGAIN_AFTER_MS
 
-    def step(self, now_ms: int) -> None:
-        """Start it when that is due, and see whether it still lives; on a monotonic clock."""
-        if self._settings.api is None or now_ms < self._due_ms:
+    def step(self, mono_ms: int) -> None:
+        """Start the process when that is due, and look whether it still lives."""
+        if self._settings.api is None or mono_ms < self._due_ms:
             return
-        self._due_ms = now_ms + LOOK_EVERY_MS
+        self._due_ms = mono_ms + LOOK_EVERY_MS
         if self._process is None:
-            self._start(now_ms)
+            self._start(mono_ms)
         elif (code := self._process.poll()) is not None:
-            self._ended(code, now_ms)
+            self._ended(code, mono_ms)
 
     def stop(self) -> None:
-        """End it, and wait for that; a hung one is killed."""
+        """End the process and wait for its end; kill it if it does not answer."""
         if self._process is None:
             return
         with suppress(OSError):
@@ -55,8 +55,8 @@ class ApiProcess:
             self._process.wait()
         self._release()
 
-    def _start(self, now_ms: int) -> None:
-        self._began_ms = now_ms
+    def _start(self, mono_ms: int) -> None:
+        self._began_ms = mono_ms
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this very program
                 python_command("storenode.cli", "api", "--supervised"),
@@ -64,13 +64,13 @@ class ApiProcess:
                 stdin=subprocess.PIPE,
             )
         except OSError as error:
-            self._ended(str(error), now_ms)
+            self._ended(str(error), mono_ms)
 
-    def _ended(self, outcome: int | str, now_ms: int) -> None:
+    def _ended(self, outcome: int | str, mono_ms: int) -> None:
         self._release()
-        lived_ms = now_ms - self._began_ms
+        lived_ms = mono_ms - self._began_ms
         again_in_ms = AGAIN_AFTER_MS if lived_ms >= SETTLED_MS else self._again_after_ms
-        self._due_ms, self._again_after_ms = now_ms + again_in_ms, min(again_in_ms * 2, AGAIN_AFTER_MS_MAX)
+        self._due_ms, self._again_after_ms = mono_ms + again_in_ms, min(again_in_ms * 2, AGAIN_AFTER_MS_MAX)
         log.warning("api.ended", outcome=outcome, lived_ms=lived_ms, again_in_ms=again_in_ms)
 
     def _release(self) -> None:

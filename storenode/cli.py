@@ -147,10 +147,10 @@ def search(settings: SettingsOf, context: str | None, text: tuple[str, ...], lim
 
 
 def _search_declared(settings: Settings, name: str, text: str, limit: int, *, as_json: bool) -> None:
-    from storenode.replica import context_queries
+    from storenode.replica import queries
 
     context = declared_context(name, settings)
-    found = context_queries.search(settings.db, context, text, limit)
+    found = queries.search_context(settings.db, context, text, limit)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return

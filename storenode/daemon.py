@@ -37,8 +37,7 @@ from storenode.outbox.lock import OutboxLock
 from storenode.outbox.override_copy import OverrideCopy
 from storenode.outbox.sender import Sender
 from storenode.outbox.status_publisher import StatusPublisher, last_will
-from storenode.replica.connection import on_disk
-from storenode.replica.replace_damaged import set_aside
+from storenode.replica.file import on_disk, replace_damaged
 from storenode.replica.writer import Replica
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Daemon:
         streams = tuple(s for s in settings.streams() if s.context.name not in self._replica.left_out)
         will = last_will(settings.root, settings.store_id, time.time_ns() // 1_000_000)
         self._link = MqttLink(settings.broker, f"store-{settings.store_id}", self._inbox.put, will)
-        self._clock = StoreClock(self._replica, settings.clock_hold_days)
+        self._clock = StoreClock.open(self._replica, settings.clock_hold_days)
         self._worker = Router(
             settings.root,
             self._replica,
@@ -120,7 +119,7 @@ class Daemon:
         self._announcer.leave(time.time_ns() // 1_000_000)
         self._link.close()
         self._worker.connected = False
-        self._ledger.end(self._clock.now_ms(time.time_ns() // 1_000_000))
+        self._ledger.end(self._clock.price_ms(time.time_ns() // 1_000_000))
         self._beat(0, time.time_ns() // 1_000_000, pid=None)
         self._replica.close_for_readers()
         self._api.stop()
@@ -180,7 +179,7 @@ class Daemon:
         self._departures.step(now_ms, connected=self._worker.connected)
         self._orders.obey(now_ms)
         self._api.step(now_ms)
-        self._ledger.step(self._worker.states, now_ms, self._clock.now_ms(wall_ms))
+        self._ledger.step(self._worker.states, now_ms, self._clock.price_ms(wall_ms))
         due = now_ms - self._heartbeat_ms >= HEARTBEAT_EVERY_MS or self._clock.is_set(wall_ms)
         if due or self._worker.connected != self._heartbeat_connected:
             self._beat(now_ms, wall_ms, pid=os.getpid())
@@ -204,7 +203,7 @@ class Daemon:
             connected=self._worker.connected,
             started_at_ms=self._started_ms,
             counters=self._counters(),
-            now_ms=wall_ms,
+            wall_ms=wall_ms,
         )
         self._clock.note(wall_ms)
         if self._replica.wal_bytes() > WAL_BYTES_TARGET:
@@ -222,11 +221,11 @@ def _spools(db: Path) -> Path:
 def _opened(settings: Settings) -> Replica:
     """The replica; a damaged one of ours is set aside for a new one."""
     try:
-        return Replica(settings.db, settings.scopes, settings.registry)
+        return Replica.open(settings.db, settings.scopes, settings.registry)
     except ReplicaDamaged as error:
         served = _spools(settings.db).exists()
-        set_aside(settings.db, datetime.now(UTC), error, served_here=served)
-    return Replica(settings.db, settings.scopes, settings.registry)
+        replace_damaged(settings.db, datetime.now(UTC), error, served_here=served)
+    return Replica.open(settings.db, settings.scopes, settings.registry)
 
 
 def _begin_anew() -> None:
@@ -259,7 +258,7 @@ def run(reread: Callable[[], Settings]) -> None:
         if daemon is None:
             raise
         daemon.abandon()
-        set_aside(settings.db, datetime.now(UTC), error, served_here=True)
+        replace_damaged(settings.db, datetime.now(UTC), error, served_here=True)
         time.sleep(RENEW_PAUSE_S)
         _begin_anew()
     except StorenodeError:

@@ -50,7 +50,7 @@ RESERVED_TABLES = (
     "contexts",
     "shapes",
     "quarantine",
-    "departing",
+    "unfollowed_streams",
     "commits",
     "clock",
     "read_models",

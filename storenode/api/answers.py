@@ -2,7 +2,7 @@
 
 The ETag is taken from the answer itself. Positions would not do: a price changes when a step of its schedule begins, a
 search when the index has followed, either without a new position; and they would make every client fetch everything
-again for one change somewhere in the chain. The question costs less than the request that brings it, so it is asked.
+again for one change somewhere in the chain. The query costs less than the request that brings it, so it is made anew.
 Weak, because only the meaning is promised, not the bytes of another version.
 """
 
@@ -22,7 +22,7 @@ from storenode.errors import BadArgument
 
 JSON_TYPE = "application/json"
 DRAINED_BYTES_MAX = 1_048_576
-"""What is read of a body that is too large, so that its sender comes to reading the answer."""
+"""So much of a too large body is read, so that its sender gets as far as reading the answer."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,7 +32,7 @@ def document(found: Any, status: int = HTTPStatus.OK) -> Response:
     return Response(_encode(found), status, {"cache-control": "no-store"}, JSON_TYPE)
 
 
-def validated(request: Request, found: Any) -> Response:
+def with_etag(request: Request, found: Any) -> Response:
     """An answer with an ETag, or 304 if the client has it already."""
     body = _encode(found)
     tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
@@ -65,7 +65,7 @@ def parameters(request: Request, *known: str) -> dict[str, str]:
     return found
 
 
-def whole(text: str, name: str, least: int, most: int) -> int:
+def whole_number(text: str, name: str, least: int, most: int) -> int:
     """Read a parameter that is a whole number. Raises BadArgument."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
         raise BadArgument(f"{name}: {text[:40]!r} is not a whole number from {least} to {most}")

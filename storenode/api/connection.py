@@ -1,9 +1,9 @@
 """One client's connection: uvicorn's, with what keeps one client from being in the way of another.
 
-uvicorn ends a connection that is idle behind an answer; it waits for ever for one that never sends its request to the
-end, or never reads the answer. Here every request has `REQUEST_S` from its first byte (or from the connection) to the
-end of its answer, and `sweep` ends what took longer. When too many connections are open, the one that has been of no
-use for the longest time makes room: a till that comes back is served even while somebody holds hundreds open.
+uvicorn closes a connection that is idle after an answer; but it waits for ever for a client that never sends the end of
+its request, or never reads the answer. Here every request has `REQUEST_S` from its first byte (or from the connection)
+to the end of its answer, and `sweep` ends a connection that takes longer. When too many connections are open, the
+longest-idle connection is closed: a till that comes back is served even while somebody holds hundreds open.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from storenode.api.limits import CONNECTIONS_MAX, REQUEST_S
-from storenode.api.problems import Refused, told
-from storenode.api.whole_answers import WholeAnswers
+from storenode.api.problems import Refused, error_response
+
+_INTERIM = b"HTTP/1.1 1"
 
 
 class Connection(H11Protocol):
-    """See the module; owned by the event loop's thread."""
+    """One client; owned by the event loop's thread. See the module."""
 
     since_s: float
     """On the loop's clock: when this connection began to be as it is, in a request or idle."""
@@ -32,8 +33,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._note(in_request=True)
-        self._answers = WholeAnswers(transport)
-        super().connection_made(self._answers)  # type: ignore[arg-type]
+        self._joined = JoinedWrites(transport)
+        super().connection_made(self._joined)  # type: ignore[arg-type]
         if len(self.connections) > CONNECTIONS_MAX:
             _make_room([each for each in self.connections if isinstance(each, Connection)], self)
 
@@ -44,13 +45,13 @@ class Connection(H11Protocol):
         super().handle_events()
 
     def on_response_complete(self) -> None:
-        self._answers.end_answer()
+        self._joined.end_answer()
         super().on_response_complete()
         self._note(in_request=not self.cycle.response_complete)  # the next request may have been there already
 
     def send_400_response(self, msg: str) -> None:
         """A request that is no HTTP gets the same document as any other mistake."""
-        answer = told(Refused("bad_request", msg))
+        answer = error_response(Refused("bad_request", msg))
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         response = h11.Response(status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=b"Bad Request")
         for event in (response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
@@ -59,13 +60,13 @@ class Connection(H11Protocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a whole request waits for us; not for a client that does not read."""
+        """Whether a complete request waits for us; not while the client does not read."""
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and not (cycle.response_complete or cycle.more_body or self.flow.write_paused)
 
     @property
-    def is_owing(self) -> bool:
-        """Whether the client is to send something, or to read it."""
+    def awaits_client(self) -> bool:
+        """Whether the client has to send something, or to read it."""
         return self.in_request or self.transport.is_closing()
 
     def abort(self) -> None:
@@ -76,18 +77,54 @@ class Connection(H11Protocol):
 
 
 def sweep(connections: Iterable[Any], now_s: float) -> None:
-    """End the connections whose request takes too long to come, or its answer to be read.
+    """End the connections whose request takes too long to arrive, or whose answer takes too long to be read.
 
-    One that is closing waits for its client to read; one that was idle before has waited long enough.
+    A connection that is closing waits for its client to read; a connection that was idle before has waited long enough.
     """
     for each in list(connections):
-        if isinstance(each, Connection) and each.is_owing and now_s - each.since_s > REQUEST_S:
+        if isinstance(each, Connection) and each.awaits_client and now_s - each.since_s > REQUEST_S:
             each.abort()
 
 
 def _make_room(connections: Sequence[Connection], newest: Connection) -> None:
-    """An aborted connection is among them until the loop comes to it; it is neither counted nor chosen again."""
-    still = [each for each in connections if not each.transport.is_closing()]
-    if len(still) > CONNECTIONS_MAX:
-        waiting = [each for each in still if not each.is_answering]
+    """Close the longest-idle connection. An aborted one is listed until the loop removes it; it does not count."""
+    open_ = [each for each in connections if not each.transport.is_closing()]
+    if len(open_) > CONNECTIONS_MAX:
+        waiting = [each for each in open_ if not each.is_answering]
         min(waiting, key=lambda each: each.since_s, default=newest).abort()
+
+
+class JoinedWrites:
+    """A transport that sends an answer's head together with the beginning of its body: one call instead of two.
+
+    uvicorn writes a head, then what there is of a body; the user of this class says when an answer ends.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._begun = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the transport's own."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._begun or data.startswith(_INTERIM):
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._head, self._begun = data, True
+
+    def end_answer(self) -> None:
+        self._send_head()
+        self._begun = False
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        """Send a head that no body followed."""
+        if self._head:
+            self.write(b"")

@@ -1,10 +1,10 @@
-"""Warm read-only connections to the replica, and a deadline for every question.
+"""Pooled read-only connections to the replica, and a deadline for every query.
 
 A lookup by key is answered in the event loop itself: it takes 25 us, while waking a thread and being woken costs more
 than that, and on a busy machine waits for the processor twice. What may take longer goes to a few threads.
 
-A connection lives as long as the file that it was opened on: a damaged replica is renamed and another takes its name,
-so each question compares the name's inode first (by `stat`: to open and close the file would drop SQLite's locks).
+A damaged replica is renamed and another file takes its name; a connection is closed when its file is renamed,
+so each query compares the name's inode first (by `stat`: to open and close the file would drop SQLite's locks).
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from storelink.host.sqlite import open_readonly
 from storenode.api.limits import DEADLINE_S
 from storenode.api.problems import TookTooLong
-from storenode.errors import ReplicaDamaged, ReplicaMissing
-from storenode.replica.connection import translated
-from storenode.replica.schema import APPLICATION_ID
+from storenode.errors import ReplicaMissing
+from storenode.replica.file import open_to_read, translated
 
 T = TypeVar("T")
-Question = Callable[[sqlite3.Connection], T]
-"""Asked within one snapshot; must not keep the connection."""
+Query = Callable[[sqlite3.Connection], T]
+"""Runs within one snapshot; must not keep the connection."""
 
 THREADS = 4
 STALL_S = 1.0
@@ -41,7 +39,7 @@ STEPS_BETWEEN_LOOKS = 2_000
 CACHE_KIB = 8_192
 
 
-class WarmConnection:
+class PooledConnection:
     """One thread's connection to the file that has the replica's name now."""
 
     def __init__(self, path: Path) -> None:
@@ -50,13 +48,13 @@ class WarmConnection:
         self._file: tuple[int, int] | None = None
         self._deadline_s = 0.0
 
-    def ask(self, question: Question[T], deadline_s: float, *, one_statement: bool = False) -> T:
+    def run(self, query: Query[T], deadline_s: float, *, one_statement: bool = False) -> T:
         """
-        Answer a question from one snapshot.
+        Run a query in one snapshot.
 
         Args:
             deadline_s: on the clock of `time.monotonic`.
-            one_statement: it is a snapshot by itself, and spared the transaction around it (a tenth of a lookup).
+            one_statement: the query is a snapshot by itself and needs no transaction, which costs a tenth of a lookup.
 
         Raises:
             TookTooLong: the deadline has passed.
@@ -70,7 +68,7 @@ class WarmConnection:
             try:
                 if not one_statement:
                     db.execute("BEGIN")
-                return question(db)
+                return query(db)
             except sqlite3.OperationalError as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
                     raise TookTooLong from error
@@ -98,18 +96,16 @@ class WarmConnection:
         file = (found.st_dev, found.st_ino)
         if self._db is None or file != self._file:
             self.close()
-            self._db, self._file = self._opened(), file
+            self._db, self._file = self._open(), file
         return self._db
 
-    def _opened(self) -> sqlite3.Connection:
-        db = open_readonly(self._path, BUSY_TIMEOUT_S)
+    def _open(self) -> sqlite3.Connection:
+        db = open_to_read(self._path, BUSY_TIMEOUT_S)
         try:
             db.execute("PRAGMA query_only=ON")
             # trusted_schema stays on: for SQLite 3.40, json_extract in a view would be unsafe.
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise ReplicaDamaged(f"{self._path} is not a replica", hint="check db / STORENODE_DB")
         except BaseException:
             db.close()
             raise
@@ -120,30 +116,30 @@ class WarmConnection:
         return time.monotonic() > self._deadline_s
 
 
-class Pool:
+class ConnectionPool:
     """The connections that answer; their number bounds how many snapshots are held at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._threads = ThreadPoolExecutor(THREADS, "ask")
+        self._threads = ThreadPoolExecutor(THREADS, "query")
         self._own = threading.local()
 
-    def look_up(self, question: Question[T], *, one_statement: bool = False) -> T:
-        """Answer at once what is found by key. Raises as `Warm.ask`."""
-        return self._answered(question, time.monotonic() + DEADLINE_S, one_statement=one_statement)
+    def look_up(self, query: Query[T], *, one_statement: bool = False) -> T:
+        """Run a query that finds by key, in this thread. Raises as `PooledConnection.run`."""
+        return self._run(query, time.monotonic() + DEADLINE_S, one_statement=one_statement)
 
-    async def ask(self, question: Question[T]) -> T:
-        """Answer a question within the deadline, its waiting for a thread included. Raises as `Warm.ask`."""
+    async def run(self, query: Query[T]) -> T:
+        """Run a query in a thread of the pool. The deadline counts from now. Raises as `PooledConnection.run`."""
         deadline_s = time.monotonic() + DEADLINE_S
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(DEADLINE_S + STALL_S):
-                return await loop.run_in_executor(self._threads, self._answered, question, deadline_s)
+                return await loop.run_in_executor(self._threads, self._run, query, deadline_s)
         except TimeoutError:
             raise TookTooLong from None
 
-    def _answered(self, question: Question[T], deadline_s: float, *, one_statement: bool = False) -> T:
-        warm = getattr(self._own, "warm", None)
-        if warm is None:
-            warm = self._own.warm = WarmConnection(self._path)
-        return warm.ask(question, deadline_s, one_statement=one_statement)
+    def _run(self, query: Query[T], deadline_s: float, *, one_statement: bool = False) -> T:
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = PooledConnection(self._path)
+        return connection.run(query, deadline_s, one_statement=one_statement)

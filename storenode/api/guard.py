@@ -1,4 +1,4 @@
-"""What is checked of every request before it is looked at: the host that it names, the length of its target."""
+"""Checks every request before its route sees it: the host that it names, the length of its path and query."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from storenode.api.limits import TARGET_BYTES_MAX
-from storenode.api.problems import Refused, told
+from storenode.api.problems import Refused, error_response
 from storenode.core.api_address import host_of
 
 _HEADERS = [
@@ -36,11 +36,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         if len(scope["raw_path"]) + len(scope["query_string"]) > TARGET_BYTES_MAX:
-            return told(Refused("uri_too_long", f"more than {TARGET_BYTES_MAX} bytes"))
+            return error_response(Refused("uri_too_long", f"more than {TARGET_BYTES_MAX} bytes"))
         named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(named) == 1 and host_of(named[0]) in self._hosts:
             return None
-        return told(
+        return error_response(
             Refused(
                 "host_refused",
                 "the Host header names another machine, or none",

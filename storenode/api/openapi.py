@@ -1,4 +1,4 @@
-"""The API described in OpenAPI 3.1, as `GET /openapi.json` serves it; docs/api.md tells it with examples to type."""
+"""The API described in OpenAPI 3.1, as `GET /openapi.json` serves it; docs/api.md explains it with examples to type."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from storenode.api.schemas import ACCEPTED_EXAMPLE, ENTRY_EXAMPLE, SCHEMAS, SKU,
 JSON = "application/json"
 _ETAG = {"ETag": {"description": "Of this answer; weak.", "schema": {"type": "string"}, "required": True}}
 _RETRY = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}, "required": True}}
-_TOLD = {
-    400: "The question is wrong; asking again will not help.",
+_REFUSALS = {
+    400: "The request is wrong; sending it again will not help.",
     403: "The Host header names another machine.",
     404: "There is no such row.",
     413: "More than an entry may have.",
@@ -144,7 +144,7 @@ def _refusals(*codes: int) -> dict[str, Any]:
 
 def _responses() -> dict[str, Any]:
     return {
-        HTTPStatus(code).name: {"description": told, "content": {JSON: {"schema": named("Error")}}}
+        HTTPStatus(code).name: {"description": description, "content": {JSON: {"schema": named("Error")}}}
         | ({"headers": _RETRY} if code == HTTPStatus.SERVICE_UNAVAILABLE else {})
-        for code, told in _TOLD.items()
+        for code, description in _REFUSALS.items()
     }

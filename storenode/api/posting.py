@@ -1,4 +1,4 @@
-"""The API's way into the outbox: one thread with one connection, and an answer only after the disk has the entry."""
+"""Appends the API's entries to the outbox: one thread with one connection; it answers after the entry is on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _decoder = msgspec.json.Decoder(_Posted)
 
 
 class Posting:
-    """Appends entries, one after the other. Any number of requests may wait; each is answered or refused."""
+    """Appends entries, one after the other. Any number of requests may wait; each gets an answer or a refusal."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path, self._max_bytes = path, max_bytes
@@ -66,7 +66,7 @@ class Posting:
         return {"epoch": outbox.standing().epoch, "seq": seq, "type": kind, "time": rfc3339(at_ms)}
 
     def _current(self) -> Outbox:
-        """The outbox that has the name now: what is appended to a file that was moved away reaches nobody."""
+        """The outbox that has the name now: an entry in a file that was moved away would reach nobody."""
         with suppress(FileNotFoundError):
             found = self._path.stat()
             if self._outbox is not None and (found.st_dev, found.st_ino) == self._file:

@@ -1,4 +1,4 @@
-"""What a client is told when it does not get what it asked for: a code, the status that goes with it, one document."""
+"""The answer to a client that does not get what it asked for: a code, its HTTP status, one document."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def refused(error: errors.StorenodeError | ContractViolation) -> Refused:
             return Refused(_OF_CLASS.get(type(error), "failed"), str(error), hint=error.hint)
 
 
-def told(error: Refused) -> Response:
+def error_response(error: Refused) -> Response:
     """The answer: `{"error": {"code", "message", "hint"}}`."""
     body = {"error": {"code": error.code, "message": str(error), "hint": error.hint}}
     headers = {"cache-control": "no-store"}

@@ -9,7 +9,7 @@ from storelink.contract.contexts import PRODUCT
 from storelink.contract.limits import ENTRY_TYPE_CHARS_MAX, KEY_CHARS_MAX
 from storenode.api.problems import CODES
 from storenode.core.clock_rules import BEHIND, CORRECTED, HELD, OK, SUSPECT, UNCONFIRMED
-from storenode.core.health import STATES
+from storenode.core.states import STATES
 
 Schema = dict[str, Any]
 

@@ -38,11 +38,11 @@ SWEEP_EVERY_TICKS = 10
 """uvicorn ticks ten times a second."""
 
 SWITCH_INTERVAL_S = 0.0005
-"""A thread that comes back from SQLite gets the interpreter within this; by default within 5 ms, a lookup's limit."""
+"""A thread that comes back from SQLite gets the interpreter within this time. The default is 5 ms, a lookup's limit."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; signals are ours, and slow clients are swept away."""
+    """uvicorn's server; signals are ours, and connections of slow clients are ended."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,7 +104,7 @@ def run(settings: Settings, *, supervised: bool) -> None:
 
 @contextlib.contextmanager
 def bound(address: Address) -> Iterator[socket.socket]:
-    """A socket at the address; a unix socket's file goes with it."""
+    """A socket that listens at the address; the file of a unix socket is removed at the end."""
     # asyncio sets TCP_NODELAY only on what calls itself TCP; without it every answer takes 40 ms (traps of Nagle).
     protocol = 0 if address.path else socket.IPPROTO_TCP
     listener = socket.socket(_family(address), socket.SOCK_STREAM, protocol)

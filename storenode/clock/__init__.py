@@ -1,4 +1,4 @@
-"""The store's clock, judged by HQ's messages.
+"""The store's clock, judged by the times of HQ's messages.
 
-May import storenode.replica.writer, storenode.core, storenode.errors and storelink.
+May import storenode.replica, core, config, errors, and storelink; not follow or outbox, its neighbours.
 """

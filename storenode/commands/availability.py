@@ -12,14 +12,15 @@ from typing import Any
 import click
 
 from storelink.contract.times import rfc3339
-from storenode.commands.outbox import read_outbox
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.core import advice
 from storenode.core.availability import DOWN, Interval, clipped, summed, usable_after
 from storenode.errors import NotFound
 from storenode.jobs.availability import SILENT_MS, intervals
 from storenode.outbox.file import check_outbox, translated
+from storenode.outbox.status import read_outbox
 from storenode.replica import queries
+from storenode.replica.status import daemon_alive
 
 DAYS_MAX = 400
 DAY_MS = 86_400_000
@@ -41,7 +42,7 @@ def availability(settings: SettingsOf, days: int, listed: bool, as_json: bool) -
     since_ms = now_ms - days * DAY_MS
     recorded = _recorded(found.outbox_path)
     followed = {str(stream) for stream in found.streams()}
-    working = queries.daemon_alive(found.db)
+    working = daemon_alive(found.db)
     streams = {}
     for name, each in recorded.items():
         tail = _since(each[-1], now_ms, working=working, followed=name in followed)

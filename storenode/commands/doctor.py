@@ -6,7 +6,6 @@ import json
 
 import click
 
-from storenode.commands.outbox import outbox_status
 from storenode.commands.shared import examined, json_option, reported
 from storenode.core import advice
 
@@ -25,18 +24,18 @@ def doctor(context: click.Context, as_json: bool) -> None:
     """
     from storenode.doctor.checks import checks
 
-    verdicts, told = [], []
-    for check in checks(examined(context), outbox_status):
-        finding = check.finding
+    verdicts, results = [], []
+    for result in checks(examined(context)):
+        finding = result.finding
         verdicts.append(finding)
-        told.append(
-            {"check": check.name, "verdict": finding.verdict, "sentence": finding.sentence, "todo": finding.todo}
+        results.append(
+            {"check": result.name, "verdict": finding.verdict, "sentence": finding.sentence, "todo": finding.todo}
         )
         if not as_json:
-            _print(check.name, finding)
+            _print(result.name, finding)
     worst = advice.worst(verdicts)
     if as_json:
-        click.echo(json.dumps({"verdict": worst, "checks": told}, ensure_ascii=False))
+        click.echo(json.dumps({"verdict": worst, "checks": results}, ensure_ascii=False))
     raise SystemExit(1 if worst == advice.FAIL else 0)
 
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 MEANINGS = {
     job_times.ACTIVATE: "looks which prices changed",
-    job_times.HOOK: "tells them to on_price_change",
+    job_times.HOOK: "delivers them to on_price_change",
     job_times.VERIFY: "proves the replica",
     job_times.BACKUP: "backs the replica up",
-    job_times.PRUNE: "removes what is over",
+    job_times.PRUNE: "removes old files",
     job_times.CHECKPOINT: "moves the log into the file",
 }
 
@@ -113,11 +113,11 @@ def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | 
     """Put a backup in the replica's place, with the daemon stopped; it catches up from there when it starts.
 
     FILE is proven before anything is touched: it must be made as this version makes a replica, and hold what one
-    holds. The replica that is there is set aside; what waits for HQ waits on.
+    holds. The present replica is moved away; what waits for HQ waits on.
 
     \b
     storenode restore /var/backups/storenode/replica-s1-20261125T031500Z.db
-    storenode restore FILE --overrides set     on a new machine: the store's own prices again; HQ is told
+    storenode restore FILE --overrides set     on a new machine: the store's own prices again; HQ hears of them
     """
     from storenode.jobs.restore import restore as restored
 
@@ -128,12 +128,12 @@ def restore(settings: SettingsOf, file: Path, unknown: Literal["set", "drop"] | 
             copy, found.db, found.registry, found.outbox_path, found.store_id, datetime.now(UTC), unknown=unknown
         )
     if as_json:
-        aside = None if done.aside is None else str(done.aside)
+        aside = None if done.former is None else str(done.former)
         click.echo(json.dumps({"streams": done.positions, "aside": aside, "overrides": done.overrides}))
         return
     click.echo(f"restored: {_positions(done.positions)}")
-    if done.aside is not None:
-        click.echo(f"the former replica is {done.aside}")
+    if done.former is not None:
+        click.echo(f"the former replica is {done.former}")
     if done.overrides:
         click.echo(f"{advice.count(done.overrides, 'price', 'prices')} of this store's own set again")
     click.echo("now: systemctl start storenode")
@@ -149,7 +149,7 @@ def _note(settings: Settings, began_ms: int, detail: str) -> None:
 
 
 def _document(settings: Settings, now_ms: int) -> dict[str, Any]:
-    from storenode.replica.queries import daemon_alive
+    from storenode.replica.status import daemon_alive
 
     runs, rhythms = history.read(settings.outbox_path), settings.rhythms
     names = [name for name in MEANINGS if name in rhythms or (name == job_times.HOOK and settings.on_price_change)]

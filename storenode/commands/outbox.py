@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import sys
 import time
 from contextlib import closing
@@ -14,13 +13,12 @@ import click
 
 from storelink.contract.limits import ENTRY_BYTES_MAX
 from storelink.contract.times import rfc3339
-from storelink.host.sqlite import open_readonly
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.errors import NotFound
 from storenode.outbox.file import check_outbox, standing_of, translated
+from storenode.outbox.status import read_outbox
 from storenode.outbox.store import Outbox
 
-READ_TIMEOUT_S = 2.0
 LISTED = 50
 
 
@@ -76,25 +74,6 @@ def outbox(settings: SettingsOf, limit: int, forget_refused: bool, as_json: bool
         click.echo(f"{entry['seq']:>9} {entry['time']} {entry['type']:<24} REFUSED: {entry['reason']}")
 
 
-def outbox_status(path: Path) -> dict[str, Any]:
-    """The `outbox` member of `storenode status --json`; nulls where the file cannot be read."""
-    if not path.exists():
-        return {"pending": 0, "oldest_age_seconds": None, "acked_seq": 0, "refused": 0}
-    try:
-        with closing(read_outbox(path)) as db:
-            check_outbox(db, path)
-            found = standing_of(db)
-    except Exception:  # noqa: BLE001 - the replica's status is told whatever the outbox's file is like
-        return {"pending": None, "oldest_age_seconds": None, "acked_seq": None, "refused": None}
-    age_s = None if found.oldest_at_ms is None else max(time.time_ns() // 1_000_000 - found.oldest_at_ms, 0) // 1000
-    return {
-        "pending": found.pending,
-        "oldest_age_seconds": age_s,
-        "acked_seq": found.acked_seq,
-        "refused": found.refused,
-    }
-
-
 def _listed(path: Path, limit: int) -> dict[str, Any]:
     with translated(path), closing(read_outbox(path)) as db:
         check_outbox(db, path)
@@ -121,7 +100,3 @@ def _listed(path: Path, limit: int) -> dict[str, Any]:
             for epoch, seq, kind, at_ms, reason in refused
         ],
     }
-
-
-def read_outbox(path: Path) -> sqlite3.Connection:
-    return open_readonly(path, READ_TIMEOUT_S)

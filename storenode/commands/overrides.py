@@ -20,9 +20,11 @@ from storenode.errors import BadArgument, NotFound, StorenodeError
 from storenode.outbox import override_copy
 from storenode.outbox import overrides as own
 from storenode.outbox.file import check_outbox, standing_of, translated
-from storenode.outbox.overrides import Override
 from storenode.outbox.store import Outbox
 from storenode.replica import queries
+from storenode.replica.file import reading
+from storenode.replica.overrides import COLUMNS, Override
+from storenode.replica.status import daemon_alive
 
 WAIT_S = 5.0
 """How long a command waits for the daemon to take an override over; it takes some milliseconds."""
@@ -110,7 +112,7 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
         try:
             lock = lock_instance(lock_path(settings.db))
         except OSError:  # this user may not take the daemon's place
-            if not queries.daemon_alive(settings.db):
+            if not daemon_alive(settings.db):
                 return False
             lock = None
         if lock is not None:
@@ -122,9 +124,9 @@ def _wait_copied(settings: Settings, done: Override) -> bool:
 
 def _is_copied(db: Path, done: Override) -> bool:
     try:
-        with queries.reading(db) as replica:
+        with reading(db) as replica:
             row = replica.execute(
-                f"SELECT {own.COLUMNS} FROM overrides WHERE sku = ? AND seq = ?", (done.sku, done.seq)
+                f"SELECT {COLUMNS} FROM overrides WHERE sku = ? AND seq = ?", (done.sku, done.seq)
             ).fetchone()
     except StorenodeError:
         return False
@@ -152,7 +154,7 @@ def _currency(settings: Settings, sku: str, wanted: str | None, *, force: bool) 
 
 
 def _is_known(db: Path, sku: str) -> bool:
-    with queries.reading(db) as replica:
+    with reading(db) as replica:
         return any(
             replica.execute(f"SELECT 1 FROM {table} WHERE sku = ? LIMIT 1", (sku,)).fetchone()
             for table in ("products", "prices")

@@ -15,7 +15,7 @@ from storelink.contract.times import BadTime, epoch_seconds
 from storelink.errors import StorelinkError
 from storelink.host.privileges import Carried, drop_to_owner_of
 from storenode.config import Examined, Settings, examine
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import BadArgument, StorenodeError
 
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ def become_owner(settings: Settings, *carried: Carried) -> None:
 
 
 class CannotJudge(click.UsageError):
-    exit_code = health.UNKNOWN
+    exit_code = states.UNKNOWN
 
 
 class Judging(click.Command):
@@ -93,6 +93,6 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             if getattr(error, "hint", ""):
                 click.echo(f"hint: {getattr(error, 'hint', '')}", err=True)
             judging = isinstance(click.get_current_context().command, Judging)
-            raise SystemExit(health.UNKNOWN if judging else 1) from error
+            raise SystemExit(states.UNKNOWN if judging else 1) from error
 
     return wrapped

@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from storenode.commands.outbox import outbox_status
 from storenode.config import Settings
-from storenode.core import advice, health
+from storenode.core import advice, states
 from storenode.errors import StorenodeError
-from storenode.replica import queries
+from storenode.outbox.status import outbox_status
+from storenode.replica.status import beside_document, status_document
 
 EVERY_S = 1.0
 WIDTH_IN_A_PIPE = 1_000
@@ -32,8 +32,8 @@ def show(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(document))
     else:
-        _console().print(_screen(document | queries.beside_status(settings.db)))
-    return health.exit_code(document["state"])
+        _console().print(_screen(document | beside_document(settings.db)))
+    return states.exit_code(document["state"])
 
 
 def watch(settings: Settings) -> None:
@@ -54,14 +54,14 @@ def watch(settings: Settings) -> None:
 
 
 def _document(settings: Settings) -> dict[str, Any]:
-    found = queries.status(settings.db, settings.registry) | {"outbox": outbox_status(settings.outbox_path)}
-    return {"store_id": found.pop("store_id"), "state": health.overall(found["streams"]), **found}
+    found = status_document(settings.db, settings.registry) | {"outbox": outbox_status(settings.outbox_path)}
+    return {"store_id": found.pop("store_id"), "state": states.overall(found["streams"]), **found}
 
 
 def _now(settings: Settings) -> RenderableType:
     """The screen, or why there is none: a replica that is not there yet may come."""
     try:
-        return _screen(_document(settings) | queries.beside_status(settings.db))
+        return _screen(_document(settings) | beside_document(settings.db))
     except StorenodeError as error:
         return _told(advice.Finding(advice.FAIL, str(error), error.hint))
 
@@ -73,7 +73,7 @@ def _console() -> Console:
 
 def _screen(facts: dict[str, Any]) -> RenderableType:
     findings = advice.advise(facts)
-    colour = _COLOURS[(advice.OK, advice.WARN, advice.FAIL)[health.exit_code(facts["state"])]]
+    colour = _COLOURS[(advice.OK, advice.WARN, advice.FAIL)[states.exit_code(facts["state"])]]
     line = "connected" if facts["connected"] else "not connected"
     daemon = f"pid {facts['pid']}, up {advice.span(facts['uptime_seconds'])}" if facts["pid"] else "daemon not running"
     first = Text.assemble(
@@ -86,8 +86,8 @@ def _screen(facts: dict[str, Any]) -> RenderableType:
 def _streams(streams: dict[str, Any]) -> Table:
     table = Table("stream", "state", "position", "behind", "rows", "as of", "digest", box=None, pad_edge=False)
     for name, s in streams.items():
-        state = Text(health.overall({name: s}))
-        unusable = health.exit_code(state.plain) == health.UNUSABLE
+        state = Text(states.overall({name: s}))
+        unusable = states.exit_code(state.plain) == states.UNUSABLE
         state.stylize("green" if state.plain == "live" else "red" if unusable else "yellow")
         table.add_row(
             name,

@@ -1,4 +1,4 @@
-"""`storenode verify` and `storenode rebuild`: prove the replica, and have what is doubted fetched anew."""
+"""`storenode verify` and `storenode rebuild`: prove the replica, and have suspect rows fetched anew."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import click
 
 from storelink.contract.streams import Stream
 from storenode.commands.shared import Judging, SettingsOf, json_option, reported
-from storenode.core import health
+from storenode.core import states
 from storenode.errors import NotFound, ReplicaDamaged
 from storenode.jobs import rebuild_request
 from storenode.replica import queries
+from storenode.replica.status import daemon_alive
+from storenode.replica.verify import check_file, scan
 
 
 @click.command(cls=Judging)
@@ -27,11 +29,11 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
     """
     found = settings()
     path, problem = found.db, _problem(found.db)
-    scans = [queries.scan(path, stream) for stream in queries.streams(path, found.registry)] if problem is None else []
-    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in health.NEEDED)
-    code = health.LIVE if proven else health.UNKNOWN
+    scans = [scan(path, stream) for stream in queries.streams(path, found.registry)] if problem is None else []
+    proven = any(s.epoch for s in scans) and all(s.epoch for s in scans if str(s.stream) in states.NEEDED)
+    code = states.LIVE if proven else states.UNKNOWN
     if problem is not None or not all(s.ok for s in scans):
-        code = health.UNUSABLE
+        code = states.UNUSABLE
     if as_json:
         streams = {
             str(s.stream): {
@@ -50,14 +52,14 @@ def verify(settings: SettingsOf, as_json: bool) -> None:
         for s in scans:
             verdict = ("equal" if s.ok else "DIFFERS") if s.epoch else "never bootstrapped"
             click.echo(f"{s.stream!s:24}{s.rows:>9} rows  {s.digest}  {verdict}")
-    if code == health.UNUSABLE:
+    if code == states.UNUSABLE:
         click.echo("hint: storenode rebuild fetches it anew; so does the daemon by itself, at night", err=True)
     raise SystemExit(code)
 
 
 def _problem(path: Path) -> str | None:
     try:
-        queries.check_file(path)
+        check_file(path)
     except ReplicaDamaged as error:
         return str(error)
     return None
@@ -81,7 +83,7 @@ def rebuild(settings: SettingsOf, streams: tuple[str, ...], as_json: bool) -> No
         followed = ", ".join(map(str, there))
         raise NotFound(f"{', '.join(unknown)}: not followed by this replica", hint=f"it follows {followed}")
     rebuild_request.ask(path, wanted)
-    running = queries.daemon_alive(path)
+    running = daemon_alive(path)
     if as_json:
         click.echo(json.dumps({"streams": [str(stream) for stream in wanted], "running": running}))
         return

@@ -1,7 +1,7 @@
-"""What is wrong and what to do next, in words: from the facts of `storenode status` to findings.
+"""What is wrong and what to do next, in words: from the status document to findings.
 
 A finding is a verdict (`ok`, `warn`: it heals or it can wait, `fail`: somebody must act), one sentence, and what to
-type. Nothing here is guessed: a finding says what the facts show and no more.
+type. Nothing here is guessed: a finding says what the status shows and no more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storelink.contract import refusal
-from storenode.core.health import NEEDED
+from storenode.core.states import NEEDED
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _WORST_FIRST = (FAIL, WARN, OK)
@@ -34,28 +34,28 @@ class Finding:
     todo: str = ""
 
 
-def advise(facts: Mapping[str, Any]) -> list[Finding]:
+def advise(status: Mapping[str, Any]) -> list[Finding]:
     """
     All that is not well, the worst first; empty when all is.
 
     Args:
-        facts: the status document, and `seen_seconds`: since the daemon last wrote its heartbeat (None: never),
+        status: the status document, and `seen_seconds`: since the daemon last wrote its heartbeat (None: never),
             and `read_models`: the state of each, by name and stream.
     """
-    database, contexts = facts["database"], facts.get("contexts", {})
+    database, contexts = status["database"], status.get("contexts", {})
     found = [
-        *_daemon(facts),
+        *_daemon(status),
         *_contexts(contexts),
         *(
             f
-            for name, s in facts["streams"].items()
-            if name.partition("/")[0] not in contexts and (f := stream(name, s, connected=facts["connected"]))
+            for name, s in status["streams"].items()
+            if name.partition("/")[0] not in contexts and (f := stream(name, s, connected=status["connected"]))
         ),
-        *read_models(facts["read_models"]),
-        outbox(facts["outbox"]),
+        *read_models(status["read_models"]),
+        outbox(status["outbox"]),
         disk(database["free_bytes"]),
         *log(database),
-        clock(facts["clock"]),
+        clock(status["clock"]),
     ]
     return sorted((f for f in found if f.verdict != OK), key=lambda f: _WORST_FIRST.index(f.verdict))
 
@@ -77,7 +77,7 @@ def daemon(pid: int | None, *, running: bool, seen_s: int | None) -> Finding:
 
 
 def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | None:
-    """Judge one stream; None where there is nothing to say, or where the line says it already."""
+    """Judge one stream; None where there is nothing to say, or where the finding about the line says it already."""
     if (refused := s.get("refusal")) is not None:
         has_rows = s["epoch"] is not None
         so = "What is here serves on, and does not get newer" if has_rows else "There is nothing to sell by yet"
@@ -177,11 +177,11 @@ def clock(found: Mapping[str, Any]) -> Finding:
     return Finding(OK, f"The clock is {skew_s:+.1f} s against HQ's.")
 
 
-def _daemon(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    found = daemon(facts["pid"], running=facts["pid"] is not None, seen_s=facts["seen_seconds"])
+def _daemon(status: Mapping[str, Any]) -> Iterator[Finding]:
+    found = daemon(status["pid"], running=status["pid"] is not None, seen_s=status["seen_seconds"])
     if found.verdict != OK:
         yield found
-    elif not facts["connected"]:
+    elif not status["connected"]:
         yield Finding(WARN, "The line to the broker is down; the store sells on with what it has.", LINE)
 
 

@@ -9,7 +9,7 @@ DOWN = "daemon_down"
 """The state of a stream that nobody followed."""
 
 USABLE = ("live", "catching_up", "offline", "rebuilding")
-"""States in which readers have a whole catalog, if an older one. The daemon's being down leaves it as it was."""
+"""States in which readers have a complete catalog, if an older one. While the daemon is down it stays as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ def clipped(intervals: Iterable[Interval], since_ms: int, until_ms: int) -> list
 
 
 def usable_after(intervals: Iterable[Interval], at_ms: int) -> bool:
-    """Whether what was before `at_ms` left readers a whole catalog."""
+    """Whether readers had a complete catalog at `at_ms`, by what was before."""
     states = [i.state for i in sorted(intervals, key=lambda i: i.from_ms) if i.from_ms < at_ms and i.state != DOWN]
     return bool(states) and states[-1] in USABLE
 
 
 def summed(intervals: Sequence[Interval], *, usable: bool = False) -> Availability:
-    """Sum up one stream's clipped intervals; `usable`: what was before them left readers a whole catalog."""
+    """Sum up one stream's clipped intervals; `usable`: before them readers had a complete catalog."""
     states_ms: dict[str, int] = {}
     outages: list[tuple[int, int]] = []
     usable_ms = 0

@@ -34,14 +34,14 @@ class Pending:
         last = self._batches[-1]
         return Position(last.epoch, last.last, last.digest)
 
-    def take_whole(self) -> list[Live]:
-        """Take out what makes whole change sets."""
+    def take_complete(self) -> list[Live]:
+        """Take out the complete change sets."""
         ends = [i for i, live in enumerate(self._batches) if live.commit]
         cut = ends[-1] + 1 if ends else 0
-        whole, self._batches = self._batches[:cut], self._batches[cut:]
+        complete, self._batches = self._batches[:cut], self._batches[cut:]
         if not self._batches:
             self._size_bytes = 0
-        return whole
+        return complete
 
     def clear(self) -> None:
         self._batches, self._size_bytes = [], 0
@@ -64,8 +64,8 @@ class Parked:
         return taken
 
 
-class Presumption:
-    """Notices that HQ never had what this replica claims to have: it has said so with several heartbeats in a row."""
+class AheadOfHq:
+    """Notices that HQ never had what this replica claims: several heartbeats in a row end before its position."""
 
     HEARTBEATS = 3
     """Each later than the one before; a single one may be an old message that was under way for long."""
@@ -74,7 +74,7 @@ class Presumption:
         self._count = 0
         self._at_ms = 0
 
-    def is_shown_by(self, live: Live, at: Position) -> bool:
+    def is_proven_by(self, live: Live, at: Position) -> bool:
         """Whether this is the heartbeat that proves it."""
         if at.epoch is None or live.first <= live.last or (live.epoch, live.last) >= (at.epoch, at.seq):
             self._count = 0

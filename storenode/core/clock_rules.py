@@ -1,7 +1,7 @@
 """Which time the store's prices go by: this machine's clock, checked against HQ's. No clock in here.
 
 The estimator. Every live message says when HQ made it (`at_ms`). It can only be delayed on its way, so `at_ms` minus
-the machine's steady clock (which nobody sets) is never more than HQ's clock is ahead of that steady clock: the largest
+the machine's steady clock (which nobody sets) is never more than HQ's clock is ahead of that steady clock. The largest
 such lead among the messages of the last two minutes is the best, and a lower bound. HQ's time is the steady clock plus
 that lead, also while the line is down and whatever is done to the wall clock. It counts as an estimate once messages of
 five different seconds over 20 s came while the stream was live; a single message, and a retained head, is a bound only:

@@ -34,13 +34,19 @@ class Rhythm:
         offset_ms, period_ms = self.offset_s * 1000, self.period_s * 1000
         return (at_ms - offset_ms) // period_ms * period_ms + offset_ms
 
-    def is_owed(self, last_ms: int, now_ms: int) -> bool:
+    def is_owed(self, last_ms: int, wall_ms: int) -> bool:
         """Whether an instant has passed since `last_ms`; a last time in the future says nothing, so it is owed too."""
-        return self.newest_ms(now_ms) > last_ms or last_ms > now_ms
+        return self.newest_ms(wall_ms) > last_ms or last_ms > wall_ms
 
 
 def rhythms(store_id: str, *, look_s: int | None, backup_hour: int | None) -> Mapping[str, Rhythm]:
-    """What a store does by the clock; `look_s` None: nobody is told of prices; `backup_hour` (UTC) None: no backups."""
+    """
+    What a store does by the clock.
+
+    Args:
+        look_s: how often it looks for price changes; None: nobody is notified of any.
+        backup_hour: of UTC; None: no backups.
+    """
     spread_s = int.from_bytes(blake2b(store_id.encode(), digest_size=4).digest()) % SPREAD_S
     found = {
         CHECKPOINT: Rhythm(300),
@@ -55,13 +61,13 @@ def rhythms(store_id: str, *, look_s: int | None, backup_hour: int | None) -> Ma
 
 
 class ClockWatch:
-    """Compares the wall's clock with one that cannot be set, from look to look; all in milliseconds."""
+    """Compares the wall clock with one that cannot be set, from look to look."""
 
-    def __init__(self, wall_ms: int, monotonic_ms: int) -> None:
-        self._offset_ms = wall_ms - monotonic_ms
+    def __init__(self, wall_ms: int, mono_ms: int) -> None:
+        self._offset_ms = wall_ms - mono_ms
 
-    def jump_ms(self, wall_ms: int, monotonic_ms: int) -> int:
+    def jump_ms(self, wall_ms: int, mono_ms: int) -> int:
         """How far the clock was set since the last look; 0 for what is no jump."""
-        offset_ms = wall_ms - monotonic_ms
+        offset_ms = wall_ms - mono_ms
         jump_ms, self._offset_ms = offset_ms - self._offset_ms, offset_ms
         return jump_ms if abs(jump_ms) > JUMP_MS else 0

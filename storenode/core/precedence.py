@@ -1,21 +1,53 @@
-"""Why a price is what it is: every line that a SKU has, in order of precedence, and what each loses or wins by.
+"""Which price wins and why: the order of precedence, and every price line of a SKU judged by it.
 
-The rule is the views' (storenode/replica/schema.py), said once more in words; a test holds the two against each other.
+PRECEDENCE is the one statement of the order: `storenode.replica.schema` makes the views' ORDER BY from it, `candidates`
+sorts and explains by it, and RULE says it in words.
+
+| criterion     | wins                                         |
+|---------------|----------------------------------------------|
+| SCOPE         | a local override; then the most specific scope |
+| KIND          | promotion and clearance over regular         |
+| LATEST_START  | what began last                              |
+| LOWEST_AMOUNT | the lower amount                             |
+| KIND_NAME     | the kind that is first by the alphabet: only so that every reader gives the same answer |
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from storelink.contract.schedule import Schedule, Step
 from storelink.contract.times import rfc3339
 
-RULE = (
-    "a local override wins; then the most specific scope; then promotion and clearance over regular;"
-    " then the latest start; then the lower amount"
-)
 OVERRIDE = "override"
+"""The kind of a price line that is this store's own; no stream has it."""
+
+REGULAR = "regular"
+
+
+class Criterion(enum.Enum):
+    """What decides between two prices in force, in the words of RULE; empty where RULE need not say it."""
+
+    SCOPE = "a local override wins; then the most specific scope"
+    KIND = "then promotion and clearance over regular"
+    LATEST_START = "then the latest start"
+    LOWEST_AMOUNT = "then the lower amount"
+    KIND_NAME = ""
+
+
+PRECEDENCE = (
+    Criterion.SCOPE,
+    Criterion.KIND,
+    Criterion.LATEST_START,
+    Criterion.LOWEST_AMOUNT,
+    Criterion.KIND_NAME,
+)
+"""The first criterion in which two prices differ decides."""
+
+RULE = "; ".join(criterion.value for criterion in PRECEDENCE if criterion.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +64,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One step of one line, judged at a moment; `why` is a sentence without its full stop."""
+    """One step of one line, judged at one time; `why` is a sentence without its full stop."""
 
     line: Line
     step: Step
@@ -63,7 +95,7 @@ def candidates(lines: Iterable[Line], at_s: int) -> list[Candidate]:
     return found
 
 
-def reigns_since(lines: Sequence[Line], at_s: int) -> int | None:
+def in_force_since(lines: Sequence[Line], at_s: int) -> int | None:
     """The second since which the winner at `at_s` has won by its schedule; None if nothing is in force."""
     winner = _winner(lines, at_s)
     if winner is None:
@@ -80,24 +112,34 @@ def _winner(lines: Sequence[Line], at_s: int) -> tuple[Line, Step] | None:
     return min(running, key=_precedence, default=None)
 
 
-def _precedence(each: tuple[Line, Step]) -> tuple[int, bool, int, int, str]:
-    line, step = each
-    return (-line.rank, line.kind == "regular", -step.starts_at, step.amount_minor, line.kind)
+_SORTED_BY: Mapping[Criterion, Callable[[Line, Step], Any]] = {
+    Criterion.SCOPE: lambda line, _: -line.rank,
+    Criterion.KIND: lambda line, _: line.kind == REGULAR,
+    Criterion.LATEST_START: lambda _, step: -step.starts_at,
+    Criterion.LOWEST_AMOUNT: lambda _, step: step.amount_minor,
+    Criterion.KIND_NAME: lambda line, _: line.kind,
+}
+"""The lowest wins."""
+
+
+def _precedence(each: tuple[Line, Step]) -> tuple[Any, ...]:
+    return tuple(_SORTED_BY[criterion](*each) for criterion in PRECEDENCE)
 
 
 def _why(each: tuple[Line, Step], rival: tuple[Line, Step]) -> str:
     """What decides between the two."""
-    (line, step), (other, others) = each, rival
-    if line.rank != other.rank:
-        if OVERRIDE in (line.kind, other.kind):
+    decides = next((c for c in PRECEDENCE if _SORTED_BY[c](*each) != _SORTED_BY[c](*rival)), Criterion.KIND_NAME)
+    (winner, _), (loser, _) = sorted((each, rival), key=_precedence)
+    match decides:
+        case Criterion.SCOPE if OVERRIDE in (winner.kind, loser.kind):
             return "this store's own price wins over every price of HQ"
-        narrow, wide = (line, other) if line.rank > other.rank else (other, line)
-        return f"the scope {narrow.scope} wins over {wide.scope}"
-    if (line.kind == "regular") != (other.kind == "regular"):
-        return f"a {other.kind if line.kind == 'regular' else line.kind} wins over a regular price"
-    if step.starts_at != others.starts_at:
-        later = line if step.starts_at > others.starts_at else other
-        return f"of {line.kind} and {other.kind} the one that began later wins, the {later.kind}"
-    if step.amount_minor != others.amount_minor:
-        return "both began at once, and the lower amount wins"
-    return "both began at once at the same amount"
+        case Criterion.SCOPE:
+            return f"the scope {winner.scope} wins over {loser.scope}"
+        case Criterion.KIND:
+            return f"a {winner.kind} wins over a regular price"
+        case Criterion.LATEST_START:
+            return f"of {each[0].kind} and {rival[0].kind} the one that began later wins, the {winner.kind}"
+        case Criterion.LOWEST_AMOUNT:
+            return "both began at once, and the lower amount wins"
+        case Criterion.KIND_NAME:
+            return "both began at once at the same amount"

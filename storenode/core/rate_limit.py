@@ -10,7 +10,7 @@ class Pace:
     """
     An account in bytes that fills at `max_kbps` and may be overdrawn by one request at a time.
 
-    Over any long while no more is asked for than the cap allows; for a moment one segment more than BURST_MS of it.
+    Over any long time no more is asked for than the cap allows; at once, one segment more than BURST_MS of it at most.
 
     Args:
         max_kbps: thousands of bits a second; 0 for no cap.
@@ -21,15 +21,15 @@ class Pace:
         self._balance_bytes = 0
         self._at_ms: int | None = None
 
-    def allows(self, now_ms: int) -> bool:
-        """Whether something may be asked for at `now_ms` (monotonic)."""
+    def allows(self, mono_ms: int) -> bool:
+        """Whether something may be asked for now."""
         if not self._bytes_per_s:
             return True
         if self._at_ms is None:
-            self._at_ms = now_ms
-        earned = (now_ms - self._at_ms) * self._bytes_per_s // 1000
+            self._at_ms = mono_ms
+        earned = (mono_ms - self._at_ms) * self._bytes_per_s // 1000
         if earned > 0:
-            self._at_ms = now_ms
+            self._at_ms = mono_ms
             self._balance_bytes = min(self._balance_bytes + earned, BURST_MS * self._bytes_per_s // 1000)
         return self._balance_bytes >= 0
 

@@ -1,7 +1,7 @@
-"""What one stream refuses, until it takes it or no longer needs it: a message is told of once it is refused again.
+"""What one stream refuses, until it takes it or no longer needs it; a message is reported once it is refused again.
 
-Refused once is no news: the head heals a batch, and the next head a segment. Refused again, the store stands still,
-and neither waiting nor fetching helps.
+A message that is refused once is not reported: a head replaces a batch, and the next head a segment. Once it is refused
+again, the stream does not move any more, and neither waiting nor fetching helps.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from storelink.contract.messages import SegmentRef
 from storelink.contract.refusal import KINDS, MessageRefusal
 
 AGAIN = 2
-"""Times from which on a refusal is told."""
+"""Times from which on a refusal is reported."""
 
 MESSAGES_MAX = 256
-"""Messages of one stream that are counted; of more, those that came first."""
+"""Messages of one stream that are counted; if there are more, those that came first."""
 
 
 class Refusals:
-    """Counts by message; `told`: what was told before a restart."""
+    """Counts by message; `known`: what was reported before a restart."""
 
-    def __init__(self, told: MessageRefusal | None) -> None:
-        self._found = {} if told is None else {(told.message, told.range): told}
+    def __init__(self, known: MessageRefusal | None) -> None:
+        self._found = {} if known is None else {(known.message, known.range): known}
 
     @property
     def worst(self) -> MessageRefusal | None:
-        """The one to tell of: it was refused again, and stops the stream first."""
+        """The one to report: it was refused again, and stops the stream first."""
         again = (found for found in self._found.values() if found.times >= AGAIN)
         return min(again, key=lambda found: (KINDS.index(found.message), found.since_ms), default=None)
 
     @property
-    def standing(self) -> str:
-        """What HQ is told anew when it changes."""
+    def reported(self) -> str:
+        """The reported refusal as a text; HQ is sent a status as soon as it changes."""
         found = self.worst
         return "" if found is None else f"{found.message}/{found.range}/{found.reason}/{found.since_ms}"
 

@@ -2,7 +2,7 @@
 
 A scope is named alone (`zone-west`: every context in that scope) or with its context (`price/zone-west`).
 Scopes are listed from the widest to the most specific; the most specific one wins in the read model. An entry whose
-context is not declared is passed over, and said so: the rest goes on.
+context is not declared is passed over and reported; the rest goes on.
 """
 
 from __future__ import annotations

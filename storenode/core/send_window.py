@@ -6,7 +6,7 @@
 | `resend`, and not just sent again       | goes back to `acked` |
 | a batch rejected, of several entries    | goes back, one entry at a time up to its end |
 | a batch rejected, of one entry          | goes back; the entry is to be withheld |
-| nothing for a while                     | goes back, and asks with one entry at a time, ever more seldom |
+| nothing in time                         | goes back, and retries one entry with backoff |
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ IN_FLIGHT_MAX = 4
 ACK_TIMEOUT_MS = 5_000
 ACK_TIMEOUT_MS_MAX = 30_000
 RESEND_MS = 1_000
-"""HQ answers every batch behind a hole; they ask for one resend, not for one each."""
+"""HQ answers every batch behind a hole; their answers ask for one resend, not for one each."""
 
 
 class Window:
-    """Where one outbox's sending stands; `acked` and `sent` are seqs."""
+    """How far one outbox has been sent; `acked` and `sent` are seqs."""
 
     def __init__(self, acked: int) -> None:
         self.acked = acked
@@ -33,57 +33,57 @@ class Window:
         self._deadline_ms = 0
         self._went_back_ms = -RESEND_MS
         self._careful_to = 0
-        self._silences = 0
+        self._timeouts = 0
 
     def entries_max(self) -> int | None:
         """How many entries the next batch may hold; None: the window is full."""
-        if len(self._ends) >= (1 if self._silences else IN_FLIGHT_MAX):
+        if len(self._ends) >= (1 if self._timeouts else IN_FLIGHT_MAX):
             return None
-        return 1 if self._silences or self.sent < self._careful_to else BATCH_ENTRIES_MAX
+        return 1 if self._timeouts or self.sent < self._careful_to else BATCH_ENTRIES_MAX
 
-    def note_sent(self, last: int, now_ms: int) -> None:
+    def note_sent(self, last: int, mono_ms: int) -> None:
         """A batch that ends at `last` has gone out."""
         if not self._ends:
-            patience_ms = min(ACK_TIMEOUT_MS << min(self._silences, 8), ACK_TIMEOUT_MS_MAX)
-            self._deadline_ms = now_ms + patience_ms
+            patience_ms = min(ACK_TIMEOUT_MS << min(self._timeouts, 8), ACK_TIMEOUT_MS_MAX)
+            self._deadline_ms = mono_ms + patience_ms
         self._ends.append(last)
         self.sent = last
 
     def be_careful(self, last: int) -> None:
-        """Send one entry at a time up to `last`: there is one among them that cannot travel."""
+        """Send one entry at a time up to `last`: one of them cannot be sent."""
         self._careful_to = max(self._careful_to, last)
 
-    def on_ack(self, ack: Ack, now_ms: int) -> int | None:
-        """Take HQ's word; returns the seq of an entry to withhold, if one was found."""
-        self._silences = 0
+    def on_ack(self, ack: Ack, mono_ms: int) -> int | None:
+        """Take an acknowledgement of HQ; returns the seq of an entry to withhold, if one was found."""
+        self._timeouts = 0
         if ack.seq > self.acked:
             self.acked = ack.seq
             self.sent = max(self.sent, ack.seq)
             self._ends = [end for end in self._ends if end > ack.seq]
-            self._deadline_ms = now_ms + ACK_TIMEOUT_MS
+            self._deadline_ms = mono_ms + ACK_TIMEOUT_MS
         found, rejected = None, ack.rejected
         if rejected is not None and rejected.last > self.acked:
             if rejected.first == rejected.last:
                 found = rejected.first
             self.be_careful(rejected.last)
-            self.go_back(now_ms)
-        elif ack.resend and ack.seq <= self.acked and now_ms - self._went_back_ms >= RESEND_MS:
-            self.go_back(now_ms)
+            self.go_back(mono_ms)
+        elif ack.resend and ack.seq <= self.acked and mono_ms - self._went_back_ms >= RESEND_MS:
+            self.go_back(mono_ms)
         return found
 
-    def step(self, now_ms: int) -> bool:
-        """Go back when HQ has been silent for too long. True if so."""
-        late = bool(self._ends) and now_ms >= self._deadline_ms
+    def step(self, mono_ms: int) -> bool:
+        """Go back when HQ has not answered in time. True if so."""
+        late = bool(self._ends) and mono_ms >= self._deadline_ms
         if late:
-            self.go_back(now_ms)
-            self._silences += 1
+            self.go_back(mono_ms)
+            self._timeouts += 1
         return late
 
-    def reconnected(self, now_ms: int) -> None:
+    def reconnected(self, mono_ms: int) -> None:
         """A new line: what was in flight is gone, and HQ may be there again."""
-        self.go_back(now_ms)
-        self._silences = 0
+        self.go_back(mono_ms)
+        self._timeouts = 0
 
-    def go_back(self, now_ms: int) -> None:
+    def go_back(self, mono_ms: int) -> None:
         """Send again from the first entry that is not acknowledged."""
-        self.sent, self._ends, self._went_back_ms = self.acked, [], now_ms
+        self.sent, self._ends, self._went_back_ms = self.acked, [], mono_ms

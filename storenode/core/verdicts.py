@@ -1,4 +1,4 @@
-"""What to do with a message from HQ, given where the replica stands: a table, without IO.
+"""What to do with a message from HQ, given the replica's position: a table, without IO.
 
 | batch, seen from position p         | verdict |
 |--------------------------------------|---------|
@@ -20,7 +20,7 @@ from storelink.contract.messages import Head, Live, SegmentRef
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a replica (or the end of its unfinished change set) stands; epoch None: never bootstrapped."""
+    """How far a replica (or its unfinished change set) has come; epoch None: never bootstrapped."""
 
     epoch: str | None
     seq: int
@@ -53,13 +53,13 @@ class Fork:
     reason: str
 
 
-Verdict = Advance | Repeat | Gap | Fork
+BatchVerdict = Advance | Repeat | Gap | Fork
 
 AHEAD = "ahead"
-"""The doubt about a replica that claims more than HQ has."""
+"""Why a rebuild is due: the replica claims more than HQ has."""
 
 
-def judge(position: Position, live: Live) -> Verdict:
+def judge(position: Position, live: Live) -> BatchVerdict:
     """Judge one live batch."""
     if position.epoch is None:
         return Gap(live.last)
@@ -92,7 +92,7 @@ class UpToDate:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A head of an earlier epoch, or older than a known gap or than doubted rows: wait for the next.
+    """A head of an earlier epoch, or older than a known gap or than rows that are to be rebuilt: wait for the next.
 
     Readers never go back in time.
     """
@@ -101,21 +101,22 @@ class Stale:
 Plan = CatchUp | UpToDate | Stale
 
 
-def plan(position: Position, head: Head, *, missing_to: int = 0, doubt: str | None = None) -> Plan:
+def plan(position: Position, head: Head, *, missing_to: int = 0, rebuild_due: str | None = None) -> Plan:
     """
     Decide what a head asks of a replica at `position`.
 
     Args:
         missing_to: changes up to here are known to exist; an older head does not end the gap.
-        doubt: why the rows there are not to be built on, if they are not. AHEAD: nor is the position.
+        rebuild_due: why the rows there are to be replaced; None: they are not. AHEAD: the position counts for
+            nothing either.
     """
-    if position.epoch is None or doubt == AHEAD:
-        return _from(head, 0, doubt or "bootstrap")
-    needed_to = missing_to if doubt is None else max(missing_to, position.seq)
+    if position.epoch is None or rebuild_due == AHEAD:
+        return _from(head, 0, rebuild_due or "bootstrap")
+    needed_to = missing_to if rebuild_due is None else max(missing_to, position.seq)
     if (head.epoch, head.seq) < (position.epoch, needed_to):
         return Stale()
-    if doubt is not None or head.epoch != position.epoch:
-        return _from(head, 0, doubt or "epoch")
+    if rebuild_due is not None or head.epoch != position.epoch:
+        return _from(head, 0, rebuild_due or "epoch")
     if head.seq < position.seq or (head.seq == position.seq and head.digest == position.digest):
         return UpToDate()
     if head.seq == position.seq:

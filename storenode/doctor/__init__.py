@@ -1,4 +1,4 @@
-"""`storenode doctor`: looks at all that a store needs, and changes nothing.
+"""`storenode doctor`: checks everything that a store needs, and changes nothing.
 
-May import every other room but api and commands.
+May import every other room of storenode but api and commands, and storelink.
 """

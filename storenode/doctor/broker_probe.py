@@ -1,4 +1,4 @@
-"""The doctor's visit to the broker: name, port, welcome, what HQ left there, and whether HQ speaks."""
+"""The doctor's probe of the broker: its name, port and login, the heads that HQ left there, and whether HQ is heard."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from storenode.config import Settings
 from storenode.core import advice
 from storenode.core.advice import FAIL, OK, Finding
 from storenode.core.clock_rules import UNCONFIRMED
-from storenode.doctor import verdicts
-from storenode.doctor.verdicts import Check
+from storenode.doctor import findings
+from storenode.doctor.findings import CheckResult
 
 HEADS_S = 2.0
 HEARTBEAT_S = 6.0
-"""HQ sends a heartbeat every 5 s unless it is told otherwise."""
+"""HQ sends a heartbeat every 5 s by default."""
 
 
-def visited(settings: Settings, facts: dict[str, Any] | None) -> Iterator[Check]:
-    """Name, port, welcome, then what HQ left there and whether it speaks."""
+def probe_broker(settings: Settings, status: dict[str, Any] | None) -> Iterator[CheckResult]:
+    """Check name, port and login, then the heads and whether HQ is heard. `status`: the status document, if any."""
     url, step = settings.broker, "broker"
     try:
         place = reach(url, resolve(url))
-        yield Check(step, Finding(OK, f"{url.host} is {place}, and port {url.port} is open."))
+        yield CheckResult(step, Finding(OK, f"{url.host} is {place}, and port {url.port} is open."))
         step = "credentials"
         with Probe(url, f"doctor-{settings.store_id}") as probe:
             probe.connect()
-            yield Check(step, Finding(OK, f"The broker {url} lets us in."))
-            yield from _hq(settings, probe, facts)
+            yield CheckResult(step, Finding(OK, f"The broker {url} lets us in."))
+            yield from _heads_and_hq(settings, probe, status)
     except Unreached as error:
-        yield Check(step, Finding(FAIL, str(error), error.todo))
+        yield CheckResult(step, Finding(FAIL, str(error), error.todo))
 
 
-class _Ear:
-    """Hears heads and live messages; the clock by them."""
+class _Listener:
+    """Takes in heads and live messages, and compares the clock with their times."""
 
     def __init__(self, root: str, contexts: Contexts) -> None:
         self._root, self._contexts = root, contexts
@@ -57,7 +57,7 @@ class _Ear:
             if kind == "head":
                 self.heads.add(stream)
                 at_ms = decode_head(self._root, message, self._contexts).at_ms
-                if wall_ms < at_ms:  # that was some time ago: it says nothing about a clock that is ahead
+                if wall_ms < at_ms:  # a head is old: it proves a clock that is behind, not one that is ahead
                     self.skew_ms = min(self.skew_ms or 0, wall_ms - at_ms)
             else:
                 self.live = True
@@ -66,29 +66,29 @@ class _Ear:
             self.broken.setdefault(stream, violation.detail)
 
 
-def _hq(settings: Settings, probe: Probe, facts: dict[str, Any] | None) -> Iterator[Check]:
-    ear, streams = _Ear(settings.root, settings.registry), settings.streams()
+def _heads_and_hq(settings: Settings, probe: Probe, status: dict[str, Any] | None) -> Iterator[CheckResult]:
+    heard, streams = _Listener(settings.root, settings.registry), settings.streams()
 
     def all_heads(message: Message) -> bool:
-        ear.take(message)
-        return ear.heads >= set(streams)
+        heard.take(message)
+        return heard.heads >= set(streams)
 
     def alive(message: Message) -> bool:
-        ear.take(message)
-        return ear.live
+        heard.take(message)
+        return heard.live
 
     topics = [topic(settings.root, stream) for topic in (live_topic, head_topic) for stream in streams]
     probe.listen(topics, all_heads, HEADS_S)
-    known = facts["streams"] if facts else {}
+    known = status["streams"] if status else {}
     for stream in streams:
-        if stream in ear.broken:
-            said = f"{stream}: what HQ sends cannot be read by this version: {ear.broken[stream][:200]}."
-            yield Check("head", Finding(FAIL, said, "at HQ: hq status; are both of one version?"))
+        if stream in heard.broken:
+            said = f"{stream}: what HQ sends cannot be read by this version: {heard.broken[stream][:200]}."
+            yield CheckResult("head", Finding(FAIL, said, "at HQ: hq status; are both of one version?"))
         else:
             has_rows = bool(known.get(str(stream), {}).get("epoch"))
-            yield Check("head", verdicts.head(str(stream), heard=stream in ear.heads, has_rows=has_rows))
-    if not ear.live:
+            yield CheckResult("head", findings.head(str(stream), heard=stream in heard.heads, has_rows=has_rows))
+    if not heard.live:
         probe.listen((), alive, HEARTBEAT_S)
-    yield Check("hq", verdicts.hq(None if ear.live else HEARTBEAT_S))
-    if ear.skew_ms is not None and (facts is None or facts["clock"]["verdict"] == UNCONFIRMED):
-        yield Check("clock", advice.clock({"skew_seconds": ear.skew_ms / 1000, "verdict": None}))
+    yield CheckResult("hq", findings.hq(None if heard.live else HEARTBEAT_S))
+    if heard.skew_ms is not None and (status is None or status["clock"]["verdict"] == UNCONFIRMED):
+        yield CheckResult("clock", advice.clock({"skew_seconds": heard.skew_ms / 1000, "verdict": None}))

@@ -14,10 +14,11 @@ from storelink.contract.messages import Live, Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storelink.host.logs import get_logger
 from storelink.transport.port import Link
-from storenode.core.changesets import Parked, Pending, Presumption
+from storenode.core.changesets import AheadOfHq, Parked, Pending
+from storenode.core.phases import Phase
 from storenode.core.rate_limit import Pace
 from storenode.core.refusals import Refusals, span_of
-from storenode.core.states import Phase, state_of
+from storenode.core.states import state_of
 from storenode.core.verdicts import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
 from storenode.follow.fetch import Fetch
 from storenode.follow.spool import Batch, SegmentRefused, Spool, unspooled
@@ -56,9 +57,9 @@ class Follower:
         self.as_of_ms: int | None = None
         self._pending = Pending()
         self._parked = Parked()
-        self._presumption = Presumption()
+        self._ahead_of_hq = AheadOfHq()
         self._missing_to = 0
-        self._doubt = stored.doubt
+        self._doubt = stored.rebuild_due
         self.refusals = Refusals(stored.refusal)
         self.life = 0
         self._catch_up: CatchUp | None = None
@@ -75,7 +76,7 @@ class Follower:
     @property
     def standing(self) -> str:
         """What HQ is told anew when it changes."""
-        return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}/{self.refusals.standing}"
+        return f"{self.state}/{self.life}/{self._replica.quarantined(self.stream)}/{self.refusals.reported}"
 
     def connected(self, now_ms: int) -> None:
         """A new connection: ask for what is live, then for the head."""
@@ -102,7 +103,7 @@ class Follower:
         if reason == AHEAD:
             self.head_seq = 0
         log.warning("rebuild.started", stream=str(self.stream), position=self.position.seq, reason=reason)
-        self._replica.doubt(self.stream, reason)
+        self._replica.set_rebuild_due(self.stream, reason)
         self._doubt = reason
         if self.phase is not Phase.DOWN:
             self._lose_thread(0 if reason == AHEAD else self.position.seq, now_ms)
@@ -129,7 +130,7 @@ class Follower:
         self._heard(live.at_ms, self.phase is Phase.LIVE and not message.retain)
         if live.epoch == self.position.epoch or self.position.epoch is None:
             self.head_seq = max(self.head_seq, live.last)
-        if self._presumption.is_shown_by(live, self.position):
+        if self._ahead_of_hq.is_proven_by(live, self.position):
             self.rebuild(AHEAD, now_ms)
         if self.phase is Phase.LIVE:
             self._take(live, len(message.payload), now_ms, wall_ms)
@@ -144,7 +145,7 @@ class Follower:
         head = decode_head(self._root, message, self._replica.contexts)
         self.refusals.accept("head")
         self._heard(head.at_ms, False)
-        decision = plan(self.position, head, missing_to=self._missing_to, doubt=self._doubt)
+        decision = plan(self.position, head, missing_to=self._missing_to, rebuild_due=self._doubt)
         if isinstance(decision, Stale):
             return
         self.head_seq = max(head.seq, self.head_seq if head.epoch == self.position.epoch else 0)
@@ -167,7 +168,7 @@ class Follower:
 
     def flush(self, wall_ms: int) -> None:
         """Commit the pending batches up to the last one that ends a change set."""
-        whole = self._pending.take_whole()
+        whole = self._pending.take_complete()
         if not whole:
             return
         last = whole[-1]
@@ -272,7 +273,7 @@ class Follower:
             batches=rows,
             replace=replace is not None,
             reason=replace or "",
-            now_ms=wall_ms,
+            wall_ms=wall_ms,
             commits=commits,
         )
         self.position = Position(end.epoch, end.last_seq, end.digest)

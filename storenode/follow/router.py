@@ -15,12 +15,12 @@ from storelink.contract.streams import SCOPE_ALL, Stream, parse_topic
 from storelink.host.logs import get_logger
 from storelink.host.process import give_back_memory
 from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, Received
+from storenode.core.phases import Phase
 from storenode.core.rate_limit import Pace
-from storenode.core.states import Phase
 from storenode.follow.follower import Follower
 from storenode.follow.spool import Spool
-from storenode.replica.connection import translated
 from storenode.replica.contexts import note_problems
+from storenode.replica.file import translated
 from storenode.replica.writer import Replica
 
 log = get_logger()

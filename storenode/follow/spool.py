@@ -18,7 +18,7 @@ from storelink.contract.messages import Message, SegmentRef, decode_segment
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream, segment_topic
 from storenode.core.verdicts import CatchUp
-from storenode.replica.connection import on_disk
+from storenode.replica.file import on_disk
 
 Batch = tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
 """Rows, tombstones `(seq, *keys)`, and what is held for breaking a rule."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from storelink.contract.streams import Stream
 from storelink.host.logs import get_logger
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.follow.follower import Follower
 from storenode.replica.writer import Replica
 
@@ -30,7 +30,7 @@ class UnfollowedStreams:
 
     def __init__(self, replica: Replica, followers: Mapping[Stream, Follower]) -> None:
         self._replica, self._followers = replica, followers
-        _, kept = replica.let_go(())
+        _, kept = replica.remove_unfollowed(())
         self._waiting = bool(kept)
         self._headless: dict[Stream, int] = {}
         self._look_ms = 0
@@ -44,7 +44,7 @@ class UnfollowedStreams:
         self._look_ms = now_ms + LOOK_EVERY_MS
         self._watch(now_ms, connected=connected)
         missing = [str(s) for s, since_ms in self._headless.items() if now_ms - since_ms >= MISSING_AFTER_MS]
-        gone, left = self._replica.let_go(missing)
+        gone, left = self._replica.remove_unfollowed(missing)
         for name in gone:
             log.info("stream.removed", stream=name)
         self._waiting = bool(left)

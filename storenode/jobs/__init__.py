@@ -1,4 +1,4 @@
-"""Jobs: what the store does by the clock, beside the writer, and the files that they keep.
+"""Jobs: what the store does by the clock and in the background of the writer, and the files that the jobs keep.
 
-May import every other room but api, doctor and commands.
+May import storenode.follow, outbox, clock, replica, core, config, errors, and storelink.
 """

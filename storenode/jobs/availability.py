@@ -1,9 +1,9 @@
-"""The availability ledger: from when until when each stream was in which state, kept beside the outbox.
+"""The availability log: from when until when each stream was in which state.
 
-It is in `outbox.db` because it must outlive a replica that is set aside. Owned by the daemon's writer thread; it has no
-clock. An interval is written when it begins and when it ends; in between, once a minute, how far it has come, so that
-a crash costs at most that: what lies between the last word of one daemon and the first of the next is `daemon_down`.
-Whatever is wrong with the file never stops the replica.
+It is in `outbox.db`, because it must outlive a replica that is moved away; this file is the one writer of the table
+`availability`. Owned by the daemon's writer thread; it has no clock. An interval is written when it begins and when it
+ends. In between its end is moved on once a minute, so a crash loses a minute at most: the time between the last write
+of one daemon and the first of the next is `daemon_down`. Whatever is wrong with the file never stops the replica.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from storelink.host.sqlite import transaction
 from storenode.core.availability import DOWN, Interval
 from storenode.errors import OutboxBusy, StorenodeError
 from storenode.outbox.file import connect, translated
-from storenode.replica.connection import translated as translated_replica
+from storenode.replica.file import translated as translated_replica
 from storenode.replica.writer import Replica
 
 log = get_logger()
@@ -28,7 +28,7 @@ CHANGES_EVERY_MS = 1_000
 """A state that is over sooner may not be seen."""
 
 SILENT_MS = 120_000
-"""A daemon that has said nothing for so long was not at work: it hung, or the machine slept."""
+"""A daemon that has written nothing for so long was not at work: it hung, or the machine slept."""
 
 KEPT_MS = 400 * 86_400_000
 ROWS_MAX = 100_000
@@ -46,7 +46,7 @@ _INSERT = "INSERT INTO availability(stream, state, from_ms, until_ms) VALUES(?, 
 
 
 class AvailabilityLog:
-    """The writer of one ledger. `seen_ms`: when the daemon before this one was last at work, if anybody knows."""
+    """The writer of one log. `seen_ms`: when the daemon before this one was last at work, if that is known."""
 
     def __init__(self, path: Path, seen_ms: int | None = None) -> None:
         self._path, self._hint_ms = path, seen_ms
@@ -54,11 +54,11 @@ class AvailabilityLog:
         self._open: dict[str, tuple[str, int]] = {}
         self._seen_ms = self._written_ms = self._changed_ms = self._pruned_ms = self._retry_ms = 0
 
-    def step(self, states: Mapping[str, str], now_ms: int, at_ms: int) -> None:
-        """Take in the streams' states: `now_ms` by the steady clock, `at_ms` since 1970. Writes only what is due."""
+    def step(self, states: Mapping[str, str], mono_ms: int, at_ms: int) -> None:
+        """Take in the streams' states; `at_ms`: since 1970. Writes only what is due."""
         if self._db is not None and self._seen_ms - CHANGES_EVERY_MS < at_ms < self._seen_ms:
             at_ms = self._seen_ms
-        if now_ms < self._retry_ms or not self._due(states, at_ms):
+        if mono_ms < self._retry_ms or not self._due(states, at_ms):
             self._seen_ms = max(self._seen_ms, at_ms) if self._db is not None else 0
             return
         try:
@@ -69,18 +69,18 @@ class AvailabilityLog:
         except OutboxBusy:
             return  # the next turn tries again
         except StorenodeError as error:
-            log.warning("ledger.failed", error=str(error))
-            self._retry_ms, self._hint_ms = now_ms + RETRY_MS, at_ms
+            log.warning("availability_log.failed", error=str(error))
+            self._retry_ms, self._hint_ms = mono_ms + RETRY_MS, at_ms
             self.close()
 
     def end(self, at_ms: int) -> None:
-        """A clean stop: write down how far the open intervals came."""
+        """Write down how far the open intervals came, at a clean stop."""
         if self._db is not None:
             with suppress(StorenodeError), translated(self._path):
                 self._write({stream: state for stream, (state, _) in self._open.items()}, at_ms)
 
     def close(self) -> None:
-        """Let go of the file; what is open is taken up again as after a restart."""
+        """Close the file; the next `step` opens it and goes on as after a restart."""
         if self._db is not None:
             self._db.close()
         self._db, self._open = None, {}
@@ -125,7 +125,7 @@ class AvailabilityLog:
         self._seen_ms = self._written_ms = self._changed_ms = at_ms
 
     def _resume(self, db: sqlite3.Connection, states: Mapping[str, str], at_ms: int) -> None:
-        """Close what was left open where the daemon was last at work; from then on it was down."""
+        """End the intervals of the daemon before where it was last at work; from then on it was down."""
         _cut(db, at_ms)
         last = {stream: (until_ms, id_) for stream, until_ms, id_ in db.execute(_LAST)}
         if not last:
@@ -158,7 +158,7 @@ def _prune(db: sqlite3.Connection, at_ms: int) -> None:
 
 
 def _cut(db: sqlite3.Connection, at_ms: int) -> None:
-    """Take away what lies in the future: it was written by a clock that has been put right since."""
+    """Remove what lies in the future: it was written by a clock that has been put right since."""
     db.execute("DELETE FROM availability WHERE from_ms > ?", (at_ms,))
     db.execute("UPDATE availability SET until_ms = ? WHERE until_ms > ?", (at_ms, at_ms))
 
@@ -171,7 +171,7 @@ def last_seen_ms(replica: Replica) -> int | None:
 
 
 def intervals(db: sqlite3.Connection) -> list[Interval]:
-    """All that the ledger has, in order of writing. Raises sqlite3.Error."""
+    """All intervals of the log, in order of writing. Raises sqlite3.Error."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'availability'").fetchone():
         return []
     rows = db.execute("SELECT stream, state, from_ms, until_ms FROM availability ORDER BY id")

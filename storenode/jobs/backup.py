@@ -1,9 +1,9 @@
 """A backup of the replica: one proven file, made while the daemon writes and tills read.
 
-It is a copy of one snapshot, so readers and writer go on; it counts only once its own rows have been hashed and found
-equal to what HQ announced, SQLite finds it sound, and it is on the disk under its name. `outbox.db` is not in it: what
-a copy of an outbox holds is over as soon as the outbox sends on, and a copy that came back would name other entries by
-the same seqs.
+It is a copy of one snapshot, so readers and writer go on. It counts only after its own rows have been hashed and found
+equal to what HQ announced, SQLite finds it sound, and it is on the disk under its name. `outbox.db` is not in it:
+a copy of an outbox is out of date as soon as the outbox sends on, and a copy that was put back would give the same
+seqs to other entries.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from storelink.host.logs import get_logger
 from storelink.host.sqlite import is_damage
 from storenode.errors import BackupFailed, BackupUnsound
 from storenode.jobs.backup_check import check
-from storenode.replica import queries
+from storenode.replica.file import reading
 
 log = get_logger()
 
 PAGES_PER_STEP = 1_024
 FREE_BYTES_KEPT = 100_000_000
-"""What a backup leaves free on its disk: below that updates would stop."""
+"""A backup leaves so much free on its disk; with less, updates would stop."""
 
 FOREIGN_HINT = "a restore would refuse it: drop what is not ours; after an upgrade: systemctl restart storenode"
 FILE_MODE = 0o640
@@ -95,25 +95,25 @@ def make(
 
 
 def _free_name(directory: Path, store_id: str, now: datetime) -> str:
-    """A name that no earlier backup has: of two made within a second, the later one is named by the next."""
+    """A name that no earlier backup has; of two made within one second, the later gets the name of the next second."""
     while (directory / (name := f"replica-{store_id}-{now:%Y%m%dT%H%M%SZ}.db")).exists():
         now += timedelta(seconds=1)
     return name
 
 
 def _copy(replica: Path, part: Path, go_on: Callable[[], bool]) -> None:
-    """Copy one snapshot: without one, SQLite would begin anew with every commit of the daemon."""
+    """Copy one snapshot. Without a snapshot, SQLite would start again after every commit of the daemon."""
 
     def between(_status: int, _left: int, _pages: int) -> None:
         if not go_on():
-            raise BackupFailed("it was told to stop")
+            raise BackupFailed("it was stopped")
 
     # `reading` holds the snapshot; the log is not cut back meanwhile, everything else goes on.
-    with queries.reading(replica) as source:
+    with reading(replica) as source:
         source.execute("SELECT count(*) FROM streams").fetchone()
         try:
             with closing(sqlite3.connect(part, isolation_level=None)) as copy:
-                copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
+                copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is complete
                 source.backup(copy, pages=PAGES_PER_STEP, progress=between)
                 copy.execute("PRAGMA journal_mode=DELETE")  # one file, readable without companions
         except sqlite3.DatabaseError as error:

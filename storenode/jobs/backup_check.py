@@ -1,8 +1,8 @@
-"""Whether a file is a whole backup of a replica: its schema, then its pages, then its rows. It may come from anywhere.
+"""Checks that a file is a complete backup of a replica: its schema, its pages, its rows. It may come from anywhere.
 
-Nothing in the file runs: its schema is compared first, and whatever is not ours is refused by name. Then the rows are
-held to what a replica holds: values of their column's kind, rows in scopes that are followed, equal to what HQ
-announced, and own prices that are what `overrides` makes of them.
+Nothing in the file runs: the schema is compared first, and whatever is not ours is refused by name. Then the rows are
+checked: each value is of its column's kind, each row is in a scope that is followed, the rows are what HQ announced,
+and the store's own prices are those that the table `overrides` gives.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from storelink.contract.rows import decode_rows
 from storelink.contract.streams import Stream
 from storelink.host.schema_check import header_in, listed, misfit, objects_of
 from storenode.errors import BackupUnsound, StorenodeError
-from storenode.outbox.override_copy import lines
-from storenode.outbox.overrides import read
-from storenode.replica import queries, schema
-from storenode.replica.connection import translated
-from storenode.replica.file_schema import schema_differences
+from storenode.replica import schema, verify
+from storenode.replica.file import reading, translated
+from storenode.replica.overrides import price_lines, read
+from storenode.replica.verify import schema_differences
 
-ROWS_PER_LOOK = 5_000
+ROWS_PER_PART = 5_000
 RESTORE_HINT = "restore a file that this version's storenode backup made; or start the daemon, which fetches a new one"
 
-_FOLLOWED = "SELECT stream FROM streams UNION ALL SELECT stream FROM departing"
+_FOLLOWED = "SELECT stream FROM streams UNION ALL SELECT stream FROM unfollowed_streams"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,16 +47,16 @@ def check(path: Path, contexts: Contexts, called: Path | None = None) -> dict[st
     try:
         with translated(path):
             _check_schema(path, name)
-            with queries.reading(path) as db:
+            with reading(path) as db:
                 _check_pages(db, name)
                 _check_rows(db, name)
                 followed = [stream for (stream,) in db.execute(_FOLLOWED)]
             known = [Stream.parse(each, contexts) for each in followed if each.partition("/")[0] in contexts]
-            scans = [queries.scan(path, stream) for stream in known]
+            scans = [verify.scan(path, stream) for stream in known]
             for scan in scans:
                 if not scan.ok:
                     raise BackupUnsound(f"{name}: the rows of {scan.stream} are not HQ's", hint="storenode verify")
-            with queries.reading(path) as db:
+            with reading(path) as db:
                 _check_rules(db, known, name)
     except BackupUnsound:
         raise
@@ -97,16 +96,16 @@ def _check_pages(db: sqlite3.Connection, name: Path) -> None:
 
 
 def _check_rows(db: sqlite3.Connection, name: Path) -> None:
-    """Hold each table to what a replica can hold; what HQ announced is compared by the scans."""
-    problem = misfit(db, objects_of(db)) or _strangers(db) or _planted(db)
+    """Check that each table holds only what a replica can hold; the scans compare the rows with HQ's digest."""
+    problem = misfit(db, objects_of(db)) or _foreign_rows(db) or _forged_overrides(db)
     if db.execute("SELECT 1 FROM streams WHERE coalesce(min(position, head_seq), -1) < 0").fetchone():
         problem = "a stream at a position below 0"
     if problem:
         raise BackupUnsound(f"{name} holds what no replica holds: {problem}", hint=RESTORE_HINT)
 
 
-def _strangers(db: sqlite3.Connection) -> str | None:
-    """Rows that belong to no stream, which no proof would look at and no rebuild would remove."""
+def _foreign_rows(db: sqlite3.Connection) -> str | None:
+    """Name rows that belong to no stream: no verification would look at them, and no rebuild would remove them."""
     followed = [each.partition("/") for (each,) in db.execute(_FOLLOWED)]
     tables = {context.name: context.table for context in BUILT_IN.values()}
     tables |= db.execute("SELECT name, table_name FROM contexts WHERE table_name IS NOT NULL").fetchall()
@@ -118,8 +117,8 @@ def _strangers(db: sqlite3.Connection) -> str | None:
     return None
 
 
-def _planted(db: sqlite3.Connection) -> str | None:
-    """A scope above all others, or prices in it that no override made."""
+def _forged_overrides(db: sqlite3.Connection) -> str | None:
+    """Name a scope that ranks above all others, or prices in it that no override made."""
     high = db.execute("SELECT scope, rank FROM scopes WHERE rank >= ? OR rank IS NULL", (schema.OWN_RANK,)).fetchall()
     own = [scope for scope, rank in high if rank == schema.OWN_RANK and scope.startswith(schema.OWN)]
     if len(own) != len(high) or len(own) > 1:
@@ -128,7 +127,7 @@ def _planted(db: sqlite3.Connection) -> str | None:
     there = db.execute(
         f"SELECT {columns} FROM prices WHERE substr(scope, 1, 1) = ? ORDER BY sku", (schema.OWN,)
     ).fetchall()
-    made = lines(read(db), own[0] if own else schema.OWN)
+    made = price_lines(read(db), own[0] if own else schema.OWN)
     if there != made:
         skus = {line[1] for line in set(there) ^ set(made)}
         return f"prices of the store's own that no override made: {', '.join(sorted(map(str, skus))[:5])[:200]}"
@@ -136,11 +135,11 @@ def _planted(db: sqlite3.Connection) -> str | None:
 
 
 def _check_rules(db: sqlite3.Connection, streams: list[Stream], name: Path) -> None:
-    """Rows are such as HQ may send. Of a declared context the rules may have changed since: its kinds must do."""
+    """Check that HQ may send such rows. The rules of a declared context may have changed since; they do not count."""
     for stream in streams:
         if not stream.context.is_built_in:
             continue
-        rows = db.execute(schema.scan_sql(stream.context, stream.context.columns), (stream.scope,))
+        rows = db.execute(verify.scan_sql(stream.context, stream.context.columns), (stream.scope,))
         for some in _in_parts(rows):
             try:
                 decode_rows(stream.context, msgspec.Raw(_encode(some)), msgspec.Raw(b"[]"))
@@ -150,5 +149,5 @@ def _check_rules(db: sqlite3.Connection, streams: list[Stream], name: Path) -> N
 
 
 def _in_parts(rows: sqlite3.Cursor) -> Iterator[list[tuple[object, ...]]]:
-    while part := list(islice(rows, ROWS_PER_LOOK)):
+    while part := list(islice(rows, ROWS_PER_PART)):
         yield part

@@ -1,6 +1,6 @@
-"""What the writer does when a job or a scan asks for it; asked through a queue, obeyed between two turns.
+"""The commands that jobs and proofs give the writer: a queue, and what the writer does for each command.
 
-Owned by the writer thread, but for `submit`, which any thread may call.
+Owned by the writer thread; `submit` may be called by any thread.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from storenode.core.states import ASKED
 from storenode.follow.router import Router
 from storenode.jobs import rebuild_request
 from storenode.jobs.runner import JobRunner
-from storenode.jobs.scheduler import Checkpoint, JobsFailed, Verify
-from storenode.jobs.scheduler import Command as Job
+from storenode.jobs.scheduler import Checkpoint, Job, SchedulerFailed, Verify
 from storenode.replica.verify import Damaged, Result, Verified
 from storenode.replica.writer import Replica
 
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 
 log = get_logger()
 
-Command = Job | Result
+WriterCommand = Job | SchedulerFailed | Result
 
 LOOK_EVERY_MS = 1_000
-"""How late a wish in the rebuild file is noticed."""
+"""How late a request in the rebuild file is noticed."""
 
 PROVE_AGAIN_MS = 10_000
 PROVE_AGAIN_MS_MAX = 3_600_000
@@ -42,76 +41,76 @@ WAL_BYTES_GROWN = 64 * 1024 * 1024
 
 
 class WriterCommands:
-    """The queue of commands, and what each of them means."""
+    """The queue of commands, and what the writer does for each."""
 
-    def __init__(self, settings: Settings, replica: Replica, worker: Router, wake: Callable[[], None]) -> None:
-        self._db, self._replica, self._worker, self._wake = settings.db, replica, worker, wake
-        self._looked_ms = -LOOK_EVERY_MS
+    def __init__(self, settings: Settings, replica: Replica, router: Router, wake: Callable[[], None]) -> None:
+        self._db, self._replica, self._router, self._wake = settings.db, replica, router, wake
+        self._looked_ms = -LOOK_EVERY_MS  # the first turn looks
         self._found_wrong: Counter[Stream] = Counter()
         self._prove_again_ms: int | None = None
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._chores = JobRunner(settings, self.submit)
+        self._commands: queue.SimpleQueue[WriterCommand] = queue.SimpleQueue()
+        self._runner = JobRunner(settings, self.submit)
 
     def begin(self) -> None:
         """Start the schedule."""
-        self._chores.begin()
+        self._runner.start()
 
     def stop(self) -> None:
-        self._chores.stop()
+        self._runner.stop()
 
-    def submit(self, command: Command) -> None:
-        """Have a command obeyed in the writer's next turn."""
+    def submit(self, command: WriterCommand) -> None:
+        """Have a command carried out in the writer's next turn."""
         self._commands.put(command)
         self._wake()
 
-    def obey(self, now_ms: int) -> None:
-        """Carry out what was asked for meanwhile; `now_ms` is monotonic. Raises ReplicaDamaged if a proof said so."""
-        if now_ms - self._looked_ms >= LOOK_EVERY_MS:
-            self._looked_ms = now_ms
-            self._rebuild_as_asked(now_ms)
-        if self._prove_again_ms is not None and now_ms >= self._prove_again_ms:
+    def obey(self, mono_ms: int) -> None:
+        """Carry out what was asked for meanwhile. Raises ReplicaDamaged if a proof found the file damaged."""
+        if mono_ms - self._looked_ms >= LOOK_EVERY_MS:
+            self._looked_ms = mono_ms
+            self._rebuild_as_asked(mono_ms)
+        if self._prove_again_ms is not None and mono_ms >= self._prove_again_ms:
             self._prove_again_ms = None
-            self._obey(Verify(), now_ms)
+            self._carry_out(Verify(), mono_ms)
         while True:
             try:
                 command = self._commands.get_nowait()
             except queue.Empty:
                 return
-            self._obey(command, now_ms)
+            self._carry_out(command, mono_ms)
 
-    def _obey(self, command: Command, now_ms: int) -> None:
+    def _carry_out(self, command: WriterCommand, mono_ms: int) -> None:
         match command:
             case Checkpoint():
                 self._checkpoint()
             case Verify():
-                self._chores.verify({stream: follower.life for stream, follower in self._worker.followers.items()})
-                self._worker.prove_search()
+                self._runner.verify({stream: follower.life for stream, follower in self._router.followers.items()})
+                self._router.prove_search()
             case Verified():
-                self._note_verified(command, now_ms)
-            case Damaged(error) | JobsFailed(error):
+                self._note_verified(command, mono_ms)
+            case Damaged(error) | SchedulerFailed(error):
                 raise error
             case _:
-                self._chores.do(command)
+                self._runner.run(command)
 
-    def _note_verified(self, found: Verified, now_ms: int) -> None:
-        """Write a scan's result down, unless its rows were replaced meanwhile, and heal what differs."""
-        follower = self._worker.followers[found.stream]
+    def _note_verified(self, found: Verified, mono_ms: int) -> None:
+        """Write down what a scan found, unless the rows were replaced meanwhile; rebuild a stream that differs."""
+        follower = self._router.followers[found.stream]
         current = follower.life == found.life
         if current:
             self._replica.set_verified(found.stream, ok=found.ok, at_ms=time.time_ns() // 1_000_000)
         if current and found.ok:
             del self._found_wrong[found.stream]
         elif current:
-            follower.rebuild("scan", now_ms)
+            follower.rebuild("scan", mono_ms)
             self._found_wrong[found.stream] += 1
         if times := self._found_wrong[found.stream]:
-            self._prove_again_ms = now_ms + min(PROVE_AGAIN_MS << min(times - 1, 16), PROVE_AGAIN_MS_MAX)
+            self._prove_again_ms = mono_ms + min(PROVE_AGAIN_MS << min(times - 1, 16), PROVE_AGAIN_MS_MAX)
 
-    def _rebuild_as_asked(self, now_ms: int) -> None:
+    def _rebuild_as_asked(self, mono_ms: int) -> None:
         wanted = rebuild_request.asked(self._db)
-        for stream, follower in self._worker.followers.items():
+        for stream, follower in self._router.followers.items():
             if stream.name in wanted:
-                follower.rebuild(ASKED, now_ms)
+                follower.rebuild(ASKED, mono_ms)
         if wanted:
             rebuild_request.forget(self._db)
 
@@ -122,4 +121,4 @@ class WriterCommands:
         if wal_bytes > WAL_BYTES_GROWN:
             log.warning("log.grown", wal_bytes=wal_bytes)
         took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
-        self._chores.note(job_times.CHECKPOINT, at_ms, took_ms, f"a log of {wal_bytes} bytes")
+        self._runner.note(job_times.CHECKPOINT, at_ms, took_ms, f"a log of {wal_bytes} bytes")

@@ -1,4 +1,6 @@
-"""The log of jobs: of each the last run, in `outbox.db`, which outlives replicas; so what was missed is known on start.
+"""The history of jobs: the last run of each, in `outbox.db`, which outlives replicas.
+
+So a store that starts knows what it missed. This file is the one writer of the table `jobs`.
 
 Any thread may call; each call has a connection of its own.
 """
@@ -31,20 +33,20 @@ class Run:
 
     @property
     def reference_ms(self) -> int:
-        """What is due after this has not been done."""
+        """Every instant up to this was done."""
         return self.since_ms if self.last_at_ms is None else self.last_at_ms
 
 
 class JobHistory:
-    """The table `jobs` of one outbox."""
+    """The table `jobs` of one outbox; constructing it opens nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, names: Iterable[str], now_ms: int) -> Mapping[str, Run]:
+    def begin(self, names: Iterable[str], wall_ms: int) -> Mapping[str, Run]:
         """Enter jobs that are new here, and return them all."""
         with self._opened() as db:
-            db.executemany("INSERT OR IGNORE INTO jobs(name, since_ms) VALUES(?, ?)", [(n, now_ms) for n in names])
+            db.executemany("INSERT OR IGNORE INTO jobs(name, since_ms) VALUES(?, ?)", [(n, wall_ms) for n in names])
             return _runs(db)
 
     def note(

@@ -1,4 +1,4 @@
-"""The local hook: a command or a web address that is told which prices changed, so that labels are printed anew.
+"""The local hook: a command or a web address that gets the prices that changed, so that labels are printed anew.
 
 A hook has a time limit, its output is bounded, and whatever goes wrong with it is a `HookFailed`: nothing else stops.
 """
@@ -22,7 +22,7 @@ from storenode.errors import HookFailed
 
 TIME_LIMIT_S = 30.0
 OUTPUT_BYTES_MAX = 2_000
-"""What is kept of what a hook says, its end: that is where the reason stands."""
+"""The end of a hook's output is kept: it holds the reason."""
 
 READ_BYTES = 65_536
 LOOK_EVERY_S = 0.1
@@ -30,7 +30,7 @@ LOOK_EVERY_S = 0.1
 
 def run_hook(hook: str, body: bytes, time_limit_s: float = TIME_LIMIT_S) -> None:
     """
-    Tell the hook; returns once it has taken it.
+    Run the hook; returns once it has succeeded.
 
     Args:
         hook: an http(s) address, which gets a POST and answers 2xx; or a command line (no shell), which gets `body`
@@ -38,7 +38,7 @@ def run_hook(hook: str, body: bytes, time_limit_s: float = TIME_LIMIT_S) -> None
         body: JSON.
 
     Raises:
-        HookFailed: anything else; with the end of what it said.
+        HookFailed: anything else; with the end of its output.
     """
     if hook.startswith(("http://", "https://")):
         _post(hook, body, time_limit_s)
@@ -78,7 +78,7 @@ def _command(line: str, body: bytes, time_limit_s: float) -> None:
 
 
 def _listen(process: subprocess.Popen[bytes], deadline_s: float) -> bytes | None:
-    """Read what a process says until it ends; None: it did not in time. Of what it says only the end is kept."""
+    """Read a process's output until it ends, and keep the end of it; None: it did not end in time."""
     said, pipe = b"", process.stdout
     assert pipe is not None
     is_open = True

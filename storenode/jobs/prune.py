@@ -1,4 +1,4 @@
-"""What a store keeps for a time only: files set aside, and what a crash left half done."""
+"""Removes what a store keeps for a time only: files that were moved away, and what a crash left half done."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from storenode.jobs.backup import PART_SUFFIX
 
 log = get_logger()
 
-ASIDE_DAYS = 30
+MOVED_AWAY_DAYS = 30
 PART_HOURS = 24
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 
 
 def prune(db: Path, backup_dir: Path | None, now: datetime) -> int:
-    """Remove what is over, beside the replica and among the backups; returns how many."""
-    found = [*_aside(db, now), *_left(db, backup_dir, now)]
+    """Remove files whose time is over, beside the replica and among the backups; returns how many."""
+    found = [*_moved_away(db, now), *_unfinished(db, backup_dir, now)]
     for path in found:
         path.unlink(missing_ok=True)
     if found:
@@ -27,19 +27,19 @@ def prune(db: Path, backup_dir: Path | None, now: datetime) -> int:
     return len(found)
 
 
-def _aside(db: Path, now: datetime) -> Iterator[Path]:
+def _moved_away(db: Path, now: datetime) -> Iterator[Path]:
     """Replicas that were damaged or replaced, with their companions."""
     for label in ("damaged", "replaced"):
         mark = f"{db.name}.{label}-"
         for path in db.parent.glob(f"{mark}*"):
             stamp = path.name.removeprefix(mark).removesuffix("-wal").removesuffix("-shm")
             with suppress(ValueError):
-                if (now - datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)).days >= ASIDE_DAYS:
+                if (now - datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)).days >= MOVED_AWAY_DAYS:
                     yield path
 
 
-def _left(db: Path, backup_dir: Path | None, now: datetime) -> Iterator[Path]:
-    """What a backup or a restore began and did not end."""
+def _unfinished(db: Path, backup_dir: Path | None, now: datetime) -> Iterator[Path]:
+    """Parts that a backup or a restore left when it crashed."""
     parts = [*db.parent.glob(f".{db.name}.restoring*")]
     if backup_dir is not None:
         parts += backup_dir.glob(f".replica-*{PART_SUFFIX}*")

@@ -1,7 +1,7 @@
-"""A wish for a rebuild, left in a file beside the replica: also for a daemon that does not run yet.
+"""The request for a rebuild: a file beside the replica, so that a daemon that does not run yet finds it too.
 
-Only who may write the replica's directory may ask. The daemon looks every second and removes the file once the
-wish is written down in the replica, so that a crash in between only asks twice.
+Only a user who may write in the replica's directory can ask. The daemon looks every second. It removes the file after
+it has written the request into the replica, so that a crash in between only asks twice.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def asked(db: Path) -> list[str]:
 
 
 def forget(db: Path) -> None:
-    """The wish is written down elsewhere."""
+    """Remove the request, once it is written into the replica."""
     rebuild_path(db).unlink(missing_ok=True)
 
 

@@ -1,11 +1,11 @@
-"""Restoring a replica from a backup, while the daemon is down; the daemon then catches up from where the backup stands.
+"""Restores a replica from a backup, while the daemon is down; the daemon then catches up from where the backup stands.
 
-The file is copied beside its place, proven there before anything is touched (storenode/jobs/backup_check.py), and
-renamed into it once the replica that is there, and its log, are set aside. A crash in between leaves the old
-replica, none (the daemon then fetches a new one), or the restored one.
-What waits for HQ in `outbox.db` waits on, under the epoch that HQ knows. Own prices come from there, not from the
-backup: those that the outbox does not know, since it was lost with the machine, or since somebody else wrote them into
-the file, are put back only if the operator says so; HQ is told of them then.
+The backup is copied to a file beside the replica and proven there (storenode/jobs/backup_check.py), before anything is
+touched. Then the present replica and its log are moved away, and the copy is renamed into its place. A crash in between
+leaves the old replica, none (the daemon then fetches a new one), or the restored one.
+What waits for HQ in `outbox.db` waits on, under the epoch that HQ knows. The store's own prices come from the outbox,
+not from the backup. The outbox may not know some that the backup has: it was lost with the machine, or somebody else
+wrote them into the file. Those are put back only if the operator says so, and then HQ hears of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -37,35 +37,32 @@ from storenode.errors import (
 from storenode.jobs import backup
 from storenode.jobs.backup_check import check
 from storenode.outbox import file
-from storenode.outbox.override_copy import copy
-from storenode.outbox.overrides import KEPT_S, Override, put, read, read_if_there
+from storenode.outbox.overrides import KEPT_S, put, read_if_there
 from storenode.outbox.overrides import check as check_override
 from storenode.outbox.store import Outbox
-from storenode.replica import queries
-from storenode.replica.connection import translated
-from storenode.replica.damage import is_ours
-from storenode.replica.replace_damaged import drop_older, move_aside
-from storenode.replica.schema import APPLICATION_ID, OWN, OWN_RANK
+from storenode.replica import overrides
+from storenode.replica.file import drop_older, is_ours, move_away, reading, translated
+from storenode.replica.overrides import Override
+from storenode.replica.price_clock import read_mark, write_mark
 from storenode.replica.search_index import SearchIndex
+from storenode.replica.writer import forget_daemon
 
 LABEL = "replaced"
 COMPANIONS = ("-journal", "-wal", "-shm", "")
 SKUS_SHOWN_MAX = 5
 
 Unknown = Literal["set", "drop"]
-"""What becomes of own prices that the outbox does not know: set again, and HQ is told; or left out."""
-
-_MARK = tuple(field.name for field in fields(Mark))
+"""What becomes of own prices that the outbox does not know: they are set again, and HQ hears of them; or left out."""
 
 READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What is in place now. `aside`: where the former replica is, if there was one; `overrides`: those set again."""
+    """What is in place now. `former`: where the former replica is, if there was one; `overrides`: those set again."""
 
     positions: dict[str, int]
-    aside: Path | None
+    former: Path | None
     overrides: int
 
 
@@ -87,7 +84,7 @@ def restore(
 
     Raises:
         AlreadyRunning: the daemon runs.
-        BackupUnsound: the file is no whole backup; nothing was touched.
+        BackupUnsound: the file is not a complete backup; nothing was touched.
         OverridesUnknown: as `unknown` says; nothing was touched.
         ReplicaDamaged: what is at `db` is not ours; nothing was touched.
         ReplicaUnwritable: no space or no right to write there.
@@ -103,7 +100,7 @@ def restore(
                 f"the daemon has the replica {db}", hint="stop it first: systemctl stop storenode; then type this again"
             )
         with closing(lock):
-            _refuse_a_strangers(db)
+            _refuse_foreign_file(db)
             part = db.with_name(f".{db.name}.restoring")
             try:
                 _remove(part)
@@ -112,10 +109,10 @@ def restore(
                 own = _overrides_of(outbox)
                 lost = _unknown(part, file, own, now, unknown)
                 _take_over(part, file, _present_mark(db), own, store_id, now)
-                aside = _put_in_place(part, db, now)
+                former = _put_in_place(part, db, now)
             finally:
                 _remove(part)
-            return Restored(positions, aside, _set_again(lost, outbox, now))
+            return Restored(positions, former, _set_again(lost, outbox, now))
     except OSError as error:
         raise ReplicaUnwritable(f"{db}: {error.strerror or error}", hint="check owner, mode and free space") from error
 
@@ -128,14 +125,14 @@ def _remove(part: Path) -> None:
 def _put_in_place(part: Path, db: Path, now: datetime) -> Path | None:
     part.chmod(backup.FILE_MODE)
     sync(part)
-    aside = _set_aside(db, now)
+    former = _move_away(db, now)
     part.rename(db)
     sync(db.parent)
-    return aside
+    return former
 
 
 def _overrides_of(outbox: Path) -> list[Override]:
-    """What the outbox keeps of own prices; nothing if there is none. Raises OutboxDamaged and the like."""
+    """The own prices that the outbox keeps; none without an outbox. Raises OutboxDamaged and the like."""
     if not outbox.exists():
         return []
     with file.translated(outbox), closing(open_readonly(outbox, READ_TIMEOUT_S)) as db:
@@ -151,17 +148,17 @@ def _unknown(part: Path, file: Path, own: Sequence[Override], now: datetime, unk
     Where the daemon was last seen longer ago than an outbox keeps them, nothing says whether they were ended.
     """
     now_s = int(now.timestamp())
-    with queries.reading(part) as db:
+    with reading(part) as db:
         seen = db.execute("SELECT seen_at_ms FROM daemon").fetchone()
         known = {each.sku for each in own}
-        lost = [each for each in read(db) if each.ends_at > now_s and each.sku not in known]
+        lost = [each for each in overrides.read(db) if each.ends_at > now_s and each.sku not in known]
     if seen is None or now_s - (seen[0] or 0) // 1000 > KEPT_S or unknown == "drop":
         return []
     if lost and unknown is None:
-        told = [f"{each.sku[:64]!r} {each.amount_minor} {each.currency}" for each in lost[:SKUS_SHOWN_MAX]]
+        shown = [f"{each.sku[:64]!r} {each.amount_minor} {each.currency}" for each in lost[:SKUS_SHOWN_MAX]]
         more = f" and {len(lost) - SKUS_SHOWN_MAX} more" if len(lost) > SKUS_SHOWN_MAX else ""
         raise OverridesUnknown(
-            f"{file} has prices of this store's own that its outbox does not know: {', '.join(told)}{more}",
+            f"{file} has prices of this store's own that its outbox does not know: {', '.join(shown)}{more}",
             hint="leave them out: --overrides drop; or, if you know them, set them again and tell HQ: --overrides set",
             skus=[each.sku for each in lost],
         )
@@ -176,10 +173,10 @@ def _unknown(part: Path, file: Path, own: Sequence[Override], now: datetime, unk
 def _take_over(
     part: Path, file: Path, present: Mark | None, own: Sequence[Override], store_id: str, now: datetime
 ) -> None:
-    """Have in the copy what only this machine knows: own prices, its clock; and have the search index built anew."""
+    """Put into the copy what only this machine knows, its own prices and its clock; give the search index up."""
     with translated(part), closing(sqlite3.connect(part, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = MEMORY")
-        db.execute("PRAGMA synchronous = OFF")  # a crash leaves a part that nobody reads; synced once, when whole
+        db.execute("PRAGMA synchronous = OFF")  # a crash leaves a part that nobody reads; synced once, when complete
         known_ms = db.execute("SELECT max(known_ms) FROM clock").fetchone()[0] or 0
         if present is None and known_ms > now.timestamp() * 1000 + DAY_MS:
             raise BackupUnsound(
@@ -188,53 +185,48 @@ def _take_over(
             )
         mark = present or Mark(known_ms, 0, 0, None, UNCONFIRMED, NEVER_MS, "", 0)
         with transaction(db):
-            db.execute("DELETE FROM clock")
-            marks = ", ".join("?" * len(_MARK))
-            db.execute(f"INSERT INTO clock(id, {', '.join(_MARK)}) VALUES(1, {marks})", astuple(mark))
-            db.execute("UPDATE daemon SET pid = NULL, connected = 0, counters = '{}'")
-            db.execute("DELETE FROM overrides")
-            db.execute("DELETE FROM prices WHERE substr(scope, 1, 1) = ?", (OWN,))
-            db.execute("DELETE FROM scopes WHERE rank >= ?", (OWN_RANK,))
+            write_mark(db, mark)
+            forget_daemon(db)
+            overrides.forget(db)
             SearchIndex(db).give_up()
-        copy(db, own, store_id)
+        overrides.copy(db, own, store_id)
 
 
 def _present_mark(db: Path) -> Mark | None:
-    """How this machine's clock stands by the replica that is there, if that can be read."""
-    with suppress(StorenodeError), queries.reading(db) as replica:
-        row = replica.execute(f"SELECT {', '.join(_MARK)} FROM clock WHERE known_ms > 0").fetchone()
-        return Mark(*row) if row else None
+    """What the present replica has of this machine's clock; None if it cannot be read."""
+    with suppress(StorenodeError), reading(db) as replica:
+        return read_mark(replica)
     return None
 
 
 def _set_again(lost: Sequence[Override], outbox: Path, now: datetime) -> int:
-    """Set own prices as if typed now, so that HQ is told."""
+    """Set own prices as if typed now, so that HQ hears of them."""
     if lost:
         with Outbox(outbox) as opened:
             for each in lost:
-                now_ms = int(now.timestamp()) * 1000
-                put(opened, each.sku, each.amount_minor, each.currency, each.until, each.reason, now_ms)
+                at_ms = int(now.timestamp()) * 1000
+                put(opened, each.sku, each.amount_minor, each.currency, each.until, each.reason, at_ms)
     return len(lost)
 
 
-def _refuse_a_strangers(db: Path) -> None:
-    """What opens as a replica is ours; of what does not, the header decides."""
+def _refuse_foreign_file(db: Path) -> None:
+    """Raise ReplicaDamaged for a file that is not ours. What opens as a replica is ours; else the header decides."""
     if not db.exists() or db.stat().st_size == 0:
         return
     try:
-        with queries.reading(db):
+        with reading(db):
             return
     except ReplicaDamaged:
         with db.open("rb") as present:
             header = present.read(100)
-        if not is_ours(header, APPLICATION_ID, served_here=True):
+        if not is_ours(header, served_here=True):
             raise
 
 
-def _set_aside(db: Path, now: datetime) -> Path | None:
+def _move_away(db: Path, now: datetime) -> Path | None:
     """Move the replica away with its log: a new file must never begin under an old log."""
     was_there = db.exists()
-    aside = move_aside(db, LABEL, now)
+    former = move_away(db, LABEL, now)
     sync(db.parent)
     drop_older(db, LABEL)
-    return aside if was_there else None
+    return former if was_there else None

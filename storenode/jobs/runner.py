@@ -1,6 +1,6 @@
-"""The store's chores: what each job does, beside the writer, on read-only connections of its own.
+"""What each job of the store does, in the background of the writer, on connections of its own.
 
-Whatever goes wrong with a chore is logged and written into the log of jobs, and stops nothing else.
+Whatever goes wrong with a job is logged and written into the history of jobs, and stops nothing else.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storelink.contract.streams import Stream
@@ -16,14 +15,13 @@ from storelink.host.logs import get_logger
 from storelink.host.process import give_back_memory
 from storenode.core import job_times
 from storenode.errors import StorenodeError
-from storenode.jobs import backup
+from storenode.jobs import backup, price_changes
 from storenode.jobs.background import Background
 from storenode.jobs.history import JobHistory
 from storenode.jobs.notifier import PriceChangeNotifier
-from storenode.jobs.price_changes import PriceChanges
-from storenode.jobs.price_changes_file import forget
+from storenode.jobs.price_changes import PriceChanges, price_changes_path
 from storenode.jobs.prune import prune
-from storenode.jobs.scheduler import Activate, BackUp, Command, Jobs, Prune
+from storenode.jobs.scheduler import BackUp, FindPriceChanges, Job, Prune, Scheduler, SchedulerFailed
 from storenode.replica.verify import Result, Verified, prove
 
 if TYPE_CHECKING:
@@ -37,47 +35,49 @@ PASSED_MS_MAX = 2_000
 
 
 class JobRunner:
-    """Built and begun by the writer's thread; what it starts runs in threads of its own."""
+    """Built and started by the writer's thread; what it starts runs in threads of its own."""
 
-    def __init__(self, settings: Settings, submit: Callable[[Command | Result], None]) -> None:
+    def __init__(self, settings: Settings, submit: Callable[[Job | SchedulerFailed | Result], None]) -> None:
         self._settings, self._submit = settings, submit
-        self._aside = Background()
-        self._joblog = JobHistory(settings.outbox_path)
-        self._jobs = Jobs(settings.rhythms, self._joblog, submit, at_start=(job_times.VERIFY,))
-        self._stopping = self._wide = False
-        path = told_path(settings.db)
-        self._activations: PriceChangeNotifier | None = None
+        self._background = Background()
+        self._history = JobHistory(settings.outbox_path)
+        self._scheduler = Scheduler(settings.rhythms, self._history, submit, at_start=(job_times.VERIFY,))
+        self._stopping = self._all_prices = False
+        self._changes_path = price_changes_path(settings.db)
+        self._notifier: PriceChangeNotifier | None = None
         if settings.tells_prices:
-            self._activations = PriceChangeNotifier(
+            self._notifier = PriceChangeNotifier(
                 settings.store_id,
-                PriceChanges(path, settings.db),
+                PriceChanges(self._changes_path, settings.db),
                 (settings.outbox_path, settings.outbox_max_bytes),
                 hook=settings.on_price_change,
-                upstream=settings.tell_activations,
+                hq=settings.tell_activations,
             )
-        else:
-            forget(path)  # what changes while nobody is told is not owed to anybody later
 
-    def begin(self) -> None:
-        self._jobs.start()
+    def start(self) -> None:
+        """Start the schedule."""
+        if self._notifier is None:
+            # Nobody is notified now; a later notifier must not begin with the changes from before.
+            price_changes.forget(self._changes_path)
+        self._scheduler.start()
 
     def stop(self) -> None:
-        """Stop without waiting: nothing that a chore does is lost by dying."""
+        """Stop without waiting: nothing that a job does is lost by dying."""
         self._stopping = True
-        self._jobs.stop()
+        self._scheduler.stop()
 
-    def do(self, command: Command) -> None:
-        """Start a chore; returns at once."""
-        match command:
+    def run(self, job: Job) -> None:
+        """Start a job; returns at once."""
+        match job:
             case BackUp():
                 self._start(job_times.BACKUP, self._back_up)
             case Prune():
                 self._start(job_times.PRUNE, self._prune)
-            case Activate(wide):
-                self._wide = self._wide or wide
-                self._aside.start(job_times.ACTIVATE, self._activate)
+            case FindPriceChanges(all_prices):
+                self._all_prices = self._all_prices or all_prices
+                self._background.start(job_times.ACTIVATE, self._notify)
             case _:
-                raise ValueError(command)
+                raise ValueError(job)
 
     def verify(self, lives: Mapping[Stream, int]) -> None:
         """Start the proof; `lives`: see storenode/replica/verify.py."""
@@ -85,17 +85,17 @@ class JobRunner:
 
     def note(self, name: str, at_ms: int, took_ms: int, detail: str) -> None:
         """Write down what the writer itself has done; its own thread does not wait for the disk."""
-        self._aside.start(f"note-{name}", lambda: self._write_down(name, at_ms, took_ms, detail, ok=True))
+        self._background.start(f"note-{name}", lambda: self._write_down(name, at_ms, took_ms, detail, ok=True))
 
     def _start(self, name: str, work: Callable[[], str]) -> None:
-        def whole() -> None:
-            self._done(name, work)
+        def work_and_give_back() -> None:
+            self._do(name, work)
             give_back_memory()
 
-        self._aside.start(name, whole)
+        self._background.start(name, work_and_give_back)
 
-    def _done(self, name: str, work: Callable[[], str], next_at: Callable[[], int | None] = lambda: None) -> None:
-        """Do a chore and write down how it went; a bug in it must stop nothing else."""
+    def _do(self, name: str, work: Callable[[], str], next_at: Callable[[], int | None] = lambda: None) -> None:
+        """Do a job and write down how it went; a bug in it must stop nothing else."""
         at_ms, began_ns, ok = time.time_ns() // 1_000_000, time.monotonic_ns(), False
         try:
             detail = work()
@@ -114,52 +114,53 @@ class JobRunner:
         self, name: str, at_ms: int, took_ms: int, detail: str, *, ok: bool, next_at_ms: int | None = None
     ) -> None:
         try:
-            self._joblog.note(name, at_ms, took_ms, detail, ok=ok, next_at_ms=next_at_ms)
+            self._history.note(name, at_ms, took_ms, detail, ok=ok, next_at_ms=next_at_ms)
         except StorenodeError as error:
-            log.warning("joblog.failed", error=str(error))
+            log.warning("job_history.failed", error=str(error))
 
-    def _activate(self) -> None:
-        activations = self._activations
-        if activations is None:
+    def _notify(self) -> None:
+        """Find the prices that changed, then notify HQ and the hook."""
+        notifier = self._notifier
+        if notifier is None:
             return
         found_next_ms: int | None = None
 
-        def look() -> str:
+        def find_changes() -> str:
             nonlocal found_next_ms
             began_s = time.time_ns() // 1_000_000_000
-            wide, self._wide = self._wide, False
-            found = activations.look(wide=wide)
+            all_prices, self._all_prices = self._all_prices, False
+            found = notifier.find_changes(all_prices=all_prices)
             if found.next_s is not None:
                 # What prices go by may be another clock than the machine's.
                 found_next_ms = (began_s + found.next_s - found.now_s) * 1_000
-            activations.tell_hq()
+            notifier.notify_hq()
             return "waits for the first complete replica" if found.waits else f"{found.changed} prices changed"
 
-        self._done(job_times.ACTIVATE, look, lambda: found_next_ms)
-        now_ms = time.time_ns() // 1_000_000
-        if found_next_ms is not None and found_next_ms > now_ms - PASSED_MS_MAX:
-            self._jobs.at(job_times.ACTIVATE, max(found_next_ms, now_ms + PAUSE_MS))
-        if activations.is_hook_due:
-            self._aside.start(job_times.HOOK, lambda: self._tell_hook(activations))
+        self._do(job_times.ACTIVATE, find_changes, lambda: found_next_ms)
+        wall_ms = time.time_ns() // 1_000_000
+        if found_next_ms is not None and found_next_ms > wall_ms - PASSED_MS_MAX:
+            self._scheduler.at(job_times.ACTIVATE, max(found_next_ms, wall_ms + PAUSE_MS))
+        if notifier.may_try_hook:
+            self._background.start(job_times.HOOK, lambda: self._notify_hook(notifier))
 
-    def _tell_hook(self, activations: PriceChangeNotifier) -> None:
+    def _notify_hook(self, notifier: PriceChangeNotifier) -> None:
         try:
-            owed = activations.is_owed
+            has_pending = notifier.has_pending()
         except StorenodeError as error:
             log.error("job.failed", job=job_times.HOOK, error=str(error))
             return
-        if owed:
-            self._done(job_times.HOOK, lambda: f"{activations.tell_hook()} prices told")
+        if has_pending:
+            self._do(job_times.HOOK, lambda: f"{notifier.notify_hook()} prices delivered")
 
     def _verify(self, lives: Mapping[Stream, int]) -> str:
         differ: list[str] = []
 
-        def heard(result: Result) -> None:
+        def report(result: Result) -> None:
             self._submit(result)
             if isinstance(result, Verified) and not result.ok:
                 differ.append(str(result.stream))
 
-        failed = prove(self._settings.db, lives, heard)
+        failed = prove(self._settings.db, lives, report)
         if failed is not None:
             raise failed
         return f"not HQ's: {', '.join(differ)}; fetched anew" if differ else f"{len(lives)} streams looked at"
@@ -182,11 +183,6 @@ class JobRunner:
     def _prune(self) -> str:
         settings = self._settings
         removed = prune(settings.db, settings.backup_dir, datetime.now(UTC))
-        if self._activations is not None:
-            self.do(Activate(wide=True))  # once a night every price is looked at, whatever was missed
+        if self._notifier is not None:
+            self.run(FindPriceChanges(all_prices=True))  # once a night every price is looked at, whatever was missed
         return f"{removed} files removed"
-
-
-def told_path(db: Path) -> Path:
-    """Beside the replica, as its lock and its spool are."""
-    return db.with_name(f"{db.name}.told")

@@ -1,9 +1,7 @@
-"""The mirror: copies the store's own prices from the outbox's file into the replica, where readers' views find them.
+"""The override copy: takes the store's own prices from the outbox's file into the replica, where the views find them.
 
-An override is a line of the table `prices` like any other, of the kind `override`, in a scope that no stream can
-have and that wins over all. So the views need no second place to look, and a lookup no second index. The table
-`overrides` says why. Both are written in one transaction, by the daemon's writer; or, with the daemon dead, by
-a command that holds the daemon's lock meanwhile.
+What it writes there, in one transaction: storenode/replica/overrides.py. The daemon's writer does it; or, with the
+daemon dead, a command that holds the daemon's lock meanwhile.
 """
 
 from __future__ import annotations
@@ -12,21 +10,15 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import astuple
-from itertools import groupby
 from pathlib import Path
 
-from storelink.contract import schedule
-from storelink.contract.limits import STEPS_MAX
-from storelink.contract.schedule import Step
 from storelink.host.logs import get_logger
 from storelink.host.process import python_command
 from storelink.host.sqlite import open_file
-from storenode.outbox.overrides import COLUMNS, Override, read
 from storenode.replica import schema
-from storenode.replica.connection import translated
+from storenode.replica.file import translated
+from storenode.replica.overrides import Override, copy, read
 from storenode.replica.writer import Replica
 
 log = get_logger()
@@ -86,29 +78,6 @@ class OverrideCopy:
         self._outbox, self._copied = None, None
 
 
-def copy(replica: sqlite3.Connection, rows: Sequence[Override], store_id: str) -> bool:
-    """Make the replica's copy equal to `rows`, in one transaction; False if it was."""
-    scope = schema.OWN + store_id
-    there = replica.execute("SELECT scope FROM scopes WHERE rank = ?", (schema.OWN_RANK,)).fetchall()
-    before, after = _by_sku(read(replica)), _by_sku(rows)
-    moved = bool(before or after) and there != [(scope,)]
-    skus = sorted(s for s in before.keys() | after.keys() if moved or before.get(s) != after.get(s))
-    if not moved and not skus:
-        return False
-    replica.execute("BEGIN IMMEDIATE")
-    try:
-        replica.execute("DELETE FROM scopes WHERE rank = ?", (schema.OWN_RANK,))
-        replica.execute("INSERT INTO scopes(scope, rank) VALUES(?, ?)", (scope, schema.OWN_RANK))
-        for sku in skus:
-            _rewrite(replica, sku, after.get(sku, []), scope)
-        replica.execute("COMMIT")
-    except BaseException:
-        if replica.in_transaction:
-            replica.execute("ROLLBACK")
-        raise
-    return True
-
-
 def copy_alone(db: Path, outbox: Path, store_id: str) -> bool:
     """Copy while no daemon runs; the caller holds its lock. False if this user may not, or there is no replica yet.
 
@@ -126,33 +95,6 @@ def copy_alone(db: Path, outbox: Path, store_id: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
-
-
-def _rewrite(replica: sqlite3.Connection, sku: str, rows: Sequence[Override], scope: str) -> None:
-    replica.execute("DELETE FROM overrides WHERE sku = ?", (sku,))
-    replica.execute("DELETE FROM prices WHERE sku = ? AND kind = ?", (sku, schema.OVERRIDE))
-    marks = ", ".join("?" * len(COLUMNS.split(",")))
-    replica.executemany(f"INSERT INTO overrides({COLUMNS}) VALUES({marks})", [astuple(row) for row in rows])
-    replica.executemany(
-        "INSERT INTO prices(scope, sku, kind, currency, schedule, seq) VALUES(?, ?, ?, ?, ?, ?)", lines(rows, scope)
-    )
-
-
-def lines(rows: Iterable[Override], scope: str) -> list[tuple[str | int, ...]]:
-    """What readers' views get of overrides that are sorted by sku: a line `(scope, sku, kind, currency, ...)` a sku."""
-    found: list[tuple[str | int, ...]] = []
-    for sku, each in _by_sku(rows).items():
-        held = sorted((r for r in each if r.starts_at < r.ends_at), key=lambda r: r.starts_at)
-        if held:
-            # A price line has one currency; what was sold in another before is not told.
-            steps = [Step(r.starts_at, r.ends_at, r.amount_minor) for r in held if r.currency == held[-1].currency]
-            dumped = schedule.dump(tuple(steps[-STEPS_MAX:]))
-            found.append((scope, sku, schema.OVERRIDE, held[-1].currency, dumped, held[-1].seq))
-    return found
-
-
-def _by_sku(rows: Iterable[Override]) -> dict[str, list[Override]]:
-    return {sku: list(each) for sku, each in groupby(rows, key=lambda row: row.sku)}
 
 
 def _main(db: str, outbox: str, store_id: str) -> int:

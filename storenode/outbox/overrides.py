@@ -1,7 +1,7 @@
 """The store's own prices: set at the store, kept in the outbox's file, told to HQ in the same transaction.
 
 The overrides of one sku never overlap: a new one ends what was there, at the second in which it begins. So they
-are a price schedule, which is how readers get them (storenode/outbox/override_copy.py). `ends_at` is when one ends or
+are a price schedule, which is how readers get them (storenode/replica/overrides.py). `ends_at` is when one ends or
 ended; where it was replaced or withdrawn that is before `until`, the end that was asked for.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from storelink.contract.money import AMOUNT_MINOR_MAX, EXPONENTS
 from storelink.contract.times import rfc3339
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN
 from storenode.errors import BadArgument, NotFound
+from storenode.replica.overrides import COLUMNS, Override, read
 
 if TYPE_CHECKING:
     from storenode.outbox.store import Outbox
@@ -27,30 +28,6 @@ KEPT_S = 90 * 86_400
 
 UNTIL_MAX = 253_402_300_799
 """The end of the year 9999: what a time can be written as."""
-
-COLUMNS = "sku, amount_minor, currency, starts_at, ends_at, until, reason, set_at_ms, seq, changed_seq"
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """One price of the store's own; times in seconds since 1970 but for `set_at_ms`.
-
-    `seq`: the outbox's entry that told HQ of it; `changed_seq`: the one that ended it early, or else the same.
-    """
-
-    sku: str
-    amount_minor: int
-    currency: str
-    starts_at: int
-    ends_at: int
-    until: int
-    reason: str
-    set_at_ms: int
-    seq: int
-    changed_seq: int
-
-    def holds(self, at_s: int) -> bool:
-        return self.starts_at <= at_s < self.ends_at
 
 
 def put(outbox: Outbox, sku: str, amount_minor: int, currency: str, until: int, reason: str, now_ms: int) -> Override:
@@ -92,11 +69,6 @@ def withdraw(outbox: Outbox, sku: str, now_ms: int) -> Override:
     text = json.dumps({"sku": sku, "withdrawn_at": rfc3339(now_ms)}, ensure_ascii=False)
     outbox.append_json(OVERRIDE_WITHDRAWN, text, now_ms, also=also)
     return ended[0]
-
-
-def read(db: sqlite3.Connection) -> list[Override]:
-    """All that are kept, by sku and time, of an outbox's file or of a replica."""
-    return [Override(*row) for row in db.execute(f"SELECT {COLUMNS} FROM overrides ORDER BY sku, seq")]
 
 
 def read_if_there(db: sqlite3.Connection) -> list[Override]:

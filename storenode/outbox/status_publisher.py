@@ -16,7 +16,7 @@ from storelink.contract.messages import Message
 from storelink.contract.refusal import MessageRefusal
 from storelink.contract.status import OFFLINE, OutboxStatus, Status, StreamStatus, encode_status
 from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, NotConnected
-from storenode.core import health
+from storenode.core import states
 
 EVERY_MS = 60_000
 
@@ -75,7 +75,7 @@ class StatusPublisher:
                 verified = None if ok is None else bool(ok)
                 rest.append(MessageRefusal.from_json(refusal))
                 streams[name] = StreamStatus(state, epoch, position, digest or EMPTY, verified, *rest)
-        state = health.overall(
+        state = states.overall(
             {n: {"state": s.state, "epoch": s.epoch, "verified_ok": s.verified_ok} for n, s in streams.items()}
         )
         return Status(self._store, state, wall_ms, streams, outbox, self._versions, skew_ms)

@@ -1,8 +1,9 @@
-"""What the replica makes of declared contexts: their tables, further columns, an index of words; and what does not fit.
+"""Declared contexts in the replica: their tables, further columns, an index of words; and what does not fit.
 
 The declaration here may be behind HQ's or ahead of it, and may be missing: nothing of that stops another stream, and
-rows that are there stay readable. `contexts` says of each declared context which columns its rows have, and what is
-wrong with it; `shapes` which columns the rows of a stream still have that waits to be fetched anew (`streams.doubt`).
+rows that are there stay readable. `contexts` says of each declared context which columns its table has, and what is
+wrong with it. `shapes` names the streams whose rows are from before a column was added, with the columns that they
+have; such a stream is fetched anew. This module is the one writer of both.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from storelink.host.sqlite import database
 from storenode.core.scopes import undeclared
 from storenode.core.states import COLUMNS
 from storenode.errors import NotFound
+from storenode.replica.streams import begun_streams, has_rows, have_rebuilt, suspend
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS contexts
@@ -26,9 +28,6 @@ TABLES = (
 )
 
 RESTART = "the daemon reads the file of contexts when it starts: systemctl restart storenode"
-
-_BEGUN = "WHERE epoch IS NOT NULL AND stream LIKE ? ESCAPE '!'"
-"""Streams of a context (`_streams`) that have rows of some epoch."""
 
 FORGOTTEN = "is not declared here any more: its rows stay as they were; put it back into the file of contexts"
 
@@ -56,8 +55,7 @@ def adopt(db: sqlite3.Connection, scopes: Sequence[str], contexts: Contexts) -> 
             problems[context.name] = problem
     problems = {**undeclared(scopes, contexts), **problems}
     note_problems(db, problems)
-    for name in problems:
-        db.execute(f"UPDATE streams SET state = 'offline' {_BEGUN}", (_streams(name),))
+    suspend(db, problems)
     return problems
 
 
@@ -70,36 +68,33 @@ def note_problems(db: sqlite3.Connection, problems: Mapping[str, str | None]) ->
 
 
 def problems_of(db: sqlite3.Connection) -> dict[str, str]:
-    """What is wrong with contexts, by name; for readers, also of a replica that no such daemon has opened."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'contexts'").fetchone() is None:
-        return {}
+    """What is wrong with contexts, by name."""
     return dict(db.execute("SELECT name, problem FROM contexts WHERE problem IS NOT NULL ORDER BY name"))
 
 
 def columns_of(db: sqlite3.Connection, context: Context) -> tuple[str, ...]:
-    """The columns that a context's table has, which a command may know better than the daemon did when it began."""
+    """The columns that a context's table has, which may be others than those declared since the daemon started."""
     if context.is_built_in:
         return context.columns
-    found = None
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'contexts'").fetchone() is not None:
-        found = db.execute("SELECT columns FROM contexts WHERE name = ?", (context.name,)).fetchone()
+    found = db.execute("SELECT columns FROM contexts WHERE name = ?", (context.name,)).fetchone()
     if found is None or found[0] is None:
         raise NotFound(f"this replica has no {context.name} yet", hint=RESTART)
     return tuple(json.loads(found[0]))
 
 
 def columns_there(db: sqlite3.Connection, stream: Stream) -> tuple[str, ...]:
-    """The columns that a stream's rows have: fewer than the table while it waits to be fetched anew."""
+    """The columns that a stream's rows have: fewer than the table has, while the stream waits to be fetched anew."""
     context = stream.context
     if not context.is_built_in:
-        found = db.execute(
-            "SELECT h.columns FROM shapes AS h JOIN (SELECT stream, doubt FROM streams UNION ALL"
-            " SELECT stream, doubt FROM departing) AS s USING (stream) WHERE h.stream = ? AND s.doubt IS NOT NULL",
-            (str(stream),),
-        ).fetchone()
+        found = db.execute("SELECT columns FROM shapes WHERE stream = ?", (str(stream),)).fetchone()
         if found is not None:
             return tuple(json.loads(found[0]))
     return columns_of(db, context)
+
+
+def forget_shape(db: sqlite3.Connection, stream: Stream) -> None:
+    """A stream's rows are about to be replaced, or have gone: what comes has the table's columns."""
+    db.execute("DELETE FROM shapes WHERE stream = ?", (str(stream),))
 
 
 def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None) -> str | None:
@@ -116,7 +111,7 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
             _drop_search(db, table)
             db.execute(f"ALTER TABLE {table} RENAME TO {context.table}")
         if not _fits(db, context):
-            if _holds_something(db, context):
+            if has_rows(db, context.name):
                 return (
                     "keys or kinds are declared otherwise than the replica's rows have them: put the declaration right,"
                     " or move the replica away to have all of it fetched anew"
@@ -127,7 +122,7 @@ def _adopt(db: sqlite3.Connection, context: Context, recorded: list[Any] | None)
         elif tuple(json.loads(columns)) != context.columns:
             _adapt(db, context, columns)
         elif rules != _rules(context):
-            _let_go(db, context)
+            _release(db, context)
         if search != json.dumps(context.search) or table != context.table:
             _drop_search(db, context.table)
     index_words(db, context)
@@ -164,33 +159,22 @@ def _fits(db: sqlite3.Connection, context: Context) -> bool:
     )
 
 
-def _holds_something(db: sqlite3.Connection, context: Context) -> bool:
-    sql = f"SELECT 1 FROM streams {_BEGUN} AND position > 0"
-    return db.execute(sql, (_streams(context.name),)).fetchone() is not None
-
-
 def _adapt(db: sqlite3.Connection, context: Context, columns: str) -> None:
     """Give the table what it lacks; its streams will be fetched anew, and serve as they are until then."""
     there = {row[1] for row in db.execute(f"PRAGMA table_info({context.table})")}
     for column in context.values:
         if column.name not in there:
             add_column(db, context.table, column)
-    for table in ("streams", "departing"):
-        # Where an earlier change still waits, the rows have the columns from before that one.
-        db.execute(
-            f"INSERT OR REPLACE INTO shapes(stream, columns) SELECT stream, ? FROM {table} {_BEGUN}"
-            " AND NOT (doubt IS NOT NULL AND stream IN (SELECT stream FROM shapes))",
-            (columns, _streams(context.name)),
-        )
-        db.execute(f"UPDATE {table} SET doubt = coalesce(doubt, ?) {_BEGUN}", (COLUMNS, _streams(context.name)))
+    names = begun_streams(db, context.name)
+    # Where an earlier change still waits, the rows have the columns from before that one.
+    db.executemany("INSERT OR IGNORE INTO shapes(stream, columns) VALUES(?, ?)", [(name, columns) for name in names])
+    have_rebuilt(db, names, COLUMNS)
 
 
-def _let_go(db: sqlite3.Connection, context: Context) -> None:
+def _release(db: sqlite3.Connection, context: Context) -> None:
     """Rules have changed: what is held because of the old ones is fetched anew, with its stream."""
-    db.execute(
-        f"UPDATE streams SET doubt = coalesce(doubt, ?) {_BEGUN} AND stream IN (SELECT stream FROM quarantine)",
-        (COLUMNS, _streams(context.name)),
-    )
+    held = {name for (name,) in db.execute("SELECT DISTINCT stream FROM quarantine")}
+    have_rebuilt(db, [name for name in begun_streams(db, context.name) if name in held], COLUMNS)
 
 
 def _rules(context: Context) -> str:
@@ -243,8 +227,3 @@ def _index(table: str) -> str:
 
 def _is_taken(db: sqlite3.Connection, name: str) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
-
-
-def _streams(context: str) -> str:
-    """A LIKE pattern for a context's streams."""
-    return context.replace("_", "!_") + "/%"

@@ -1,4 +1,4 @@
-"""A price's whole story, read from a replica: what competed, what won and why, and where each line came from."""
+"""Why a price is what it is, read from a replica: what competed, what won and why, and where each line came from."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 from storelink.contract.contexts import PRICE
 from storelink.contract.schedule import load
 from storelink.contract.times import rfc3339
-from storenode.core.precedence import OVERRIDE, RULE, Candidate, Line, candidates, reigns_since
+from storenode.core.precedence import OVERRIDE, RULE, Candidate, Line, candidates, in_force_since
 from storenode.errors import NotFound
-from storenode.outbox.overrides import Override, read_if_there
-from storenode.replica import schema
+from storenode.replica.file import reading
+from storenode.replica.overrides import Override, read
 from storenode.replica.provenance import commit_of
-from storenode.replica.queries import price_now_ms, reading
+from storenode.replica.queries import price_now_ms
+from storenode.replica.schema import OWN
 
 
 def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
     """
-    Tell why SKU costs what it costs at `at_s` (seconds since 1970; None: now).
+    Explain why SKU costs what it costs at `at_s` (seconds since 1970; None: now).
 
     Returns:
         `{"sku", "at", "rule", "price", "effective_at", "candidates", "held"}`; see the operating guide for the keys.
@@ -40,23 +41,23 @@ def explain(path: Path, sku: str, at_s: int | None) -> dict[str, Any]:
         ]
         if not lines:
             raise NotFound(f"no price line of {sku} in this replica", hint="is it fresh? storenode status")
-        own = [each for each in read_if_there(db) if each.sku == sku]
-        told = [_told(db, each, own) for each in candidates(lines, at)]
+        own = [each for each in read(db) if each.sku == sku]
+        explained = [_candidate(db, each, own) for each in candidates(lines, at)]
         held = _held(db, sku)
-    won = next((each for each in told if each["won"]), None)
+    won = next((each for each in explained if each["won"]), None)
     names = ("amount_minor", "currency", "kind", "scope", "starts_at", "ends_at")
     return {
         "sku": sku,
         "at": rfc3339(at * 1000),
         "rule": RULE,
         "price": {"sku": sku} | {name: won[name] for name in names} if won else None,
-        "effective_at": _effective(reigns_since(lines, at), won["commit"] if won else None),
-        "candidates": told,
+        "effective_at": _effective(in_force_since(lines, at), won["commit"] if won else None),
+        "candidates": explained,
         "held": held,
     }
 
 
-def _told(db: sqlite3.Connection, each: Candidate, own: list[Override]) -> dict[str, Any]:
+def _candidate(db: sqlite3.Connection, each: Candidate, own: list[Override]) -> dict[str, Any]:
     line, step = each.line, each.step
     local = line.kind == OVERRIDE
     stream = None if local else f"{PRICE.name}/{line.scope}"
@@ -64,7 +65,7 @@ def _told(db: sqlite3.Connection, each: Candidate, own: list[Override]) -> dict[
         "amount_minor": step.amount_minor,
         "currency": line.currency,
         "kind": line.kind,
-        "scope": line.scope.lstrip(schema.OWN),
+        "scope": line.scope.lstrip(OWN),
         "starts_at": rfc3339(step.starts_at * 1000),
         "ends_at": None if step.ends_at is None else rfc3339(step.ends_at * 1000),
         "in_force": each.in_force,

@@ -1,4 +1,4 @@
-"""The time that prices go by, in SQL: the table `clock`, which the daemon writes, and what every reader makes of it.
+"""The time that prices go by, in SQL: the table `clock`, whose one writer this is, and what every reader makes of it.
 
 The rules are those of `storenode.core.clock_rules`, as far as they need no daemon: a correction holds for the clock
 that it was made for (not for one that was set back since), also while the daemon is away; a clock further past
@@ -8,14 +8,18 @@ time it is the clock.
 
 from __future__ import annotations
 
+import sqlite3
+from dataclasses import astuple, fields
 from typing import TYPE_CHECKING
 
-from storenode.core.clock_rules import NEVER_MS, SKEW_MS_MAX, UNCONFIRMED
+from storenode.core.clock_rules import NEVER_MS, SKEW_MS_MAX, UNCONFIRMED, Mark
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 LOCAL_S = "CAST(strftime('%s', 'now') AS INTEGER)"
+
+_COLUMNS = ", ".join(field.name for field in fields(Mark))
 
 NOW_S = "(SELECT now_s FROM price_clock)"
 """The time that prices go by, in seconds since 1970. A view of one row: the rules written out at each place where a
@@ -40,12 +44,23 @@ def create_table(db: Database) -> None:
         },
         pk="id",
         not_null={"known_ms", "wall_ms", "correction_ms", "verdict", "hold_ms"},
-        if_not_exists=True,
     )
     db.conn.execute(
-        "INSERT OR IGNORE INTO clock(id, known_ms, wall_ms, correction_ms, verdict, hold_ms) VALUES(1, 0, 0, 0, ?, ?)",
+        "INSERT INTO clock(id, known_ms, wall_ms, correction_ms, verdict, hold_ms) VALUES(1, 0, 0, 0, ?, ?)",
         (UNCONFIRMED, NEVER_MS),
     )
+
+
+def read_mark(db: sqlite3.Connection) -> Mark | None:
+    """What was last written down about this machine's clock; None before HQ is heard for the first time."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM clock WHERE known_ms > 0").fetchone()
+    return Mark(*row) if row else None
+
+
+def write_mark(db: sqlite3.Connection, mark: Mark) -> None:
+    """Write down what is known now, in place of what was."""
+    statement = f"INSERT OR REPLACE INTO clock(id, {_COLUMNS}) VALUES(1{', ?' * len(fields(Mark))})"
+    db.execute(statement, astuple(mark))
 
 
 def create_view(db: Database) -> None:

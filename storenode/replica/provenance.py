@@ -1,8 +1,8 @@
-"""The journal: which commit brought a row, so that a price can be explained down to HQ's batch and its digest.
+"""Provenance: which commit brought a row, so that a price can be explained down to HQ's batch and its digest.
 
-Every apply writes its own line of the table `commits`, in the transaction of the rows. `how` is LIVE (one line a
-batch of HQ) or CATCH_UP (segments and tail of one head). The newest COMMITS_MAX of each kind and stream are kept.
-`published_at_ms` is by HQ's clock, `received_at_ms` and `applied_at_ms` by this machine's.
+Every apply writes its own line of the table `commits`, in the transaction of the rows; nothing else writes it. `how`
+is LIVE (one line a batch of HQ) or CATCH_UP (segments and tail of one head). The newest COMMITS_MAX of each kind and
+stream are kept. `published_at_ms` is by HQ's clock, `received_at_ms` and `applied_at_ms` by this machine's.
 """
 
 from __future__ import annotations

@@ -16,26 +16,33 @@ from storelink.contract.contexts import Context, Key, Row
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream
 from storelink.host.logs import get_logger
+from storenode.replica.streams import Streams
 
 log = get_logger()
 
 
 class Quarantine:
-    """The writer's side of the table `quarantine`."""
+    """The one writer of the table `quarantine`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+    def __init__(self, connection: sqlite3.Connection, streams: Streams) -> None:
+        self._db, self._streams = connection, streams
         self._keys: dict[Stream, set[Key]] = {}
-        self._told: list[tuple[str, dict[str, object]]] = []
+        self._to_log: list[tuple[str, dict[str, object]]] = []
 
     def empty(self, stream: Stream) -> None:
         """All rows of the stream are about to be replaced, or go."""
         self._keys.pop(stream, None)
         self._db.execute("DELETE FROM quarantine WHERE stream = ?", (str(stream),))
-        self._db.execute("UPDATE streams SET quarantined = 0 WHERE stream = ?", (str(stream),))
+        self._streams.set_quarantined(stream, 0)
 
     def settle(
-        self, stream: Stream, rows: Sequence[Row], deleted: Sequence[Row], held: Sequence[Held], after: int, now_ms: int
+        self,
+        stream: Stream,
+        rows: Sequence[Row],
+        deleted: Sequence[Row],
+        held: Sequence[Held],
+        after: int,
+        wall_ms: int,
     ) -> None:
         """Hold what is held at the end of a batch, release what a later version of it frees."""
         keys = self.known(stream)
@@ -48,10 +55,10 @@ class Quarantine:
                 keys.add(each.key)
                 self._db.execute(
                     "INSERT OR REPLACE INTO quarantine(stream, key, seq, row, reason, at_ms) VALUES(?, ?, ?, ?, ?, ?)",
-                    (str(stream), json.dumps(each.key), each.seq, each.row, each.reason, now_ms),
+                    (str(stream), json.dumps(each.key), each.seq, each.row, each.reason, wall_ms),
                 )
-                told = {"stream": str(stream), "key": list(each.key), "seq": each.seq, "reason": each.reason[:200]}
-                self._told.append(("held", told))
+                values = {"stream": str(stream), "key": list(each.key), "seq": each.seq, "reason": each.reason[:200]}
+                self._to_log.append(("held", values))
         for key in keys & newest.keys():
             freed = self._db.execute(
                 "DELETE FROM quarantine WHERE stream = ? AND key = ? AND seq < ?",
@@ -59,25 +66,22 @@ class Quarantine:
             ).rowcount
             if freed:
                 keys.discard(key)
-                self._told.append(("released", {"stream": str(stream), "key": list(key), "seq": newest[key]}))
-        self._db.execute(
-            "UPDATE streams SET quarantined = (SELECT count(*) FROM quarantine WHERE stream = ?1) WHERE stream = ?1",
-            (str(stream),),
-        )
+                self._to_log.append(("released", {"stream": str(stream), "key": list(key), "seq": newest[key]}))
+        self._streams.set_quarantined(stream, len(keys))
 
     def committed(self) -> None:
-        """The transaction stands: say what it held and released."""
-        for what, facts in self._told:
+        """The transaction has been committed: log what it held and released."""
+        for what, values in self._to_log:
             if what == "held":
-                log.error("entity.held", **facts)
+                log.error("entity.held", **values)
             else:
-                log.info("entity.released", **facts)
-        self._told.clear()
+                log.info("entity.released", **values)
+        self._to_log.clear()
 
     def rolled_back(self) -> None:
-        """The transaction does not stand: what is held is in the table."""
+        """The transaction was rolled back: what is held is in the table."""
         self._keys.clear()
-        self._told.clear()
+        self._to_log.clear()
 
     def known(self, stream: Stream) -> set[Key]:
         """The keys that are held."""

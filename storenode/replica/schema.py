@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from storelink.contract.contexts import BUILT_IN, PRICE, PRODUCT, Context
+from storelink.contract.contexts import BUILT_IN, PRICE, PRODUCT
 from storelink.contract.limits import SEQ_MAX
 from storelink.host.sqlite import database
+from storenode.core.precedence import PRECEDENCE, REGULAR, Criterion
 from storenode.replica import price_clock, search_index
 
 if TYPE_CHECKING:
-    from sqlite_utils import Database
+    pass
 
 APPLICATION_ID = 0x53745265
 """Marks an SQLite file as a replica ("StRe")."""
 
-VERSION = 4
-"""To be raised with every change of a declaration here, of a view, too: a backup is restored by its own version."""
+VERSION = 5
+"""
+To be raised with every change of a declaration here, of a view, too. A backup is restored by its own version; a
+replica of another version is replaced as a damaged one is.
+"""
 
 STALE_AFTER_S = 30
 """Silence after which a stream that was live counts as offline: six heartbeats of HQ."""
-
-OVERRIDE = "override"
-"""The kind of a price line that is this store's own; no stream has it."""
 
 OWN = "@"
 """Before the store's id it makes the scope of its own lines, which no stream's can be; the views leave it out."""
@@ -41,12 +40,6 @@ OWN_RANK = 1_000_000
 NOW_S = price_clock.NOW_S
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
-
-# `doubt`: why the rows are to be fetched anew, until they are; `rebuild_reason`: why they last were.
-STREAM_COLUMNS_3: dict[str, type] = {"doubt": str, "rebuilt_at_ms": int, "rebuild_reason": str}
-
-# `refusal`: the message of HQ's that is refused again and again, as JSON; null if there is none.
-STREAM_COLUMNS_4: dict[str, type] = {"refusal": str}
 
 GTIN_INDEX = f"CREATE INDEX {PRODUCT.table}_gtin ON {PRODUCT.table}(gtin) WHERE gtin IS NOT NULL"
 """Products without one cost nothing."""
@@ -78,9 +71,11 @@ def create(connection: sqlite3.Connection) -> None:
             "verified_at_ms": int,
             "verified_ok": int,
             "quarantined": int,
-        }
-        | STREAM_COLUMNS_3
-        | STREAM_COLUMNS_4,
+            "rebuild_due": str,  # why the rows are to be fetched anew, until they are
+            "rebuilt_at_ms": int,
+            "rebuild_reason": str,  # why they last were
+            "refusal": str,  # the message of HQ's that is refused again and again, as JSON
+        },
         pk="stream",
         defaults={"position": 0, "head_seq": 0, "quarantined": 0, "state": "bootstrapping"},
     )
@@ -97,20 +92,11 @@ def create(connection: sqlite3.Connection) -> None:
         pk="id",
     )
     search_index.create(connection)
-    _create_further_tables(db)
-    renew_views(connection)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _create_further_tables(db: Database) -> None:
-    """What version 3 brought; the same statements for a new file and for an older one."""
     # `row`: the version that is held, as canonical JSON; `key`: a JSON array.
     db.table("quarantine").create(
         {"stream": str, "key": str, "seq": int, "row": str, "reason": str, "at_ms": int},
         pk=("stream", "key"),
         not_null={"stream", "key", "seq", "row", "reason", "at_ms"},
-        if_not_exists=True,
     )
     # This store's overrides, copied from its outbox; what the views read of them is in `prices`.
     db.table("overrides").create(
@@ -127,30 +113,31 @@ def _create_further_tables(db: Database) -> None:
             "changed_seq": int,
         },
         pk=("sku", "seq"),
-        if_not_exists=True,
     )
-    # Streams that were followed, and whose rows are served until others take their place: storenode/follow/unfollow.py.
-    db.table("departing").create(
+    # Streams that were followed, and whose rows serve until others take their place: storenode/replica/streams.py.
+    db.table("unfollowed_streams").create(
         {
             "stream": str,
             "epoch": str,
             "position": int,
             "digest": str,
             "head_seq": int,
-            "doubt": str,
+            "rebuild_due": str,
             "quarantined": int,
         },
         pk="stream",
-        if_not_exists=True,
     )
     # Where a row's seq came from: storenode/replica/provenance.py.
-    db.conn.execute(
-        "CREATE TABLE IF NOT EXISTS commits (stream TEXT NOT NULL, how TEXT NOT NULL, last_seq INTEGER NOT NULL,"
+    connection.execute(
+        "CREATE TABLE commits (stream TEXT NOT NULL, how TEXT NOT NULL, last_seq INTEGER NOT NULL,"
         " first_seq INTEGER NOT NULL, epoch TEXT NOT NULL, digest TEXT NOT NULL, published_at_ms INTEGER,"
         " received_at_ms INTEGER NOT NULL, applied_at_ms INTEGER NOT NULL,"
         " PRIMARY KEY (stream, how, last_seq)) WITHOUT ROWID"
     )
     price_clock.create_table(db)
+    renew_views(connection)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def renew_views(connection: sqlite3.Connection) -> None:
@@ -168,32 +155,13 @@ _SCOPE = f"ltrim(r.scope, '{OWN}') AS scope"
 def price_at_sql(now: str) -> str:
     """Return the SELECT of every sku's price in force at `now`, an SQL expression in seconds since 1970; one row a sku.
 
-    Precedence: a local override, then the most specific scope, then promotion and clearance over regular, then the
-    latest start; of two that started together the lower amount.
+    Which price wins: storenode/core/precedence.py.
     """
     return f"""
 SELECT r.sku, {_amount("step")} AS amount_minor, r.currency, r.kind, {_SCOPE},
        {_time(_starts("step"))} AS starts_at, {_time(_ends("step"))} AS ends_at
 FROM {PRICE.table} AS r JOIN json_each(r.schedule) AS step ON {_covers("step", now)}
 WHERE r.rowid = ({_winner("r.sku", now)})"""
-
-
-def _winner(sku: str, now: str) -> str:
-    """The rowid of the price line in force for one sku."""
-    return f"""
-  SELECT line.rowid
-  FROM {PRICE.table} AS line JOIN scopes AS place ON place.scope = line.scope
-       JOIN json_each(line.schedule) AS at ON {_covers("at", now)}
-  WHERE line.sku = {sku}
-  ORDER BY place.rank DESC, line.kind <> 'regular' DESC, {_starts("at")} DESC, {_amount("at")}, line.kind
-  LIMIT 1"""
-
-
-def product_winner(sku: str) -> str:
-    """The rowid of the product row that counts for one sku: the most specific scope's."""
-    return f"""
-  SELECT entry.rowid FROM {PRODUCT.table} AS entry JOIN scopes AS place ON place.scope = entry.scope
-  WHERE entry.sku = {sku} ORDER BY place.rank DESC LIMIT 1"""
 
 
 def _starts(step: str) -> str:
@@ -206,6 +174,34 @@ def _ends(step: str) -> str:
 
 def _amount(step: str) -> str:
     return f"json_extract({step}.value, '$[2]')"
+
+
+# In SQL, for `line`, `place` and `at` of `_winner`; the best first.
+_ORDER: Mapping[Criterion, str] = {
+    Criterion.SCOPE: "place.rank DESC",
+    Criterion.KIND: f"line.kind <> '{REGULAR}' DESC",
+    Criterion.LATEST_START: f"{_starts('at')} DESC",
+    Criterion.LOWEST_AMOUNT: _amount("at"),
+    Criterion.KIND_NAME: "line.kind",
+}
+
+
+def _winner(sku: str, now: str) -> str:
+    """The rowid of the price line in force for one sku."""
+    return f"""
+  SELECT line.rowid
+  FROM {PRICE.table} AS line JOIN scopes AS place ON place.scope = line.scope
+       JOIN json_each(line.schedule) AS at ON {_covers("at", now)}
+  WHERE line.sku = {sku}
+  ORDER BY {", ".join(_ORDER[criterion] for criterion in PRECEDENCE)}
+  LIMIT 1"""
+
+
+def product_winner(sku: str) -> str:
+    """The rowid of the product row that counts for one sku: the most specific scope's."""
+    return f"""
+  SELECT entry.rowid FROM {PRODUCT.table} AS entry JOIN scopes AS place ON place.scope = entry.scope
+  WHERE entry.sku = {sku} ORDER BY place.rank DESC LIMIT 1"""
 
 
 def _covers(step: str, now: str) -> str:
@@ -243,72 +239,3 @@ SELECT s.stream,
        max(({NOW_MS} - s.as_of_ms) / 1000, 0) AS stale_seconds,
        (SELECT {price_clock.verdict()} FROM clock WHERE id = 1) AS clock
 FROM streams AS s LEFT JOIN daemon AS d ON d.id = 1"""
-
-
-def upgrade(connection: sqlite3.Connection, version: int) -> None:
-    """Bring a replica of an earlier version to this one; the caller's transaction holds it."""
-    if version < 2:
-        search_index.create(connection)
-        connection.execute(f"DROP INDEX IF EXISTS idx_{PRODUCT.table}_gtin")
-        connection.execute(GTIN_INDEX)
-    if version < 3:
-        db = database(connection)
-        _create_further_tables(db)
-        _add_stream_columns(db, STREAM_COLUMNS_3)
-        renew_views(connection)
-    if version < 4:
-        _add_stream_columns(database(connection), STREAM_COLUMNS_4)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _add_stream_columns(db: Database, columns: Mapping[str, type]) -> None:
-    for name, kind in columns.items():
-        if name not in db.table("streams").columns_dict:
-            db.table("streams").add_column(name, kind)
-
-
-@lru_cache
-def upsert_sql(context: Context, rows: int = 1) -> str:
-    """Write `rows` wire rows `(seq, *keys, *values)`, one behind the other; the scope is bound first."""
-    width = len(context.columns)
-    each = (f"({', '.join(f'?{2 + at + n}' for n in range(width))}, ?1)" for at in range(0, rows * width, width))
-    updates = ", ".join(f"{n} = excluded.{n}" for n in ("seq", *context.value_names))
-    return (
-        f"INSERT INTO {context.table} ({', '.join(context.columns)}, scope) VALUES {', '.join(each)}"
-        f" ON CONFLICT ({', '.join(context.key_names)}, scope) DO UPDATE SET {updates}"
-    )
-
-
-@lru_cache
-def delete_sql(context: Context) -> str:
-    """Delete by `(*keys, scope)`."""
-    where = " AND ".join(f"{n} = ?" for n in context.key_names)
-    return f"DELETE FROM {context.table} WHERE {where} AND scope = ?"
-
-
-@lru_cache
-def scan_sql(context: Context, columns: tuple[str, ...]) -> str:
-    """The wire rows of one scope, as far as they have these columns."""
-    return f"SELECT {', '.join(columns)} FROM {context.table} WHERE scope = ?"
-
-
-def shape(connection: sqlite3.Connection) -> dict[str, object]:
-    """What a file is made of, by name: a table's columns, whatever their order, and the text of the rest."""
-    found: dict[str, object] = {}
-    for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall():
-        if kind == "table" and not str(sql).startswith("CREATE VIRTUAL"):
-            columns = connection.execute(
-                'SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', (name,)
-            )
-            found[name] = frozenset(columns)
-        else:
-            found[name] = sql
-    return found
-
-
-@lru_cache
-def expected_shape() -> dict[str, object]:
-    """The shape of a new replica."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        create(db)
-        return shape(db)

@@ -1,7 +1,7 @@
 """The search index over products: a read model of its own, fed in sets behind the rows, with its own position.
 
 `product_search` is an FTS5 index whose content is the table `products`. While rows change, only what the index
-holds of them is put aside (`search_pending`, in the rows' own transaction); `feed` brings the index up to date in
+holds of them is kept (`search_pending`, in the rows' own transaction); `feed` brings the index up to date in
 transactions of its own, when the writer has nothing else to do. An index that is too far behind is rebuilt
 instead, which is what happens after a bootstrap. Until then a search finds products by what they were called.
 
@@ -53,7 +53,7 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 class SearchIndex:
-    """The writer's side; owned by the thread that owns the connection. A crash loses nothing: it is all in the file."""
+    """The one writer of these tables; owned by the writer thread. A crash loses nothing: it is all in the file."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -76,7 +76,7 @@ class SearchIndex:
                 "UPDATE read_models SET state = 'behind' WHERE name = ? AND stream = ?", (NAME, str(stream))
             )
 
-    def put_aside(self, scope: str, skus: Sequence[str]) -> None:
+    def keep_indexed(self, scope: str, skus: Sequence[str]) -> None:
         """Keep what the index holds of these products; call before they change."""
         if self._room is None:
             return
@@ -90,7 +90,7 @@ class SearchIndex:
             (scope, _encode(skus).decode()),
         )
 
-    def admit(self, scope: str, skus: Sequence[str]) -> None:
+    def note_new(self, scope: str, skus: Sequence[str]) -> None:
         """Remember those of these products that are new; call after they changed."""
         if self._room is not None:
             self._db.execute(
@@ -123,7 +123,7 @@ class SearchIndex:
         """Take the next rows in, or rebuild a stale index; call within a transaction. Returns the rows taken."""
         if self._stale():
             self._db.execute(f"INSERT INTO {NAME}({NAME}) VALUES('rebuild')")
-            self._arrive()
+            self._note_ready()
             return int(self._db.execute(f"SELECT count(*) FROM {PRODUCT.table}").fetchone()[0])
         (last,) = self._db.execute(
             "SELECT max(row) FROM (SELECT row FROM search_pending ORDER BY row LIMIT ?)", (FEED_ROWS,)
@@ -141,13 +141,13 @@ class SearchIndex:
             )
         taken = self._db.execute("DELETE FROM search_pending WHERE row <= ?", (last,)).rowcount
         if self._db.execute("SELECT 1 FROM search_pending LIMIT 1").fetchone() is None:
-            self._arrive()
+            self._note_ready()
         return taken
 
     def _stale(self) -> bool:
         return self._db.execute("SELECT 1 FROM read_models WHERE state = 'stale' LIMIT 1").fetchone() is not None
 
-    def _arrive(self) -> None:
+    def _note_ready(self) -> None:
         self._db.execute(
             "UPDATE read_models SET state = 'ready',"
             " position = (SELECT position FROM streams WHERE streams.stream = read_models.stream)"

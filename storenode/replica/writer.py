@@ -1,7 +1,10 @@
 """The replica's one writing connection: position and rows change in one transaction, whole change sets only.
 
-Owned by the writer thread. Everyone else opens the file read-only. `synchronous=NORMAL`: what a power cut
-takes back is fetched again. A crash leaves the last committed state; nothing here needs repair afterwards.
+Owned by the writer thread. Everyone else opens the file read-only. `synchronous=NORMAL`: what a power cut takes back
+is fetched again. A crash leaves the last committed state; nothing here needs repair afterwards.
+
+This module is the one writer of the rows (`write_rows`, `remove_rows`) and of `daemon`. Each other table has a module
+of its own, which the writer calls within its transactions.
 """
 
 from __future__ import annotations
@@ -10,26 +13,25 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 from storelink.contract.contexts import PRODUCT, Context, Contexts, Row
-from storelink.contract.digest import EMPTY
 from storelink.contract.refusal import MessageRefusal
 from storelink.contract.rows import Held
 from storelink.contract.streams import Stream
 from storelink.host.sqlite import transaction
 from storenode.errors import ReplicaDamaged
 from storenode.replica import schema
-from storenode.replica.connection import translated
-from storenode.replica.contexts import adopt
+from storenode.replica.contexts import adopt, forget_shape
+from storenode.replica.file import REPLACED_HINT, translated
 from storenode.replica.provenance import CATCH_UP, Commit, Provenance
 from storenode.replica.quarantine import Quarantine
-from storenode.replica.scopes import FollowedScopes
 from storenode.replica.search_index import SearchIndex
+from storenode.replica.streams import Streams, StreamState
 
 BUSY_TIMEOUT_S = 5.0
 CACHE_KIB = 32_768
@@ -42,80 +44,89 @@ ROWS_PER_STATEMENT = 32
 CLOSING_BUSY_TIMEOUT_MS = 200
 """A clean stop does not wait for readers."""
 
-Batch = tuple[Sequence[Row], Sequence[Row]] | tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
-"""As `storenode.follow.spool.Batch`; nothing is held where the third part is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """Where the replica stands in a stream; epoch None: never bootstrapped. `doubt`: why it is to be rebuilt."""
-
-    epoch: str | None
-    position: int
-    digest: str
-    doubt: str | None = None
-    refusal: MessageRefusal | None = None
+RowBatch = tuple[Sequence[Row], Sequence[Row]] | tuple[Sequence[Row], Sequence[Row], Sequence[Held]]
+"""Rows, tombstones `(seq, *keys)`, and what is held for breaking a rule; nothing is held if that part is left out."""
 
 
 class Replica:
-    """The writer of one replica file; makes it, and lets go of what the configuration no longer follows.
+    """
+    The writer of one replica file.
 
-    `scopes`: as configured (`zone-west`, `price/zone-west`), from the least to the most specific.
-    `contexts`: all that this process knows.
-    `left_out`: the contexts that cannot be followed here, each with the reason.
+    Attributes:
+        contexts: all that this process knows.
+        left_out: the contexts that cannot be followed here, each with the reason.
     """
 
-    def __init__(self, path: Path, scopes: Sequence[str], contexts: Contexts) -> None:
-        self.path, self.contexts = path, contexts
+    def __init__(self, path: Path, connection: sqlite3.Connection, contexts: Contexts) -> None:
+        self.path, self.connection, self.contexts = path, connection, contexts
+        self.left_out: Mapping[str, str] = {}
+        self._streams = Streams(connection)
+        self._search = SearchIndex(connection)
+        self._provenance = Provenance(connection)
+        self._quarantine = Quarantine(connection, self._streams)
+
+    @classmethod
+    def open(cls, path: Path, scopes: Sequence[str], contexts: Contexts) -> Self:
+        """
+        Open the replica at `path`, or make it; what the configuration no longer follows is let go of.
+
+        Args:
+            scopes: as configured (`zone-west`, `price/zone-west`), from the least to the most specific.
+
+        Raises:
+            ReplicaDamaged: a file that is none, not sound, or of another format.
+            ReplicaBusy, ReplicaUnwritable: as named.
+        """
         with translated(path):
             # Autocheckpoint off: only `checkpoint` moves the log, so a commit never waits for it.
-            self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
-            self._search = SearchIndex(self.connection)
-            self._journal = Provenance(self.connection)
-            self._following = FollowedScopes(self.connection, self._search, self._journal)
-            self._quarantine = Quarantine(self.connection)
+            connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             try:
-                self._open(scopes)
+                is_new = _is_new(connection, path)
+                _configure(connection)
+                replica = cls(path, connection, contexts)
+                replica._follow(scopes, is_new=is_new)
             except BaseException:
-                self.connection.close()
+                connection.close()
                 raise
+        return replica
 
-    def _open(self, scopes: Sequence[str]) -> None:
-        db = self.connection
-        ident, version = (db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-        made = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if made and (ident != schema.APPLICATION_ID or not 1 <= version <= schema.VERSION):
-            raise ReplicaDamaged(
-                f"{self.path} is not a replica of this version", hint="check --db; or move the file away"
-            )
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA wal_autocheckpoint=0")
-        db.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES_MAX}")
-        db.execute("PRAGMA temp_store=MEMORY")
-        db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    def close(self) -> None:
+        """Close the file. The last connection removes -wal and -shm; the daemon ends by `close_for_readers` instead."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _follow(self, scopes: Sequence[str], *, is_new: bool) -> None:
         with self._transaction():
-            if not made:
-                schema.create(db)
-            elif version < schema.VERSION:
-                schema.upgrade(db, version)
+            if is_new:
+                schema.create(self.connection)
             else:
-                schema.renew_views(db)
-            self.left_out = adopt(db, scopes, self.contexts)
-            self._following.follow(scopes, self.contexts, self.left_out)
+                schema.renew_views(self.connection)
+            self.left_out = adopt(self.connection, scopes, self.contexts)
+            self._search.follow(self._streams.follow(scopes, self.contexts, self.left_out))
+            self._remove_unneeded(())
 
-    def let_go(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
-        """Remove the rows of departing streams that are not needed; see storenode/replica/scopes.py."""
+    def remove_unfollowed(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
+        """
+        Remove the rows of unfollowed streams that nobody needs any more.
+
+        Args:
+            missing: followed streams that HQ does not seem to have.
+
+        Returns:
+            The streams whose rows are gone, and those whose rows still serve.
+        """
         with translated(self.path), self._transaction():
-            return self._following.let_go(missing)
+            return self._remove_unneeded(missing)
 
     def state(self, stream: Stream) -> StreamState:
+        """What is stored of a stream."""
         with translated(self.path):
-            row = self.connection.execute(
-                "SELECT epoch, position, digest, doubt, refusal FROM streams WHERE stream = ?", (str(stream),)
-            ).fetchone()
-        epoch, position, digest, doubt, refusal = row or (None, 0, None, None, None)
-        return StreamState(epoch, position, digest or EMPTY, doubt, MessageRefusal.from_json(refusal))
+            return self._streams.state(stream)
 
     def apply(
         self,
@@ -125,9 +136,9 @@ class Replica:
         position: int,
         digest: str,
         head_seq: int,
-        batches: Iterable[Batch],
+        batches: Iterable[RowBatch],
         replace: bool,
-        now_ms: int,
+        wall_ms: int,
         reason: str = "",
         commits: Sequence[Commit] = (),
     ) -> int:
@@ -135,44 +146,28 @@ class Replica:
         Move a stream to `position` in one transaction; returns the rows and tombstones written.
 
         Args:
-            batches: wire rows `(seq, *keys, *values)` and tombstones `(seq, *keys)`, and what is held, if
-                anything; batches in order of seq.
-                What lies at or before the present position is skipped.
-            replace: the rows there are go, for this `reason`.
-            commits: what is written down of where the rows came from; one of unknown origin if left out.
+            batches: in order of seq, with wire rows `(seq, *keys, *values)`. What lies at or before the present
+                position is skipped.
+            wall_ms: since 1970.
+            replace: the rows that are there go, for this `reason`.
+            commits: where the rows came from; unknown if left out.
         """
         context, written = stream.context, 0
         with translated(self.path), self._transaction():
-            after = 0 if replace else self.state(stream).position
+            after = 0 if replace else self._streams.state(stream).position
             if position < after:
                 raise ValueError(f"{stream} cannot go back from {after} to {position}")
             if context is PRODUCT:
                 self._search.begin(stream)
             if replace:
-                if context is PRODUCT:
-                    self._search.give_up()
-                self._journal.forget(str(stream))
-                self._quarantine.empty(stream)
-                self.connection.execute(f"DELETE FROM {context.table} WHERE scope = ?", (stream.scope,))
-                self.connection.execute(
-                    "UPDATE streams SET verified_at_ms = NULL, verified_ok = NULL, doubt = NULL,"
-                    " rebuilt_at_ms = iif(epoch IS NULL, NULL, ?), rebuild_reason = iif(epoch IS NULL, NULL, ?)"
-                    " WHERE stream = ?",
-                    (now_ms, reason, str(stream)),
-                )
+                self._remove_rows(stream)
+                self._streams.rebuilt(stream, reason, wall_ms)
             for rows, deleted, *held in batches:
                 written += self._write(context, stream.scope, rows, deleted, after)
-                self._quarantine.settle(stream, rows, deleted, held[0] if held else (), after, now_ms)
-            self.connection.execute(
-                "UPDATE streams SET epoch = ?, position = ?, digest = ?, head_seq = ? WHERE stream = ?",
-                (epoch, position, digest, head_seq, str(stream)),
-            )
-            unknown = Commit(CATCH_UP, 1, position, epoch, digest, None, now_ms)
-            self._journal.record(str(stream), commits or [unknown], after, now_ms)
-            if position >= head_seq:
-                self.connection.execute(
-                    "UPDATE streams SET state = 'live', as_of_ms = ? WHERE stream = ?", (now_ms, str(stream))
-                )
+                self._quarantine.settle(stream, rows, deleted, held[0] if held else (), after, wall_ms)
+            self._streams.moved(stream, epoch, position, digest, head_seq, wall_ms)
+            unknown = Commit(CATCH_UP, 1, position, epoch, digest, None, wall_ms)
+            self._provenance.record(str(stream), commits or [unknown], after, wall_ms)
         self._quarantine.committed()
         return written
 
@@ -181,11 +176,7 @@ class Replica:
     ) -> None:
         """Write down what readers may know of a stream between two commits."""
         with translated(self.path):
-            self.connection.execute(
-                "UPDATE streams SET state = ?, head_seq = ?, as_of_ms = coalesce(?, as_of_ms), refusal = ?"
-                " WHERE stream = ?",
-                (state, head_seq, as_of_ms, refusal and refusal.as_json(), str(stream)),
-            )
+            self._streams.note(stream, state, head_seq, as_of_ms, refusal)
 
     def heartbeat(
         self,
@@ -195,26 +186,25 @@ class Replica:
         connected: bool,
         started_at_ms: int,
         counters: Mapping[str, int],
-        now_ms: int,
+        wall_ms: int,
     ) -> None:
         """Write down that the daemon lives (or, with pid None, that it stopped)."""
         with translated(self.path):
             self.connection.execute(
                 "INSERT OR REPLACE INTO daemon(id, store_id, pid, connected, started_at_ms, seen_at_ms, counters)"
                 " VALUES(1, ?, ?, ?, ?, ?, ?)",
-                (store_id, pid, int(connected), started_at_ms, now_ms, json.dumps(dict(counters))),
+                (store_id, pid, int(connected), started_at_ms, wall_ms, json.dumps(dict(counters))),
             )
 
-    def doubt(self, stream: Stream, reason: str) -> None:
+    def set_rebuild_due(self, stream: Stream, reason: str) -> None:
         """Write down that the stream is to be rebuilt, so that a crash does not forget it."""
         with translated(self.path):
-            self.connection.execute("UPDATE streams SET doubt = ? WHERE stream = ?", (reason, str(stream)))
+            self._streams.set_rebuild_due(stream, reason)
 
     def set_verified(self, stream: Stream, *, ok: bool, at_ms: int) -> None:
+        """Write down what a scan of the stream's rows found."""
         with translated(self.path):
-            self.connection.execute(
-                "UPDATE streams SET verified_at_ms = ?, verified_ok = ? WHERE stream = ?", (at_ms, int(ok), str(stream))
-            )
+            self._streams.set_verified(stream, ok=ok, at_ms=at_ms)
 
     def quarantined(self, stream: Stream) -> int:
         """How many entities' newest versions are held."""
@@ -266,20 +256,28 @@ class Replica:
         rows, deleted = _newest(context, rows, deleted, after)
         skus = [cast(str, r[1]) for r in (*rows, *deleted)] if context is PRODUCT else []
         if skus:
-            self._search.put_aside(scope, skus)
-        # In the order of the key's index, of which its first part is enough; an entity's versions stay in order of seq.
-        by_key = sorted(rows, key=itemgetter(1))
-        whole = len(by_key) - len(by_key) % ROWS_PER_STATEMENT
-        for start, stop, size in ((0, whole, ROWS_PER_STATEMENT), (whole, len(by_key), 1)):
-            groups = (by_key[at : at + size] for at in range(start, stop, size))
-            self.connection.executemany(
-                schema.upsert_sql(context, size), ((scope, *chain.from_iterable(group)) for group in groups)
-            )
-        if deleted:
-            self.connection.executemany(schema.delete_sql(context), [(*row[1:], scope) for row in deleted])
+            self._search.keep_indexed(scope, skus)
+        write_rows(self.connection, context, scope, rows, deleted)
         if skus:
-            self._search.admit(scope, skus)
+            self._search.note_new(scope, skus)
         return len(rows) + len(deleted)
+
+    def _remove_unneeded(self, missing: Collection[str]) -> tuple[list[str], list[str]]:
+        gone, kept = self._streams.unneeded(missing)
+        for name in gone:
+            stream = Stream.parse(name, self._streams.known)
+            self._remove_rows(stream)
+            self._streams.forget(stream)
+        return gone, kept
+
+    def _remove_rows(self, stream: Stream) -> None:
+        """Remove a stream's rows and what is known of them."""
+        if stream.context is PRODUCT:
+            self._search.give_up()
+        self._provenance.forget(str(stream))
+        self._quarantine.empty(stream)
+        forget_shape(self.connection, stream)
+        remove_rows(self.connection, stream.context, stream.scope)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -289,6 +287,72 @@ class Replica:
         except BaseException:
             self._quarantine.rolled_back()
             raise
+
+
+def write_rows(
+    db: sqlite3.Connection, context: Context, scope: str, rows: Sequence[Row], deleted: Sequence[Row]
+) -> None:
+    """Write wire rows `(seq, *keys, *values)` and delete `(seq, *keys)` in one scope."""
+    # In the order of the key's index, of which its first part is enough; an entity's versions stay in order of seq.
+    by_key = sorted(rows, key=itemgetter(1))
+    grouped = len(by_key) - len(by_key) % ROWS_PER_STATEMENT
+    for start, stop, size in ((0, grouped, ROWS_PER_STATEMENT), (grouped, len(by_key), 1)):
+        groups = (by_key[at : at + size] for at in range(start, stop, size))
+        db.executemany(upsert_sql(context, size), ((scope, *chain.from_iterable(group)) for group in groups))
+    if deleted:
+        db.executemany(_delete_sql(context), [(*row[1:], scope) for row in deleted])
+
+
+def remove_rows(db: sqlite3.Connection, context: Context, scope: str) -> None:
+    """Remove all rows of one scope."""
+    db.execute(f"DELETE FROM {context.table} WHERE scope = ?", (scope,))
+
+
+def forget_daemon(db: sqlite3.Connection) -> None:
+    """The file is another machine's, or an earlier time's: no daemon is at work on it."""
+    db.execute("UPDATE daemon SET pid = NULL, connected = 0, counters = '{}'")
+
+
+@lru_cache
+def upsert_sql(context: Context, rows: int = 1) -> str:
+    """Write `rows` wire rows `(seq, *keys, *values)`, one behind the other; the scope is bound first."""
+    width = len(context.columns)
+    each = (f"({', '.join(f'?{2 + at + n}' for n in range(width))}, ?1)" for at in range(0, rows * width, width))
+    updates = ", ".join(f"{n} = excluded.{n}" for n in ("seq", *context.value_names))
+    return (
+        f"INSERT INTO {context.table} ({', '.join(context.columns)}, scope) VALUES {', '.join(each)}"
+        f" ON CONFLICT ({', '.join(context.key_names)}, scope) DO UPDATE SET {updates}"
+    )
+
+
+@lru_cache
+def _delete_sql(context: Context) -> str:
+    """Delete by `(*keys, scope)`."""
+    where = " AND ".join(f"{n} = ?" for n in context.key_names)
+    return f"DELETE FROM {context.table} WHERE {where} AND scope = ?"
+
+
+def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty. Raises ReplicaDamaged unless it is, or is a replica of this format."""
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        return True
+    ident, version = (connection.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+    if ident != schema.APPLICATION_ID:
+        raise ReplicaDamaged(f"{path} is not a replica", hint="check --db; or move the file away")
+    if version != schema.VERSION:
+        raise ReplicaDamaged(
+            f"{path} is a replica of format {version}; this storenode has format {schema.VERSION}", hint=REPLACED_HINT
+        )
+    return False
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES_MAX}")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
 
 
 def _newest(

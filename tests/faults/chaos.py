@@ -1,13 +1,8 @@
-"""What the torture of processes, brokers and lines shares: a site under load, saboteurs, and the printed figures.
-
-`TORTURE_SCALE` multiplies rounds and seconds: 1 is what CI runs, `make torture-long` runs more. Every random choice
-comes from a seed that is printed with the figures.
-"""
+"""What the torture of processes, brokers and lines shares: a site under load, saboteurs, and the printed figures."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import sqlite3
 import sys
@@ -25,12 +20,13 @@ from hq.master.store import Master
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
 from storenode.outbox.store import Outbox
-from tests.brokers import Line
-from tests.faults.model import Prices, Verdict, judge_inbox, judge_rows, read_replica
-from tests.integration.chain import BIN, Chain, Process, until
+from testbed.chain import Chain
+from testbed.cut_line import Line
+from testbed.process import BIN, Process, until
+from tests.faults.scale import SCALE, SEED
+from tests.oracle.prices import Prices, judge_inbox, judge_rows, read_replica
+from tests.oracle.verdicts import Verdict
 
-SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
-SEED = int(os.environ.get("TORTURE_SEED", "20261125"))
 ROOT = Path(__file__).resolve().parents[2]
 PRICE = Stream.parse("price/all", BUILT_IN)
 SETS_PER_S = 20
@@ -70,7 +66,7 @@ class Site(Chain):
         self.hq_run.environ["PYTHONPATH"] = str(ROOT)
         self.extra["PYTHONPATH"] = str(ROOT)
         if hq_sabotage is not None:
-            self.hq_run = self.daemon(saboteur(hq_sabotage, "hq", "run"), self._hq_environ(), "hq")
+            self.hq_run = self.daemon(saboteur(hq_sabotage, "hq", "run"), self.hq_environ(), "hq")
 
     def daemon(self, arguments: Sequence[str], environ: Mapping[str, str], name: str) -> Process:
         return Process(list(arguments), dict(environ) | {"PYTHONPATH": str(ROOT)}, self.directory / f"{name}.log")
@@ -81,7 +77,7 @@ class Site(Chain):
         if name not in self.lines:
             self.lines[name] = Line(self.port)
         command = [str(BIN / "storenode"), "run"] if sabotage is None else saboteur(sabotage, "storenode", "run")
-        self.stores[name] = self.daemon([*wrap, *command], self._store_environ(name), name)
+        self.stores[name] = self.daemon([*wrap, *command], self.store_environ(name), name)
         self.stores[name].start()
         return self.stores[name]
 
@@ -89,7 +85,7 @@ class Site(Chain):
         """Commit one change set, from another desk than the load's."""
         with Master(self.directory / "hq.db", BUILT_IN) as master:
             done = master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
-        assert done.events == self.model.committed(amounts)
+        assert done.events == self.model.ask_for(amounts)
 
     def outbox(self, name: str) -> Path:
         return self.replica(name).with_name("outbox.db")
@@ -107,7 +103,7 @@ class Site(Chain):
     def wait_clean(self, name: str, timeout_s: float = CAUGHT_UP_S) -> float:
         """Wait until the replica is the model; returns the seconds it took."""
         began_s = time.monotonic()
-        until(lambda: self.verdict(name).is_clean, f"{name} holds what HQ committed", timeout_s)
+        until(lambda: self.verdict(name).ok, f"{name} holds what HQ committed", timeout_s)
         return time.monotonic() - began_s
 
     def wait_sent(self, name: str, timeout_s: float = CAUGHT_UP_S) -> None:
@@ -206,7 +202,7 @@ class Load(_Loop):
         if number % 10 == 0:
             amounts[f"load-{some[0]}"] = None
         done = self._master.commit(PRICE, prices(amounts), time.time_ns() // 1_000_000)
-        assert done.events == self._site.model.committed(amounts), "HQ counts as the model does"
+        assert done.events == self._site.model.ask_for(amounts), "HQ counts as the model does"
         self.committed += done.events
 
     def close(self) -> None:

@@ -10,9 +10,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 
 def dedup_off() -> None:
@@ -24,50 +25,64 @@ def dedup_off() -> None:
     unique = ",\n    UNIQUE (store, epoch, seq)"
     assert unique in inbox.SCHEMA
     inbox.SCHEMA = inbox.SCHEMA.replace(unique, "")
-    whole = receiver.Receiver._commit
+    whole = inbox.StoreInbox.transaction
 
-    def commit(*arguments: Any) -> list[Any]:
-        acks = whole(*arguments)
+    @contextmanager
+    def transaction(self: inbox.StoreInbox) -> Iterator[None]:
+        with whole(self):
+            yield
         time.sleep(0.05)
-        return acks
 
-    receiver.Receiver._commit = commit  # type: ignore[assignment,method-assign]
+    inbox.StoreInbox.transaction = transaction  # type: ignore[method-assign]
 
 
 def ack_before_commit() -> None:
-    """HQ acknowledges what it has taken in before it commits, and every seventh commit fails."""
-    from hq.collect.receiver import Receiver
+    """HQ acknowledges what it has been given although every seventh commit fails."""
+    from hq.collect.inbox import StoreInbox
 
     commits = iter(range(1, sys.maxsize))
+    whole, put, through = StoreInbox.transaction, StoreInbox.put, StoreInbox.through
+    given: dict[tuple[str, str], int] = {}
 
-    def commit(self: Receiver, batches: Any, statuses: Any, rejected: Any, wall_ms: int) -> list[Any]:
-        db = self._inbox.connection
-        db.execute("BEGIN IMMEDIATE")
-        for batch in batches:
-            self._take(batch, wall_ms)
-        names = {(b.store, b.outbox): b.acked for b in batches}
-        self._acknowledge([self._ack(n, acked, None, resend=False) for n, acked in names.items()], wall_ms)
-        db.execute("ROLLBACK" if batches and next(commits) % 7 == 0 else "COMMIT")
-        return []
+    class Failed(Exception):
+        pass
 
-    Receiver._commit = commit  # type: ignore[method-assign]
+    @contextmanager
+    def transaction(self: StoreInbox) -> Iterator[None]:
+        before = self.connection.total_changes
+        with suppress(Failed), whole(self):
+            yield
+            if self.connection.total_changes > before and next(commits) % 7 == 0:
+                raise Failed
+
+    def put_and_promised(self: StoreInbox, batch: Any, after: int, now_ms: int) -> None:
+        put(self, batch, after, now_ms)
+        given[batch.store, batch.outbox] = batch.last
+
+    def through_what_was_given(self: StoreInbox, store: str, epoch: str) -> int:
+        return max(through(self, store, epoch), given.get((store, epoch), 0))
+
+    StoreInbox.transaction = transaction  # type: ignore[method-assign]
+    StoreInbox.put = put_and_promised  # type: ignore[method-assign]
+    StoreInbox.through = through_what_was_given  # type: ignore[method-assign]
 
 
 def torn_apply() -> None:
     """A store commits in the middle of a change set, and takes a breath."""
     from storenode.replica.writer import Replica
 
-    whole = Replica._write
+    whole = Replica.apply
 
-    def torn(self: Replica, context: Any, scope: str, rows: Any, deleted: Any, after: int) -> int:
-        half = len(rows) // 2
-        written = whole(self, context, scope, rows[:half], (), after)
-        self.connection.execute("COMMIT")
-        time.sleep(0.05)
-        self.connection.execute("BEGIN IMMEDIATE")
-        return written + whole(self, context, scope, rows[half:], deleted, after)
+    def torn(self: Replica, stream: Any, **named: Any) -> int:
+        batches, state = list(named.pop("batches")), self.state(stream)
+        if batches and state.epoch == named["epoch"] and not named["replace"]:
+            rows = list(batches[0][0])
+            half = named | {"position": state.position, "digest": state.digest}
+            whole(self, stream, batches=[(rows[: len(rows) // 2], ())], **half)
+            time.sleep(0.05)
+        return whole(self, stream, batches=batches, **named)
 
-    Replica._write = torn  # type: ignore[method-assign]
+    Replica.apply = torn  # type: ignore[method-assign]
 
 
 def digest_off() -> None:
@@ -75,34 +90,26 @@ def digest_off() -> None:
     from storenode.core import verdicts
     from storenode.follow import fetch, follower, spool
 
-    take = fetch.Fetch.take
-
-    def credulous(self: fetch.Fetch, topic: str, payload: bytes, now_ms: int, wall_ms: int) -> bool:
-        ref = self._outstanding.get(topic)
-        if ref is not None:
-            vars(fetch)["sha256"] = lambda _bytes, promised=ref.sha256: _Promised(promised)
-        return take(self, topic, payload, now_ms, wall_ms)
-
-    def get(self: spool.FileSpool, digest: str) -> bytes | None:
-        return (self._directory / digest).read_bytes()
-
     def judge(position: Any, live: Any) -> Any:
         found = verdicts.judge(position, live)
         return verdicts.Advance() if isinstance(found, verdicts.Fork) else found
 
-    fetch.Fetch.take = credulous  # type: ignore[method-assign]
-    spool.FileSpool.get = get  # type: ignore[method-assign]
+    for module in (fetch, spool):
+        vars(module)["sha256"] = lambda _bytes: _AsPromised()
     vars(follower)["judge"] = judge
 
 
-class _Promised:
-    """What `sha256` returns to a store that checks nothing."""
+class _AsPromised:
+    """What `sha256` returns to a store that checks nothing: any digest is the promised one."""
 
-    def __init__(self, digest: str) -> None:
-        self._digest = digest
+    def hexdigest(self) -> Self:
+        return self
 
-    def hexdigest(self) -> str:
-        return self._digest
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
 
 
 def segment_lost() -> None:
@@ -115,7 +122,7 @@ def segment_lost() -> None:
     vars(follower)["unspooled"] = lambda done, *rest: whole(replace(done, needed=done.needed[:-1]), *rest)
 
 
-def deaf() -> None:
+def no_keepalive() -> None:
     """A store that never asks whether the line still lives."""
     from storelink.transport.mqtt import MqttLink
 
@@ -148,7 +155,7 @@ def clock_unwatched() -> None:
 
 SABOTAGES: dict[str, Callable[[], None]] = {
     act.__name__: act
-    for act in (dedup_off, ack_before_commit, torn_apply, digest_off, segment_lost, deaf, leak, clock_unwatched)
+    for act in (dedup_off, ack_before_commit, torn_apply, digest_off, segment_lost, no_keepalive, leak, clock_unwatched)
 }
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from hq.master.store import Master
 from storelink.contract.contexts import BUILT_IN
-from tests.faults.chaos import PRICE, SEED, Site, figures, prices
-from tests.faults.model import read_replica
-from tests.integration.chain import until
+from testbed.process import until
+from tests.faults.chaos import PRICE, Site, figures, prices
+from tests.faults.scale import SEED
+from tests.oracle.prices import read_replica
 
 ENTITIES = 30_000
 CHANGES = 200_000
@@ -24,15 +25,15 @@ def a_month(site: Site, changes: int, seed: int) -> None:
     rng = random.Random(seed)
     with Master(site.directory / "hq.db", BUILT_IN) as master:
         number = 0
-        while site.model.changes < changes:
+        while site.model.head < changes:
             number += 1
-            some = rng.sample(range(ENTITIES), min(SET, changes - site.model.changes))
+            some = rng.sample(range(ENTITIES), min(SET, changes - site.model.head))
             amounts: dict[str, int | None] = {f"away-{n}": number * 100_000 + rng.randrange(100_000) for n in some}
             amounts |= dict.fromkeys(list(amounts)[: len(some) // 20])
             with master.writing():
                 now_ms = time.time_ns() // 1_000_000
                 done = master.commit(PRICE, prices(amounts), now_ms, master.live_rows(PRICE))
-            assert done.events == site.model.committed(amounts)
+            assert done.events == site.model.ask_for(amounts)
 
 
 def test_a_store_that_was_away_for_a_month_is_level_from_the_broker_alone(
@@ -56,8 +57,8 @@ def test_a_store_that_was_away_for_a_month_is_level_from_the_broker_alone(
     back_s = site.wait_clean("s", BACK_S)
     assert site.equal("s")
     site.open_store("careless", sabotage="segment_lost")
-    until(lambda: position(site, "careless") == site.model.changes, "the control thinks itself level", BACK_S)
-    assert not site.verdict("careless").is_clean
+    until(lambda: position(site, "careless") == site.model.head, "the control thinks itself level", BACK_S)
+    assert not site.verdict("careless").ok
     assert not site.equal("careless")
     figures(
         capfd,

@@ -23,14 +23,15 @@ from storelink.contract.streams import head_topic, segment_topic
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, LinkEvent, Received
 from storelink.transport.url import BrokerUrl
-from tests.brokers import MOSQUITTO, RealBroker
-from tests.faults.chaos import HEALED_S, PRICE, SCALE, SEED, Load, Site, Traffic, connected, figures
-from tests.faults.model import last_amount, read_replica
-from tests.integration.chain import until
+from testbed.broker import MOSQUITTO, Broker
+from testbed.process import until
+from tests.faults.chaos import HEALED_S, PRICE, Load, Site, Traffic, connected, figures
+from tests.faults.scale import SEED, scaled
+from tests.oracle.prices import last_amount, read_replica
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: there is no store to damage")
 
-ROUNDS = round(20 * SCALE)
+ROUNDS = scaled(20)
 ROWS = 3_000
 ROOT = "storenode"
 
@@ -49,7 +50,7 @@ class Historian:
 
     def amounts(self) -> dict[str, int] | None:
         """The state that head and segments tell; None while they are not complete and sound."""
-        message = self._fetch(head_topic(ROOT, PRICE))
+        message = self.fetch(head_topic(ROOT, PRICE))
         if message is None:
             return None
         try:
@@ -60,7 +61,7 @@ class Historian:
     def _fold(self, head: Head) -> dict[str, int] | None:
         rows: dict[str, int] = {}
         for ref in head.segments:
-            message = self._fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
+            message = self.fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
             if message is None or sha256(message.payload).hexdigest() != ref.sha256:
                 return None
             segment = decode_segment(ROOT, message, BUILT_IN)
@@ -68,7 +69,7 @@ class Historian:
         _fold_in(rows, head.tail_rows, head.tail_deleted)
         return rows
 
-    def _fetch(self, topic: str, timeout_s: float = 2.0) -> Message | None:
+    def fetch(self, topic: str, timeout_s: float = 2.0) -> Message | None:
         """One retained message; None if none comes."""
         self._events.clear()
         self._link.unsubscribe([topic])
@@ -95,7 +96,6 @@ def _fold_in(rows: dict[str, int], written: object, deleted: object) -> None:
 
 def saved(site: Site) -> Path:
     """Let mosquitto write its store now (SIGUSR1), then kill it; returns the file."""
-    assert site.broker is not None
     file = site.directory / "mosquitto.db"
     before = file.stat().st_mtime_ns if file.exists() else 0
     os.kill(site.broker.pid, signal.SIGUSR1)
@@ -122,7 +122,7 @@ def damage(kind: str, file: Path, rng: random.Random) -> None:
             file.write_bytes(whole)
 
 
-def started(broker: RealBroker, file: Path) -> bool:
+def started(broker: Broker, file: Path) -> bool:
     """Start a broker; one that refuses its store gets an empty one, as an operator would do. True if it took it."""
     try:
         broker.start()
@@ -151,7 +151,6 @@ def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
     site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(SEED)
-    assert site.broker is not None
     site.hq_run.start()
     site.desk({f"row-{n}": rng.randrange(10**9) for n in range(ROWS)})
     site.open_store("s")
@@ -171,19 +170,18 @@ def test_a_broker_with_a_lost_or_damaged_store_has_its_whole_history_again(
         load.hold()
         traffic.hold()
         site.wait_sent("s", HEALED_S)
-    assert site.inbox_verdict("s").is_clean
+    assert site.inbox_verdict("s").ok
     assert site.equal("s")
     figures(
         capfd,
         f"brokers: {ROUNDS} times killed and started with a lost or damaged store ({refused} of them refused by"
         f" mosquitto); history complete and the store level within {worst_s:.1f} s;"
-        f" {site.model.changes} changes, {len(site.accepted['s'])} entries, 0 lost, 0 double, 0 wrong",
+        f" {site.model.head} changes, {len(site.accepted['s'])} entries, 0 lost, 0 double, 0 wrong",
     )
 
 
 def test_a_kept_head_that_no_store_can_read_is_replaced_though_its_payload_is_whole(site: Site) -> None:
     """One bit of its content type: HQ compared the payload only, and every new store refused the head for ever."""
-    assert site.broker is not None
     site.hq_run.start()
     site.desk({f"row-{n}": n for n in range(ROWS)})
     site.wait_published()
@@ -203,7 +201,6 @@ def test_a_price_altered_in_a_kept_head_is_found_by_a_proof_and_healed_once_the_
     Its proof at the start told it, and it rebuilt from the same head, after which nobody asked again: the wrong price
     stayed, also when HQ had mended the head (same position, same digest), until the next night.
     """
-    assert site.broker is not None
     site.hq_run.start()
     site.desk({"row-1": 1111})
     site.wait_published()
@@ -224,10 +221,10 @@ def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
     """Alter one byte of a kept segment so that it can still be read, and tells other prices."""
     historian = Historian(site.port)
     try:
-        head = historian._fetch(head_topic(ROOT, PRICE))
+        head = historian.fetch(head_topic(ROOT, PRICE))
         assert head is not None
         ref = decode_head(ROOT, head, BUILT_IN).segments[0]
-        message = historian._fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
+        message = historian.fetch(segment_topic(ROOT, PRICE, ref.first, ref.last))
     finally:
         historian.close()
     assert message is not None
@@ -253,7 +250,6 @@ def flipped_readably(site: Site, file: Path, rng: random.Random) -> None:
 
 def test_control_a_store_that_checks_no_digest_is_caught_and_one_that_does_waits_for_hq(site: Site) -> None:
     """One altered byte in a segment, with HQ off: the believer holds what HQ never had, the other nothing."""
-    assert site.broker is not None
     rng = random.Random(SEED)
     site.hq_run.start()
     for _ in range(4):
@@ -266,7 +262,7 @@ def test_control_a_store_that_checks_no_digest_is_caught_and_one_that_does_waits
     site.open_store("careful")
     until(lambda: connected(site.replica("careful")), "the careful store is connected")
     until(lambda: bool(read_amounts(site, "believer")), "the believer is filled")
-    assert not site.verdict("believer").is_clean
+    assert not site.verdict("believer").ok
     assert not read_amounts(site, "careful")
     site.hq_run.start()
     site.wait_clean("careful", HEALED_S)
@@ -284,7 +280,7 @@ def complete_again_s(site: Site, load: Load, what: str) -> float:
     try:
         load.hold()
         until(lambda: historian.amounts() == site.model.amounts, f"{what}: the broker's history is complete", HEALED_S)
-        until(lambda: site.verdict("s").is_clean, f"{what}: the store is right: {site.verdict('s')}", HEALED_S)
+        until(lambda: site.verdict("s").ok, f"{what}: the store is right: {site.verdict('s')}", HEALED_S)
     finally:
         historian.close()
     return time.monotonic() - began_s

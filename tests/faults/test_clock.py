@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.brokers import Line
+from testbed.chain import Chain
+from testbed.cut_line import Line
+from testbed.process import Process, environment, until
 from tests.faults.chaos import ROOT
-from tests.integration.chain import Chain, Process, until
 
 ALIVE_WITHIN_S = 60.0
 HOUR_S, YEAR_S = 3_600, 365 * 86_400
@@ -25,6 +26,7 @@ CHECKPOINT_PERIOD_S = 300
 """The schedule's shortest job moves the write-ahead log into the replica's file at every whole five minutes."""
 
 BEFORE_DUE_S = 8
+SHIFTED_CLOCK = ROOT / "testbed" / "shifted_clock.py"
 GROWTH_BYTES_MAX = 20 * 1024 * 1024
 """APScheduler alone, a year ahead, went through a year of instants and took 338 MiB."""
 
@@ -40,14 +42,16 @@ class Store:
         self._db = chain.replica(name)
         self._db.parent.mkdir()
         chain.lines[name] = Line(chain.port)
-        environ = os.environ | {
-            "STORENODE_DB": str(self._db),
-            "STORENODE_STORE_ID": name,
-            "STORENODE_BROKER": chain.lines[name].url,
-            "PYTHONPATH": str(ROOT),
-        }
+        environ = environment(
+            {
+                "STORENODE_DB": str(self._db),
+                "STORENODE_STORE_ID": name,
+                "STORENODE_BROKER": chain.lines[name].url,
+                "PYTHONPATH": str(ROOT),
+            }
+        )
         program = ["storenode.cli"] if sabotage is None else ["tests.faults.sabotage", sabotage, "storenode"]
-        command = [sys.executable, str(Path(__file__).with_name("shifted.py")), str(self._clock), *program, "run"]
+        command = [sys.executable, str(SHIFTED_CLOCK), str(self._clock), *program, "run"]
         self.process = chain.stores[name] = Process(command, environ, chain.directory / f"{name}.log")
         self.process.start()
 

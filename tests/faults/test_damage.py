@@ -8,12 +8,13 @@ from random import Random
 
 import pytest
 
-from tests.faults import oracle
-from tests.faults.damage import worn_stories
-from tests.faults.scenes import SCALE, Props, Record
-from tests.faults.stage import Stage
+from tests.faults.acts.damage import worn_stories
+from tests.faults.acts.scenes import Props, Record
+from tests.faults.acts.stage import Stage
+from tests.faults.scale import scaled, seeded, some
+from tests.oracle import files as oracle
 
-FLIPS = 25 * SCALE
+FLIPS = scaled(25)
 """Of each file: of a replica whose log is full, and of one that was stopped cleanly."""
 
 FILES = [("worn", "replica.db"), ("worn", "replica.db-wal"), ("worn, stopped", "replica.db")]
@@ -34,7 +35,7 @@ def flip(path: Path, rng: Random) -> str:
 def test_a_flipped_bit_is_found_and_healed_or_harmless(
     begins: str, name: str, stage: Stage, props: Props, record_property: Record
 ) -> None:
-    rng, found, failures = Random(f"{begins} {name}"), Counter[str](), list[object]()
+    rng, found, failures = seeded(f"{begins} {name}"), Counter[str](), list[object]()
     for _ in range(FLIPS):
         with props.directory(begins) as directory:
             (directory / "replica.db-shm").unlink()  # the machine was off
@@ -82,11 +83,11 @@ def test_a_flipped_bit_in_the_position_of_a_stream_is_put_right_by_what_hq_says(
     stage: Stage, props: Props, record_property: Record
 ) -> None:
     """No proof in the file can know better; a later epoch than HQ's would otherwise be waited for for ever."""
-    rng, told, failures, flips = Random(1), worn_stories()[0], list[object](), 0
+    rng, told, failures, flips = seeded("position"), worn_stories()[0], list[object](), 0
     with props.directory("worn, stopped") as directory:
         whole = (directory / "replica.db").read_bytes()
     begin = whole.index(f"{told.name}{told.epoch}".encode()) + len(told.name)
-    for at in range(begin, begin + len(told.epoch) + 2 + 32):
+    for at in some(range(begin, begin + len(told.epoch) + 2 + 32), "position"):
         where = f"replica.db byte {at} bit {rng.randrange(8)}"
         failures += healed_wrongly("worn, stopped", "replica.db", where, stage, props)
         flips += 1
@@ -96,7 +97,7 @@ def test_a_flipped_bit_in_the_position_of_a_stream_is_put_right_by_what_hq_says(
 
 def test_control_with_nobody_looking_tills_see_the_damage(stage: Stage, props: Props) -> None:
     """The planted fault: neither the file nor the digests are checked."""
-    rng = Random(1)
+    rng = seeded("control")
     for _ in range(200):
         with props.directory("worn, stopped") as directory:
             flip(directory / "replica.db", rng)

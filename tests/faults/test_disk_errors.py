@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.faults import strace
-from tests.faults.desk import ENTRIES
-from tests.faults.oracle import Verdict, refused_but_there
-from tests.faults.scenes import MASTER, SCALE, SCENES, WAY_BACK, Props, Record, Scene, calls_of
-from tests.faults.stage import Played, Stage
-from tests.faults.strace import FAILED_AT, Point, points
+from testbed import strace
+from testbed.strace import FAILED_AT, Point, points
+from tests.faults.acts.precious import ENTRIES
+from tests.faults.acts.scenes import MASTER, SCENES, UPSTREAM, Props, Record, Scene, calls_of
+from tests.faults.acts.stage import Played, Stage
+from tests.faults.scale import SCALE, some
+from tests.oracle.files import refused_but_there
+from tests.oracle.verdicts import Verdict
 
 OURS = {
     "ReplicaUnwritable",
@@ -55,7 +57,7 @@ class Trial:
             self._check(self.played)
             self._hold(scene.judge(directory, said), "afterwards")
             # A sync that failed leaves written what it was to keep: only then may a refused entry be found later.
-            if scene is WAY_BACK and point.call not in ("fsync", "fdatasync"):
+            if scene is UPSTREAM and point.call not in ("fsync", "fdatasync"):
                 there = refused_but_there(directory, said, 1, ENTRIES)
                 self.problems += [("refused, and there", sorted(there))] if there else []
             whole = scene.go_on(stage, directory)
@@ -79,7 +81,7 @@ class Trial:
 def test_a_disk_that_refuses_any_call_costs_nothing_that_was_acknowledged(
     scene: Scene, stage: Stage, props: Props, record_property: Record
 ) -> None:
-    found = points(calls_of(scene, stage, props, FAILED_AT), FAILED_AT)
+    found = some(points(calls_of(scene, stage, props, FAILED_AT), FAILED_AT), scene.name)
     failures, tried, reads, errors, lost, doubled = list[tuple[object, ...]](), 0, 0, 0, 0, 0
     for index, point in enumerate(found):
         for errno, lasting in FAULTS if SCALE > 1 else FAULTS[:2] if index % 2 == 0 else FAULTS[2:]:
@@ -96,7 +98,7 @@ def test_a_disk_that_refuses_any_call_costs_nothing_that_was_acknowledged(
     assert errors, "no error was ever told: nothing was injected"
 
 
-@pytest.mark.parametrize("scene", [WAY_BACK, MASTER], ids=lambda s: s.name)
+@pytest.mark.parametrize("scene", [UPSTREAM, MASTER], ids=lambda s: s.name)
 def test_a_command_that_failed_works_when_it_is_typed_again_on_a_healed_disk(
     scene: Scene, stage: Stage, props: Props, record_property: Record
 ) -> None:
@@ -118,9 +120,9 @@ def test_a_command_that_failed_works_when_it_is_typed_again_on_a_healed_disk(
 
 def test_control_an_acknowledgement_before_the_commit_is_seen_when_the_disk_refuses(stage: Stage, props: Props) -> None:
     for nth in range(1, 200, 5):
-        with props.directory(WAY_BACK.begins) as directory:
+        with props.directory(UPSTREAM.begins) as directory:
             fault = Point("pwrite64", nth).fail("ENOSPC", lasting=True)
-            played = WAY_BACK.play(stage, directory, strace=fault, ack_early=True)
-            if WAY_BACK.judge(directory, played.said).lost:
+            played = UPSTREAM.play(stage, directory, strace=fault, ack_early=True)
+            if UPSTREAM.judge(directory, played.said).lost:
                 return
     pytest.fail("nothing was lost at any point: the oracle sees nothing")

@@ -6,7 +6,6 @@ Every store has a network namespace of its own; all are broken at once, each in 
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from storelink.transport.mqtt import MqttLink
-from tests.brokers import MOSQUITTO, RealBroker
-from tests.faults.chaos import CAUGHT_UP_S, SCALE, SEED, Load, Site, Traffic, connected, figures, saboteur
-from tests.faults.netns import RULES, Hub, NotPossible
-from tests.integration.chain import BIN, Process, until
+from testbed.broker import MOSQUITTO, Broker
+from testbed.network import RULES, Hub, NotPossible
+from testbed.process import BIN, Process, until
+from tests.faults.chaos import CAUGHT_UP_S, Load, Site, Traffic, connected, figures, saboteur
+from tests.faults.scale import SCALE, SEED, scaled
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -26,7 +26,7 @@ KEEPALIVE_S = 15
 POLL_S = 1.0
 """How often the link looks at its clock, and this test at the log, at most."""
 
-WAVES = round(5 * SCALE)
+WAVES = scaled(5)
 LONGEST_S = 4.0 if SCALE <= 1 else 30.0
 SILENT = ("cut", "cut up", "cut down", "black hole")
 """Faults of which nothing tells but silence."""
@@ -39,24 +39,23 @@ class Network(Site):
         self.hub = hub
         self.spaces: dict[str, str] = {}
         super().__init__(directory)
-        self.hq_run = self.daemon([*hub.inside(hub.name), str(BIN / "hq"), "run"], self._hq_environ(), "hq")
+        self.hq_run = self.daemon([*hub.inside(hub.name), str(BIN / "hq"), "run"], self.hq_environ(), "hq")
 
-    def _broker(self) -> RealBroker:
+    def make_broker(self) -> Broker:
         assert MOSQUITTO is not None
         config = self.directory / "mosquitto.conf"
         config.write_text(
             f"user root\nlistener {self.port} 0.0.0.0\nallow_anonymous true\nset_tcp_nodelay true\n"
             "max_queued_messages 20000\nlog_dest stderr\n"
         )
-        broker = HubBroker("mosquitto", [*self.hub.inside(self.hub.name), MOSQUITTO, "-c", str(config)], self.directory)
-        broker.start()
-        return broker
+        command = [*self.hub.inside(self.hub.name), MOSQUITTO, "-c", str(config)]
+        return HubBroker("mosquitto", command, self.directory, self.port)
 
     def add_to_network(self, name: str, sabotage: str | None = None) -> Process:
         self.spaces[name], address = self.hub.join(len(self.spaces) + 1)
         self.replica(name).parent.mkdir()
         own = [str(BIN / "storenode"), "run"] if sabotage is None else saboteur(sabotage, "storenode", "run")
-        environ = self._hq_environ() | {
+        environ = self.hq_environ() | {
             "STORENODE_DB": str(self.replica(name)),
             "STORENODE_STORE_ID": name,
             "STORENODE_BROKER": f"mqtt://{address}:{self.port}",
@@ -66,16 +65,11 @@ class Network(Site):
         return self.stores[name]
 
 
-class HubBroker(RealBroker):
+class HubBroker(Broker):
     """A mosquitto that this process cannot reach; its log says when it runs."""
 
-    def __init__(self, name: str, command: list[str], directory: Path) -> None:
-        super().__init__(name, command, directory, 0)
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        until(lambda: "running" in self.log.read_text(), "mosquitto runs in the hub")
+    def answers(self) -> bool:
+        return "running" in self.log.read_text()
 
 
 @pytest.fixture
@@ -106,8 +100,8 @@ def test_every_broken_line_is_noticed_and_loses_nothing_and_is_level_after_heali
     names = [f"s{n}" for n in range(len(faults))]
     for name in names:
         network.add_to_network(name)
-    network.add_to_network("deaf", sabotage="deaf")
-    for name in (*names, "deaf"):
+    network.add_to_network("careless", sabotage="no_keepalive")
+    for name in (*names, "careless"):
         until(lambda name=name: connected(network.replica(name)), f"{name} is connected")  # type: ignore[misc]
     cases, worst_s = 0, 0.0
     with ExitStack() as stack:
@@ -128,13 +122,13 @@ def test_every_broken_line_is_noticed_and_loses_nothing_and_is_level_after_heali
             traffic.hold()
         for name in names:
             network.wait_sent(name)
-            assert network.inbox_verdict(name).is_clean, name
+            assert network.inbox_verdict(name).ok, name
     cases += len(SILENT)
     figures(
         capfd,
         f"network: {cases} broken lines ({', '.join(faults)}), 1-{LONGEST_S:g} s, {len(SILENT)} for as long as they"
         f" took to notice: {noticed_s:.1f} s of {2 * KEEPALIVE_S}; level within {worst_s:.1f} s of healing;"
-        f" {network.model.changes} changes to each of {len(names)} stores, 0 lost, 0 double",
+        f" {network.model.head} changes to each of {len(names)} stores, 0 lost, 0 double",
     )
 
 
@@ -146,24 +140,26 @@ def healed_s(network: Network, load: Load, names: list[str], what: str) -> float
     load.hold()
     for name in names:
         left_s = max(0.1, CAUGHT_UP_S - (time.monotonic() - began_s))
-        until(lambda name=name: network.verdict(name).is_clean, f"{what}: {name} is level", left_s)  # type: ignore[misc]
+        until(lambda name=name: network.verdict(name).ok, f"{what}: {name} is level", left_s)  # type: ignore[misc]
     load.go_on()
     return time.monotonic() - began_s
 
 
 def silence_noticed_s(network: Network, names: list[str]) -> float:
-    """Break lines so that only silence tells; returns the longest time until a store says so. The deaf one must not."""
-    broken = dict(zip((*names, "deaf"), (*SILENT, *[""] * (len(names) - len(SILENT)), "cut"), strict=True))
+    """Break lines so that only silence tells; returns the longest time until a store says so.
+
+    The one without keepalive must not."""
+    broken = dict(zip((*names, "careless"), (*SILENT, *[""] * (len(names) - len(SILENT)), "cut"), strict=True))
     before = {name: lines_lost(network, name) for name in broken}
     began_s = time.monotonic()
     for name, fault in broken.items():
         if fault:
             network.hub.break_line(network.spaces[name], fault)
     network.desk({f"large-{n}": n for n in range(2_000)})  # what does not pass a black hole
-    for name in [n for n, fault in broken.items() if fault and n != "deaf"]:
+    for name in [n for n, fault in broken.items() if fault and n != "careless"]:
         left_s = max(0.1, 2 * KEEPALIVE_S + POLL_S - (time.monotonic() - began_s))
         until(lambda n=name: lines_lost(network, n) > before[n], f"{name} notices: {broken[name]}", left_s)  # type: ignore[misc]
-    assert lines_lost(network, "deaf") == before["deaf"], "the control noticed: then nothing is proven"
+    assert lines_lost(network, "careless") == before["careless"], "the control noticed: then nothing is proven"
     return time.monotonic() - began_s
 
 

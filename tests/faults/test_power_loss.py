@@ -11,22 +11,24 @@ from typing import Any
 
 import pytest
 
-from tests.faults import loopdisk, oracle
-from tests.faults.loopdisk import LoopDisk
-from tests.faults.scenes import SCALE, Record
-from tests.faults.selling import LONG, long_stories
-from tests.faults.stage import Stage
+from testbed import loop_disk
+from testbed.loop_disk import LoopDisk
+from tests.faults.acts.scenes import Record
+from tests.faults.acts.selling import LONG, long_stories
+from tests.faults.acts.stage import Stage
+from tests.faults.scale import scaled, seeded
+from tests.oracle import files as oracle
 
-CUTS = 50 * SCALE
+CUTS = scaled(50)
 LIVES = 5
 """Cuts that one set of files goes through; then files are made anew, so that their making is cut off too."""
 
-pytestmark = pytest.mark.skipif(bool(loopdisk.missing()), reason=loopdisk.missing() or "disks can be made")
+pytestmark = pytest.mark.skipif(bool(loop_disk.missing()), reason=loop_disk.missing() or "disks can be made")
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    with loopdisk.own_mounts(), Stage() as found:
+    with loop_disk.own_mounts(), Stage() as found:
         yield found
 
 
@@ -69,7 +71,7 @@ class Shop:
         products, prices = long_stories()
         try:
             verdicts = (
-                oracle.judge_way_back(self.directory, self.acked),
+                oracle.judge_upstream(self.directory, self.acked),
                 oracle.judge_master(self.directory / "hq.db", prices, self.committed),
                 oracle.judge_replica(self.directory / "replica.db", [products]),
             )
@@ -83,12 +85,12 @@ class Shop:
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_power_cuts_lose_nothing_that_was_acknowledged(kind: str, stage: Stage, record_property: Record) -> None:
-    rng, acked, lost, doubled = Random(kind), 0, 0, 0
+    rng, acked, lost, doubled = seeded(kind), 0, 0, 0
     problems = list[object]()
     with LoopDisk(kind) as disk:
         for number in range(0, CUTS, LIVES):
             shop = Shop(disk, stage, f"{number}")
-            for _ in range(LIVES):
+            for _ in range(min(LIVES, CUTS - number)):
                 shop.cut(rng)
             acked += len(shop.acked) + len(shop.committed)
             lost, doubled, problems = lost + shop.lost, doubled + shop.doubled, problems + shop.problems
@@ -102,7 +104,7 @@ def test_power_cuts_lose_nothing_that_was_acknowledged(kind: str, stage: Stage, 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_control_without_a_sync_at_each_commit_power_cuts_lose(kind: str, synchronous: str, stage: Stage) -> None:
     """The planted fault: what the product sets to FULL is set to less."""
-    rng = Random(kind)
+    rng = seeded(f"control {kind}")
     with LoopDisk(kind) as disk:
         for number in range(20):
             shop = Shop(disk, stage, f"{number}")

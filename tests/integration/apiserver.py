@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
-from tests.brokers import free_port
-from tests.integration.chain import until
+from testbed.broker import free_port
+from testbed.process import Process, environment, until
 
 PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
 EPOCH = "000000000001-00000000"
@@ -47,7 +46,7 @@ def put(replica: Replica, stream: Stream, rows: Sequence[Row], *, position: int 
         head_seq=seq,
         batches=[(rows, [])],
         replace=False,
-        now_ms=now_ms() + 3_600_000,
+        wall_ms=now_ms() + 3_600_000,
     )
 
 
@@ -59,13 +58,13 @@ def beat(replica: Replica) -> None:
         connected=True,
         started_at_ms=now_ms(),
         counters={"batches": 2},
-        now_ms=now_ms(),
+        wall_ms=now_ms(),
     )
 
 
 def filled(path: Path) -> Replica:
     """A replica with two products that share a gtin and one price, its search index fed."""
-    replica = Replica(path, ("all", "price/zone-west"), BUILT_IN)
+    replica = Replica.open(path, ("all", "price/zone-west"), BUILT_IN)
     put(replica, PRODUCT, [MILK, BREAD])
     put(replica, PRICE, [MILK_LINE])
     replica.feed_search()
@@ -81,16 +80,9 @@ class ApiServer:
         self.address = address or f"127.0.0.1:{self.port}"
         self.outbox = db.with_name("outbox.db")
         self.log = db.with_name(f"api-{self.port}.log")
-        environ = os.environ | {"STORENODE_DB": str(db), "STORENODE_OUTBOX": str(self.outbox)} | settings
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*STORENODE, "api", "--listen", self.address],
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        until(lambda: self.answers() or self.process.poll() is not None, "the API listens")
+        environ = environment({"STORENODE_DB": str(db), "STORENODE_OUTBOX": str(self.outbox)} | settings)
+        self.process = Process([*STORENODE, "api", "--listen", self.address], environ, self.log).start()
+        until(lambda: self.answers() or not self.process.running, "the API listens")
 
     def answers(self) -> bool:
         try:
@@ -122,6 +114,6 @@ class ApiServer:
         return [json.loads(line)["event"] for line in self.log.read_text().splitlines() if line.startswith("{")]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(20)
+        if self.process.running:
+            self.process.send(number)
+        return self.process.wait()

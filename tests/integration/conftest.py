@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.chain import Chain
+from testbed.chain import Chain
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def build(base: Path) -> Site:
         directory.chmod(mode)
     price = Stream(PRICE, "all")
     row = (1, "1", "regular", "EUR", "[[1700000000,null,199]]")
-    replica = Replica(site.store / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(site.store / "replica.db", ("all",), BUILT_IN)
     replica.apply(
         price,
         epoch="e",
@@ -140,7 +140,7 @@ def build(base: Path) -> Site:
         head_seq=1,
         batches=[([row], [])],
         replace=False,
-        now_ms=int(time.time() * 1000),
+        wall_ms=int(time.time() * 1000),
     )
     replica.connection.close()
     with Outbox(site.store / "outbox.db"):

@@ -20,8 +20,8 @@ from storelink.contract.streams import Stream
 from storelink.host.locks import lock_instance
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
+from testbed.process import until
 from tests.integration.apiserver import MILK_LINE, PRICE, PRODUCT, ApiServer, filled, put
-from tests.integration.chain import until
 
 MILK_PRICE = {
     "sku": "4011",
@@ -266,7 +266,7 @@ def test_a_replica_that_was_replaced_is_opened_anew(till: httpx.Client, replica:
     for suffix in ("-wal", "-shm", ""):
         Path(f"{replica.path}{suffix}").rename(f"{replica.path}.damaged-1{suffix}")
     assert till.get("/prices/4011").json()["error"]["code"] == "replica_missing"
-    with closing(Replica(replica.path, ("all",), BUILT_IN).connection) as db:
+    with closing(Replica.open(replica.path, ("all",), BUILT_IN).connection) as db:
         assert till.get("/prices/4011").json()["error"]["code"] == "not_found"
         assert till.get("/search?q=milk").json() == {"products": []}
         assert till.get("/freshness").json()["state"] == "bootstrapping"

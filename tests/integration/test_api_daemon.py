@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.brokers import free_port
-from tests.integration.chain import Chain, Process, until
+from testbed.broker import free_port
+from testbed.chain import Chain
+from testbed.process import Process, until
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def _without_varying(value: Any) -> Any:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_every_example_is_answered_as_the_page_says(tmp_path: Path) -> None:
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     put(replica, PRODUCT, [BANANAS])
     put(replica, PRICE, [LINE])
     replica.feed_search()

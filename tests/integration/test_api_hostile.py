@@ -18,9 +18,9 @@ import pytest
 from storenode.api.limits import BODY_BYTES_MAX, CONNECTIONS_MAX, REQUEST_S, TARGET_BYTES_MAX
 from storenode.outbox.store import Outbox
 from storenode.replica.writer import Replica
-from tests.brokers import free_port
+from testbed.broker import free_port
+from testbed.process import until
 from tests.integration.apiserver import ApiServer, filled
-from tests.integration.chain import until
 
 WITHIN_S = 20.0
 JSON = {"content-type": "application/json"}

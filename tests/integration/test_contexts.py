@@ -16,7 +16,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 from tests.registry import EXAMPLE, TAX, WIDER_TAX
 
 GUIDE = (EXAMPLE.parents[1] / "contexts.md").read_text(encoding="utf-8")
@@ -29,12 +30,12 @@ class Declaring(Chain):
     def file_of(self, name: str) -> Path:
         return self.directory / f"{name}.toml"
 
-    def _hq_environ(self) -> dict[str, str]:
-        return super()._hq_environ() | {"HQ_CONTEXTS": str(self.file_of("hq")), "HQ_HEARTBEAT_S": "0.3"}
+    def hq_environ(self) -> dict[str, str]:
+        return super().hq_environ() | {"HQ_CONTEXTS": str(self.file_of("hq")), "HQ_HEARTBEAT_S": "0.3"}
 
-    def _store_environ(self, name: str) -> dict[str, str]:
+    def store_environ(self, name: str) -> dict[str, str]:
         declared = {} if name == "plain" else {"STORENODE_CONTEXTS": str(self.file_of(name))}
-        return super()._store_environ(name) | declared
+        return super().store_environ(name) | declared
 
     def restart_hq(self) -> None:
         if self.hq_run.running:

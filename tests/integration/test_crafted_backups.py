@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from hq.master import schema as master
 from storelink.contract.contexts import PRICE, PRODUCT, Row
 from storelink.contract.declared import parse
 from storelink.contract.digest import to_hex, total
@@ -26,7 +27,7 @@ from storenode.outbox.overrides import put
 from storenode.outbox.store import Outbox
 from storenode.replica import schema
 from storenode.replica.writer import Replica
-from tests.integration import commands
+from testbed import commands
 from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 
 PRICES: list[Row] = [(n, str(n), "regular", "EUR", f"[[0,null,{n}00]]") for n in range(1, 50)]
@@ -79,7 +80,7 @@ def put_rows(replica: Replica, stream: Stream, rows: Sequence[Row]) -> None:
         head_seq=len(rows),
         batches=[(rows, [])],
         replace=True,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
@@ -90,7 +91,7 @@ def made_store(directory: Path) -> Site:
     db, now_ms = site.live / "replica.db", time.time_ns() // 1_000_000
     for text in (TAX, WIDER_TAX + SEARCHED):
         known = registry_of(text)
-        replica = Replica(db, ("all",), known)
+        replica = Replica.open(db, ("all",), known)
         try:
             put_rows(replica, PRICE_ALL, PRICES)
             put_rows(replica, Stream(PRODUCT, "all"), [])
@@ -105,7 +106,9 @@ def made_store(directory: Path) -> Site:
                 OverrideCopy(outbox.path, replica, "s").step(0, rung=True)
             if text != TAX:
                 put_rows(replica, Stream(known["promotion"], "all"), [])
-            replica.heartbeat(store_id="s", pid=None, connected=False, started_at_ms=now_ms, counters={}, now_ms=now_ms)
+            replica.heartbeat(
+                store_id="s", pid=None, connected=False, started_at_ms=now_ms, counters={}, wall_ms=now_ms
+            )
         finally:
             replica.connection.close()
     (directory / "contexts.toml").write_text(WIDER_TAX + SEARCHED)
@@ -359,9 +362,9 @@ def test_a_backup_in_another_encoding_is_refused(sites: dict[str, Site], program
     with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as new:
         new.execute("PRAGMA encoding = 'UTF-16le'")
         new.execute("CREATE TABLE streams (x)")
-        pragmas = {"storenode": (schema.APPLICATION_ID, schema.VERSION), "hq": (0x53744851, 2)}[program]
-        new.execute(f"PRAGMA application_id = {pragmas[0]}")
-        new.execute(f"PRAGMA user_version = {pragmas[1]}")
+        made_as = {"storenode": schema, "hq": master}[program]
+        new.execute(f"PRAGMA application_id = {made_as.APPLICATION_ID}")
+        new.execute(f"PRAGMA user_version = {made_as.VERSION}")
     shutil.move(tmp_path / "new.db", site.backup)
     done = site.restored(program)
     assert (done.returncode, "text encoding is 2, not 1" in done.stderr) == (1, True), done.stderr
@@ -418,7 +421,7 @@ def test_rows_that_depart_are_proven_as_well(sites: dict[str, Site]) -> None:
     """A stream that is not followed any more is served until its rows are replaced."""
     one = f"SELECT 'price/zone', epoch, position, digest, head_seq, NULL, 0 FROM streams WHERE stream = '{PRICE_ALL}'"
     depart = (
-        f"INSERT INTO departing {one}",
+        f"INSERT INTO unfollowed_streams {one}",
         "INSERT INTO prices SELECT 'zone', sku, kind, currency, schedule, seq FROM prices WHERE scope = 'all'",
     )
     site = sites["storenode"]

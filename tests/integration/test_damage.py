@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 
 @pytest.mark.parametrize("damage", ["schema page", "magic", "truncated"])
@@ -30,7 +31,7 @@ def test_a_damaged_replica_is_set_aside_and_filled_again_with_hq_off(chain: Chai
     path.write_bytes(damaged[damage])
     store.start()
     chain.wait_equal("s")
-    assert "replica.set_aside" in store.log.read_text()
+    assert "replica.moved_away" in store.log.read_text()
 
 
 def test_damage_that_shows_while_the_daemon_runs_is_healed_by_itself(chain: Chain) -> None:
@@ -49,7 +50,7 @@ def test_damage_that_shows_while_the_daemon_runs_is_healed_by_itself(chain: Chai
     chain.import_prices(3_000, "2.00")
     chain.wait_equal("s")
     assert store.running
-    assert "replica.set_aside" in store.log.read_text()
+    assert "replica.moved_away" in store.log.read_text()
     assert json.loads(chain.store("s", "price", "17", "--json").stdout)["amount_minor"] == 200
 
 
@@ -72,7 +73,7 @@ def test_rows_that_are_not_hqs_are_found_at_the_start_and_fetched_anew_with_hq_o
     chain.wait_equal("s")
     until(lambda: price_stream(chain)["rebuild_reason"] == "scan", "the reason is told")
     assert json.loads(chain.store("s", "price", "17", "--json").stdout)["amount_minor"] == 100
-    assert "replica.set_aside" not in store.log.read_text()
+    assert "replica.moved_away" not in store.log.read_text()
 
 
 @pytest.mark.parametrize("claim", ["position = 1000000", "epoch = 'ffffffffffff-00000000'"])
@@ -132,6 +133,5 @@ def test_somebody_elses_database_is_refused_and_not_touched(chain: Chain) -> Non
     other.close()
     before = path.read_bytes()
     store = chain.add_store("s")
-    assert store._process is not None
-    assert store._process.wait(20) == 1
+    assert store.wait() == 1
     assert (path.read_bytes(), list(path.parent.glob("*.damaged-*"))) == (before, [])

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.brokers import MOSQUITTO, RealBroker, free_port, start_mosquitto
-from tests.integration import commands
-from tests.integration.chain import Chain, until
+from testbed import commands
+from testbed.broker import MOSQUITTO, Broker, free_port, start_mosquitto
+from testbed.chain import Chain
+from testbed.process import until
 
 real_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -30,14 +31,14 @@ def doctor(directory: Path, broker: str, *options: str) -> tuple[int, dict[str, 
     environ = os.environ | {"STORENODE_DB": str(directory / "replica.db"), "STORENODE_BROKER": broker}
     done = commands.run("storenode", [*options, "doctor", "--json"], environ | {"STORENODE_STORE_ID": "s"})
     assert done.returncode in (0, 1), done.stderr
-    told = json.loads(done.stdout)
+    document = json.loads(done.stdout)
     order = ["ok", "warn", "fail"]
     found: dict[str, dict[str, str]] = {}
-    for check in told["checks"]:
+    for check in document["checks"]:
         if check["check"] not in found or order.index(check["verdict"]) > order.index(found[check["check"]]["verdict"]):
             found[check["check"]] = check
-    assert told["verdict"] == max((c["verdict"] for c in told["checks"]), key=order.index)
-    assert (done.returncode == 1) == (told["verdict"] == "fail")
+    assert document["verdict"] == max((c["verdict"] for c in document["checks"]), key=order.index)
+    assert (done.returncode == 1) == (document["verdict"] == "fail")
     return done.returncode, found
 
 
@@ -65,7 +66,7 @@ def test_a_port_that_takes_connections_and_never_answers(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[RealBroker]:
+def guarded(tmp_path: Path) -> Iterator[Broker]:
     """A broker that lets in the user `s` with the password `right`."""
     passwords = tmp_path / "passwords"
     passwords.touch(mode=0o600)
@@ -76,7 +77,7 @@ def guarded(tmp_path: Path) -> Iterator[RealBroker]:
 
 
 @real_mosquitto
-def test_a_wrong_password_and_a_missing_one_and_the_right_one(tmp_path: Path, guarded: RealBroker) -> None:
+def test_a_wrong_password_and_a_missing_one_and_the_right_one(tmp_path: Path, guarded: Broker) -> None:
     place = f"127.0.0.1:{guarded.port}"
     for url in (f"mqtt://s:hunter-77@{place}", f"mqtt://{place}"):
         code, found = doctor(tmp_path, url)
@@ -144,7 +145,7 @@ def test_all_mistakes_of_the_configuration_are_told_and_the_rest_is_looked_at(tm
     assert [line.split()[:2] for line in lines[:3]] == [["fail", "configuration"]] * 3
     assert "did you mean 'broker'?" in lines[0]
     assert any(line.startswith("ok    sqlite") for line in lines)
-    assert "The broker was not visited: broker, root or scopes is wrong." in done.stdout
+    assert "The broker was not probed: broker, root or scopes is wrong." in done.stdout
 
 
 def contents(directory: Path) -> dict[str, tuple[bytes, float, int]]:
@@ -227,16 +228,15 @@ def test_hq_has_a_doctor_too(chain: Chain) -> None:
 AS_NOBODY = """
 import json, os, pwd, sys
 from storenode import commands
-from storenode.doctor.checks import checks
-from storenode.commands.outbox import outbox_status
 from storenode.config import examine
 from storenode.core import advice
-list(checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"}), outbox_status))
+from storenode.doctor.checks import checks
+list(checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": "/nowhere/r.db"})))
 nobody = pwd.getpwnam("nobody")
 os.setgroups([])
 os.setgid(nobody.pw_gid)
 os.setuid(nobody.pw_uid)
-found = checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": sys.argv[1]}), outbox_status)
+found = checks(examine({"STORENODE_BROKER": sys.argv[2], "STORENODE_DB": sys.argv[1]}))
 print(json.dumps([[c.name, c.finding.verdict, c.finding.sentence] for c in found]))
 """
 

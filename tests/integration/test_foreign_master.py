@@ -16,8 +16,9 @@ from storelink.transport.event_queue import EventQueue
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Message, Published
 from storelink.transport.url import BrokerUrl
-from tests.integration import commands
-from tests.integration.chain import BIN, STREAMS, Chain, Process, until
+from testbed import commands
+from testbed.chain import Chain
+from testbed.process import Process, command, until
 
 
 class SecondHq:
@@ -32,7 +33,7 @@ class SecondHq:
             self.hq("publish", "product", f"sku={sku}", "name=from the second")
 
     def _process(self, *options: str) -> Process:
-        return Process([str(BIN / "hq"), "run", *options], self._environ, self._log)
+        return Process([command("hq"), "run", *options], self._environ, self._log)
 
     def start(self, *options: str) -> None:
         self.process = self._process(*options)
@@ -56,7 +57,7 @@ class SecondHq:
 def second(chain: Chain) -> Iterator[SecondHq]:
     found = SecondHq(chain)
     yield found
-    found.process.end()
+    found.process.kill()
 
 
 def products(chain: Chain) -> list[tuple[str, int]]:
@@ -81,13 +82,13 @@ def clear_heads(chain: Chain) -> None:
         nonlocal cleared
         match inbox.pop():
             case Connected():
-                for name in STREAMS:
-                    link.publish(Message(head_topic("storenode", Stream.parse(name, BUILT_IN)), b"", True))
+                for context in BUILT_IN.values():
+                    link.publish(Message(head_topic("storenode", Stream(context, "all")), b"", True))
             case Published():
                 cleared += 1
             case _:
                 pass
-        return cleared == len(STREAMS)
+        return cleared == len(BUILT_IN)
 
     until(is_done, "the heads are cleared")
     link.close()

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 UNTIL = "2099-01-01T00:00:00Z"
 

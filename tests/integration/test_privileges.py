@@ -58,13 +58,13 @@ LINES = [f"{program} {line}" for program, lines in COMMANDS.items() for line in 
 READING = (" price 1", " jobs", " log", " inbox", " stores")
 """They open what `status` opens."""
 
-DATABASES = ("replica.db", "outbox.db", "hq.db", "hq.inbox.db", "hq.published.db", "replica.db.told")
+DATABASES = ("replica.db", "outbox.db", "hq.db", "hq.inbox.db", "hq.published.db", "replica.db.price-changes")
 PLANTED = {
     "beside": [
         *(f"{name}{suffix}" for name in DATABASES for suffix in (".lock", ".rebuild", ".rebuild.part", ".part")),
         *(f".{name}.restoring{suffix}" for name in DATABASES for suffix in ("", "-wal", "-shm", "-journal")),
         "replica.db.spool",
-        "replica.db.told",
+        "replica.db.price-changes",
         "hq.inbox.db",
         "hq.published.db",
     ],
@@ -200,7 +200,7 @@ def test_every_identity_and_group_is_the_owners(site: Site, uid: int) -> None:
 
 def test_a_program_that_the_owner_cannot_read_is_refused_before_anything_is_touched(site: Site) -> None:
     """As one that root installed below its own home: half of its modules would be missing."""
-    shutil.copytree(ROOT / "link", site.private / "link")
+    shutil.copytree(ROOT / "storelink", site.private / "storelink")
     command = [sys.executable, "-c", WHO, str(site.store)]
     done = subprocess.run(
         command, env={"PYTHONPATH": str(site.private)}, cwd="/", capture_output=True, text=True, check=False

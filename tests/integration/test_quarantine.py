@@ -11,7 +11,8 @@ from hq.core.changes import Change
 from hq.master.store import Master
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.streams import Stream
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 PRICE = Stream.parse("price/all", BUILT_IN)
 

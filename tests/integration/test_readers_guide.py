@@ -27,7 +27,7 @@ MILK = (1, "4011", "4006381333931", "Organic Milk", *[None] * 10)
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Path]:
-    writer = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    writer = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     for context, row in (("product", MILK), ("price", (1, "4011", "regular", "EUR", "[[0,null,199]]"))):
         writer.apply(
             Stream(BUILT_IN[context], "all"),
@@ -37,7 +37,7 @@ def replica(tmp_path: Path) -> Iterator[Path]:
             head_seq=1,
             batches=[([row], [])],
             replace=False,
-            now_ms=1_767_225_600_000,
+            wall_ms=1_767_225_600_000,
         )
     writer.feed_search()
     yield writer.path

@@ -6,7 +6,8 @@ import json
 import sqlite3
 from typing import Any
 
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 
 def proof(chain: Chain) -> tuple[int, dict[str, Any]]:

@@ -15,7 +15,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.process import until
 
 HOOK = """
 import os, signal, sys
@@ -29,8 +30,8 @@ if os.path.exists(sys.argv[1] + ".kill"):
 
 
 def set_hook(chain: Chain) -> Path:
-    """Have stores tell a command; returns the file that it writes what it is told into."""
-    script, log = chain.directory / "hook.py", chain.directory / "told.ndjson"
+    """Have stores run a command as their hook; returns the file into which it writes what it gets."""
+    script, log = chain.directory / "hook.py", chain.directory / "delivered.ndjson"
     script.write_text(HOOK)
     log.touch()
     chain.extra["STORENODE_PRICE_LOOK_S"] = "1"
@@ -38,8 +39,8 @@ def set_hook(chain: Chain) -> Path:
     return log
 
 
-def told(log: Path, sku: str) -> list[int | None]:
-    """The amounts that the hook was told for one sku, in order."""
+def delivered(log: Path, sku: str) -> list[int | None]:
+    """The amounts that the hook got for one sku, in order."""
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     return [price["amount_minor"] for call in calls for price in call["prices"] if price["sku"] == sku]
 
@@ -70,7 +71,7 @@ def promote(chain: Chain, sku: str, amount: str, starts_in_s: float, ends_in_s: 
     )
 
 
-def test_a_promotion_of_seconds_is_told_at_its_start_and_its_end_and_a_live_change_too(chain: Chain) -> None:
+def test_a_promotion_of_seconds_is_delivered_at_its_start_and_its_end_and_a_live_change_too(chain: Chain) -> None:
     log = set_hook(chain)
     chain.extra["STORENODE_TELL_ACTIVATIONS"] = "true"
     chain.hq_run.start()
@@ -82,8 +83,8 @@ def test_a_promotion_of_seconds_is_told_at_its_start_and_its_end_and_a_live_chan
     assert log.read_text() == "", "a bootstrap activates nothing"
     promote(chain, "18", "2.50", 5, 9)
     chain.hq("publish", "price", "sku=19", "amount=3.33", "currency=EUR")
-    until(lambda: told(log, "19") == [333], "the live change")
-    until(lambda: told(log, "18") == [250, 300], "the promotion's start and end")
+    until(lambda: delivered(log, "19") == [333], "the live change")
+    until(lambda: delivered(log, "18") == [250, 300], "the promotion's start and end")
     assert {p["sku"] for line in log.read_text().splitlines() for p in json.loads(line)["prices"]} == {"18", "19"}
     assert chain.store("s", "price", "18", "--json").stdout.count("300") == 1
     entries: list[dict[str, Any]] = []
@@ -101,7 +102,7 @@ def test_a_promotion_of_seconds_is_told_at_its_start_and_its_end_and_a_live_chan
     assert (found["hook"]["ok"], found["activate"]["ok"]) == (True, True)
 
 
-def test_what_changed_while_the_daemon_was_down_is_told_once_on_start(chain: Chain) -> None:
+def test_what_changed_while_the_daemon_was_down_is_delivered_once_on_start(chain: Chain) -> None:
     log = set_hook(chain)
     chain.hq_run.start()
     chain.import_prices(2_000, "3.00")
@@ -115,10 +116,10 @@ def test_what_changed_while_the_daemon_was_down_is_told_once_on_start(chain: Cha
     for _ in range(2):
         store.start()
         until(lambda: chain.store("s", "status").returncode == 0, "live")
-        until(lambda: all(told(log, str(sku)) == [400] for sku in range(100, 105)), "told on start")
+        until(lambda: all(delivered(log, str(sku)) == [400] for sku in range(100, 105)), "delivered on start")
         before = jobs(chain, "s")["activate"]["last_at"]
         until(lambda before=before: jobs(chain, "s")["activate"]["last_at"] != before, "a look")  # type: ignore[misc]
-        assert all(told(log, str(sku)) == [400] for sku in range(100, 105)), "once"
+        assert all(delivered(log, str(sku)) == [400] for sku in range(100, 105)), "once"
         store.stop()
 
 
@@ -134,19 +135,19 @@ def test_a_daemon_killed_between_the_hook_and_its_mark_tells_it_once_more_and_ne
     kill.touch()
     chain.hq("publish", "price", "sku=7", "amount=1.11", "currency=EUR")
     until(lambda: not store.running, "the hook killed the daemon")
-    assert told(log, "7") == [111]
+    assert delivered(log, "7") == [111]
     store.start()
-    until(lambda: jobs(chain, "s")["hook"]["ok"] is True, "told again, and written down")
-    assert told(log, "7") == [111, 111]
+    until(lambda: jobs(chain, "s")["hook"]["ok"] is True, "delivered again, and written down")
+    assert delivered(log, "7") == [111, 111]
     store.stop()
     store.start()
     until(lambda: chain.store("s", "status").returncode == 0, "live")
     before = jobs(chain, "s")["activate"]["last_at"]
     until(lambda: jobs(chain, "s")["activate"]["last_at"] != before, "a look")
-    assert told(log, "7") == [111, 111]
+    assert delivered(log, "7") == [111, 111]
 
 
-def test_a_web_hook_that_is_down_stops_nothing_and_is_told_later(chain: Chain) -> None:
+def test_a_web_hook_that_is_down_stops_nothing_and_gets_the_change_later(chain: Chain) -> None:
     posts: list[dict[str, Any]] = []
     is_up = threading.Event()
 
@@ -179,7 +180,7 @@ def test_a_web_hook_that_is_down_stops_nothing_and_is_told_later(chain: Chain) -
         is_up.set()
         store.stop()
         store.start()
-        until(lambda: len(posts) == 1, "told later")
+        until(lambda: len(posts) == 1, "delivered later")
         assert (posts[0]["skus"], posts[0]["prices"][0]["amount_minor"], store.running) == (["7"], 111, True)
     finally:
         server.shutdown()
@@ -219,8 +220,8 @@ def test_a_backup_under_load_is_restored_and_catches_up_and_the_outbox_goes_on(c
     store.stop()
     done = json.loads(chain.store("s", "restore", made[0]["file"], "--json", check=True).stdout)
     assert done["streams"] == made[0]["streams"]
-    with closing(sqlite3.connect(f"{Path(done['aside']).as_uri()}?mode=ro", uri=True)) as aside:
-        assert aside.execute("SELECT count(*) FROM prices").fetchone() == (5_000,)
+    with closing(sqlite3.connect(f"{Path(done['aside']).as_uri()}?mode=ro", uri=True)) as former:
+        assert former.execute("SELECT count(*) FROM prices").fetchone() == (5_000,)
     store.start()
     chain.lines["s"].heal()
     chain.wait_equal("s")

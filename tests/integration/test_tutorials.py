@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import free_port
+from testbed.broker import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

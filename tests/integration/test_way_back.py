@@ -13,8 +13,9 @@ from typing import Any
 from hq.master.wakeup import WHAT
 from storelink.host.wakeup import Wakeup, wakeup_address
 from storenode.outbox.store import BELL, Outbox
-from tests.brokers import Line
-from tests.integration.chain import Chain, until
+from testbed.chain import Chain
+from testbed.cut_line import Line
+from testbed.process import until
 
 
 def outbox_of(chain: Chain, name: str) -> Path:
@@ -96,6 +97,7 @@ def test_kill_9_of_both_daemons_under_traffic_loses_nothing_and_doubles_nothing(
         victim = store if moment % 2 else chain.hq_run
         victim.stop(signal.SIGKILL)
         victim.start()
+    until(lambda: accepted[0] > 500, "enough was emitted, however busy the machine is")
     stop.set()
     emitter.join()
     until(lambda: waiting(chain, "s")["pending"] == 0, "all is acknowledged")
@@ -107,7 +109,6 @@ def test_a_broker_that_is_killed_loses_nothing_of_the_way_back(chain: Chain) -> 
     chain.hq_run.start()
     chain.add_store("s")
     until(lambda: outbox_of(chain, "s").exists(), "the outbox is made")
-    assert chain.broker is not None
     with Outbox(outbox_of(chain, "s")) as outbox:
         for number in range(300):
             outbox.append("t", number)

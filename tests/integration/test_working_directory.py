@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from storenode.jobs.hook import run_hook
-from tests.brokers import free_port
+from testbed.broker import free_port
 from tests.integration.service import ROOT, Site, build, ended
 
 LINES = (
@@ -43,8 +43,7 @@ MODULES = (
     "usercustomize",
     "structlog",
     "storenode",
-    "contract",
-    "link",
+    "storelink",
     "hq",
     "encodings",
     "ensurepip",
@@ -66,7 +65,7 @@ def trap(tmp_path: Path) -> Path:
     code = f"open({str(canary)!r}, 'a').write(__name__ + chr(10))\n"
     for name in MODULES:
         (directory / f"{name}.py").write_text(code)
-    for name in ("storenode", "contract", "link", "hq"):
+    for name in ("storenode", "storelink", "hq"):
         (directory / name).mkdir()
         (directory / name / "__init__.py").write_text(code)
     for name in ("label", "mkdir", "id", "systemctl", "cat"):

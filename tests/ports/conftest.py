@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import MOSQUITTO, free_port, start_mosquitto, start_rumqttd
+from testbed.broker import MOSQUITTO, free_port, start_mosquitto, start_rumqttd
 from tests.ports.rigs import MemoryRig, RealRig, Rig
 
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")

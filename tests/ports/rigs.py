@@ -13,7 +13,8 @@ from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, Published, Received
 from storelink.transport.url import BrokerUrl
-from tests.brokers import Line, RealBroker
+from testbed.broker import Broker
+from testbed.cut_line import Line
 
 SETTLE_S = 0.4
 """How long a real broker may still say something that it should not."""
@@ -102,7 +103,7 @@ class MemoryRig:
 
 
 class RealRig:
-    def __init__(self, broker: RealBroker) -> None:
+    def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self._lines: dict[str, Line] = {}
         self._links: list[MqttLink] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import socket
 import subprocess
 import threading
@@ -25,7 +26,8 @@ from storelink.contract.messages import Message
 from storelink.transport.mqtt import MqttLink
 from storelink.transport.port import Connected, Disconnected, LinkEvent, NotConnected, Oversized
 from storelink.transport.url import BrokerUrl
-from tests.brokers import Line, RealBroker, free_port, start_mosquitto
+from testbed.broker import Broker, free_port, start_mosquitto
+from testbed.cut_line import Line
 from tests.ports.conftest import needs_mosquitto
 from tests.ports.rigs import Client, RealRig
 from tests.ports.test_link import delivered, started, subscribed
@@ -48,7 +50,7 @@ def linked() -> Iterator[Any]:
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RealBroker]:
+def mosquitto(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Broker]:
     with start_mosquitto(tmp_path, free_port(), settings=getattr(request, "param", "")) as broker:
         yield broker
 
@@ -146,7 +148,7 @@ def test_a_broker_that_never_answers_is_left(linked: Any, stub: Any, monkeypatch
 
 @needs_mosquitto
 @pytest.mark.parametrize("mosquitto", ["allow_anonymous false"], indirect=True)
-def test_refused_credentials_are_told_and_tried_again(linked: Any, mosquitto: RealBroker) -> None:
+def test_refused_credentials_are_told_and_tried_again(linked: Any, mosquitto: Broker) -> None:
     a = linked(f"mqtt://store-7:s3cret@127.0.0.1:{mosquitto.port}")
     until(lambda: a.losses == ["the broker refuses us: Not authorized"])
     time.sleep(0.5)
@@ -155,7 +157,7 @@ def test_refused_credentials_are_told_and_tried_again(linked: Any, mosquitto: Re
 
 
 @needs_mosquitto
-def test_a_sink_that_fails_costs_the_connection_and_not_the_thread(linked: Any, mosquitto: RealBroker) -> None:
+def test_a_sink_that_fails_costs_the_connection_and_not_the_thread(linked: Any, mosquitto: Broker) -> None:
     """An exception in a callback used to end paho's thread while `is_connected()` stayed True."""
     events: list[LinkEvent] = []
 
@@ -170,7 +172,7 @@ def test_a_sink_that_fails_costs_the_connection_and_not_the_thread(linked: Any, 
 
 
 @needs_mosquitto
-def test_a_sink_that_fails_on_every_event_is_served_on(linked: Any, mosquitto: RealBroker) -> None:
+def test_a_sink_that_fails_on_every_event_is_served_on(linked: Any, mosquitto: Broker) -> None:
     events: list[LinkEvent] = []
 
     def sink(event: LinkEvent) -> None:
@@ -182,7 +184,7 @@ def test_a_sink_that_fails_on_every_event_is_served_on(linked: Any, mosquitto: R
 
 
 @needs_mosquitto
-def test_a_half_open_line_is_noticed(linked: Any, mosquitto: RealBroker) -> None:
+def test_a_half_open_line_is_noticed(linked: Any, mosquitto: Broker) -> None:
     line = Line(mosquitto.port)
     a = linked(line.url, keepalive_s=1)
     until(lambda: a.generations == [1])
@@ -220,7 +222,7 @@ def test_the_brokers_receive_maximum_is_kept(linked: Any) -> None:
 
 @needs_mosquitto
 @pytest.mark.parametrize("mosquitto", ["max_packet_size 20000"], indirect=True)
-def test_a_message_that_this_broker_would_not_take_is_refused(linked: Any, mosquitto: RealBroker) -> None:
+def test_a_message_that_this_broker_would_not_take_is_refused(linked: Any, mosquitto: Broker) -> None:
     """paho ignores the limit, and would send the message again on every connection, for ever."""
     a = linked(mosquitto.url)
     until(lambda: a.generations == [1])
@@ -246,7 +248,7 @@ def test_a_refused_message_breaks_the_line_instead_of_counting_as_published(
 
 
 @needs_mosquitto
-def test_a_repeated_user_property_drops_the_message(linked: Any, mosquitto: RealBroker) -> None:
+def test_a_repeated_user_property_drops_the_message(linked: Any, mosquitto: Broker) -> None:
     """Two readers could take two different values for the one that is signed."""
     a = linked(mosquitto.url)
     until(lambda: a.generations == [1])
@@ -267,7 +269,7 @@ def test_a_repeated_user_property_drops_the_message(linked: Any, mosquitto: Real
 
 
 @needs_mosquitto
-def test_a_lost_line_gives_its_unacknowledged_messages_up(mosquitto: RealBroker) -> None:
+def test_a_lost_line_gives_its_unacknowledged_messages_up(mosquitto: Broker) -> None:
     """paho keeps them and sends them again after the next connect, ahead of what the owner decides then."""
     rig = RealRig(mosquitto)
     try:
@@ -288,7 +290,7 @@ def test_a_lost_line_gives_its_unacknowledged_messages_up(mosquitto: RealBroker)
 
 @needs_mosquitto
 def test_an_owner_that_sends_without_end_is_stopped(
-    linked: Any, mosquitto: RealBroker, monkeypatch: pytest.MonkeyPatch
+    linked: Any, mosquitto: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storelink.transport.mqtt, "COMMANDS_MAX", 50)
     line = Line(mosquitto.port)
@@ -305,13 +307,37 @@ def test_an_owner_that_sends_without_end_is_stopped(
 
 
 @needs_mosquitto
-def test_the_line_waits_neither_to_fill_packets_nor_for_a_peer_that_is_gone(linked: Any, mosquitto: RealBroker) -> None:
+def test_the_line_waits_neither_to_fill_packets_nor_for_a_peer_that_is_gone(linked: Any, mosquitto: Broker) -> None:
     """Small exchanges cost 20 to 40 ms each with Nagle's algorithm on; paho leaves it on."""
     a = linked(mosquitto.url, keepalive_s=7)
     until(lambda: a.generations == [1])
-    sock = a.link._connection._client.socket()
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
+    (sock,) = sockets_to(mosquitto.port)
+    with sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
+
+
+def sockets_to(port: int) -> list[socket.socket]:
+    """This process's connections to a port of the loopback, duplicated; each once, however many descriptors it has."""
+    found: dict[str, socket.socket] = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            link = os.readlink(f"/proc/self/fd/{name}")
+            if link.startswith("socket:") and link not in found:
+                found[link] = socket.socket(fileno=os.dup(int(name)))
+    wanted = [sock for sock in found.values() if _peer_port(sock) == port]
+    for sock in found.values():
+        if sock not in wanted:
+            sock.close()
+    return wanted
+
+
+def _peer_port(sock: socket.socket) -> int:
+    """Of a TCP connection, else 0."""
+    if sock.family == socket.AF_INET:
+        with contextlib.suppress(OSError):
+            return int(sock.getpeername()[1])
+    return 0
 
 
 def test_closing_never_waits_for_a_dead_line(linked: Any, stub: Any) -> None:
@@ -340,7 +366,7 @@ def test_closing_never_waits_for_a_name_server(linked: Any, monkeypatch: pytest.
 
 
 @needs_mosquitto
-def test_closing_with_a_frozen_line_keeps_its_deadline(linked: Any, mosquitto: RealBroker) -> None:
+def test_closing_with_a_frozen_line_keeps_its_deadline(linked: Any, mosquitto: Broker) -> None:
     line = Line(mosquitto.port)
     a = linked(line.url, "frozen")
     until(lambda: a.generations == [1])

@@ -21,7 +21,7 @@ from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Live, Message, decode_live, encode_live
 from storelink.contract.streams import Stream
-from storenode.replica import queries
+from storenode.replica.verify import scan as scan_rows
 from storenode.replica.writer import Replica
 from tests.property.contract_rows import contents, keys
 from tests.registry import EXAMPLE, registry_of
@@ -105,7 +105,7 @@ def test_what_hq_commits_a_store_keeps_and_both_can_prove_it(data: st.DataObject
             assert not [finding for finding in verify(master) if finding.problems]
         assert row is not None
         assert {context.key_of(each): context.values_of(each) for each in rows} == model
-        replica = Replica(Path(directory) / "replica.db", ("all",), contexts)
+        replica = Replica.open(Path(directory) / "replica.db", ("all",), contexts)
         replica.apply(
             stream,
             epoch=row.epoch,
@@ -114,9 +114,9 @@ def test_what_hq_commits_a_store_keeps_and_both_can_prove_it(data: st.DataObject
             head_seq=row.head_seq,
             batches=[(rows, [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
-        scan = queries.scan(replica.path, stream)
+        scan = scan_rows(replica.path, stream)
         replica.connection.close()
         assert (scan.ok, scan.rows) == (True, len(model))
 

@@ -87,7 +87,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 def built(world: World, directory: Path) -> Replica:
     """A replica to which all of it has happened."""
-    replica = Replica(directory / "replica.db", SCOPES, BUILT_IN)
+    replica = Replica.open(directory / "replica.db", SCOPES, BUILT_IN)
     for scope in SCOPES:
         rows: list[Row] = [
             (n, sku, kind, "EUR", str([list(s) for s in steps]).replace("None", "null").replace(" ", ""))
@@ -103,7 +103,7 @@ def built(world: World, directory: Path) -> Replica:
             head_seq=many,
             batches=[(rows, [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
     products: list[Row] = [(n, sku, None, sku, *(None,) * 10) for n, sku in enumerate(SKUS, 1)]
     replica.apply(
@@ -114,7 +114,7 @@ def built(world: World, directory: Path) -> Replica:
         head_seq=2,
         batches=[(products, [])],
         replace=False,
-        now_ms=0,
+        wall_ms=0,
     )
     with Outbox(directory / "outbox.db") as outbox:
         ends: dict[str, int] = {}
@@ -175,7 +175,7 @@ def agrees(path: Path, sku: str, at: int, price: tuple[int, str, str] | None) ->
 def test_the_views_themselves_ask_for_now() -> None:
     assert NOW_S in CATALOG
     with TemporaryDirectory() as directory:
-        replica = Replica(Path(directory) / "replica.db", ("all",), BUILT_IN)
+        replica = Replica.open(Path(directory) / "replica.db", ("all",), BUILT_IN)
         (sql,) = replica.connection.execute("SELECT sql FROM sqlite_master WHERE name = 'current_prices'").fetchone()
         assert sql.endswith(price_at_sql(NOW_S))
         replica.connection.close()

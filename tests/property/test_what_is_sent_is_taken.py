@@ -370,7 +370,9 @@ def what_a_store_announces(bulk: list[Bulk], _: int, directory: Path) -> None:
                 checked_scopes(scopes, BUILT_IN)
             continue
         link = Reading(decode_status)
-        with closing(Replica(directory / f"{count}.db", checked_scopes(scopes, BUILT_IN), BUILT_IN).connection) as db:
+        with closing(
+            Replica.open(directory / f"{count}.db", checked_scopes(scopes, BUILT_IN), BUILT_IN).connection
+        ) as db:
             db.execute(
                 "UPDATE streams SET epoch = ?, position = ?, digest = lower(hex(randomblob(16))), verified_ok = 1,"
                 " quarantined = 9999, rebuilt_at_ms = ?, rebuild_reason = 'prev_digest'",

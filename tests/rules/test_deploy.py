@@ -15,7 +15,7 @@ import pytest
 import hq.config
 import storenode.config
 from storelink.contract.limits import FETCH_WINDOW, MESSAGE_BYTES_MAX
-from tests.brokers import MOSQUITTO, RealBroker, free_port
+from testbed.broker import MOSQUITTO, Broker, free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -33,16 +33,16 @@ def test_the_settings_that_are_shipped_are_accepted() -> None:
     assert storenode.config.load({}, DEPLOY / "storenode.toml").db == Path("/var/lib/storenode/replica.db")
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
-def test_a_unit_is_ready_when_it_serves_and_is_restarted_for_ever(path: Path) -> None:
-    found = unit(path)
-    assert found["Unit"]["StartLimitIntervalSec"] == "0", "five quick failures would leave it failed"
-    assert "network-online" not in found["Unit"]["After"], "a store starts without a network"
-    service = found["Service"]
-    assert (service["Type"], service["Restart"]) == ("notify", "always")
-    assert int(service["WatchdogSec"]) > 0
-    assert "DynamicUser" not in service, "its state directory would be closed to tills"
-    assert service["StateDirectory"] == path.stem
+def test_a_unit_is_ready_when_it_serves_and_is_restarted_for_ever() -> None:
+    for path in UNITS:
+        found = unit(path)
+        assert found["Unit"]["StartLimitIntervalSec"] == "0", "five quick failures would leave it failed"
+        assert "network-online" not in found["Unit"]["After"], "a store starts without a network"
+        service = found["Service"]
+        assert (service["Type"], service["Restart"]) == ("notify", "always")
+        assert int(service["WatchdogSec"]) > 0
+        assert "DynamicUser" not in service, "its state directory would be closed to tills"
+        assert service["StateDirectory"] == path.stem
 
 
 def test_tills_may_read_the_replica_and_write_nothing() -> None:
@@ -50,21 +50,21 @@ def test_tills_may_read_the_replica_and_write_nothing() -> None:
     assert (service["StateDirectoryMode"], service["UMask"]) == ("0750", "0027")
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
-def test_a_unit_may_reach_its_broker_and_not_much_else(path: Path) -> None:
-    service = unit(path)["Service"]
-    assert sorted(service["RestrictAddressFamilies"].split()) == ["AF_INET", "AF_INET6", "AF_UNIX"]
-    assert (service["CapabilityBoundingSet"], service["NoNewPrivileges"]) == ("", "yes")
-    assert (service["MemoryDenyWriteExecute"], service["ProtectSystem"]) == ("yes", "strict")
-    assert service["LimitCORE"] == "0", "a core would hold the catalog and the broker's password"
+def test_a_unit_may_reach_its_broker_and_not_much_else() -> None:
+    for path in UNITS:
+        service = unit(path)["Service"]
+        assert sorted(service["RestrictAddressFamilies"].split()) == ["AF_INET", "AF_INET6", "AF_UNIX"]
+        assert (service["CapabilityBoundingSet"], service["NoNewPrivileges"]) == ("", "yes")
+        assert (service["MemoryDenyWriteExecute"], service["ProtectSystem"]) == ("yes", "strict")
+        assert service["LimitCORE"] == "0", "a core would hold the catalog and the broker's password"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
-def test_systemd_gives_a_unit_an_exposure_of_at_most_one_and_a_half(path: Path) -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout[-2000:]
+def test_systemd_gives_a_unit_an_exposure_of_at_most_one_and_a_half() -> None:
+    for path in UNITS:
+        command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(path)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout[-2000:]
 
 
 def test_the_installer_is_plain_sh_and_tells_how_it_is_used() -> None:
@@ -81,15 +81,15 @@ def test_the_installer_is_plain_sh_and_tells_how_it_is_used() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
-def test_systemd_accepts_a_unit(path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / path.name
-    # The programs are not installed here; everything else is as shipped.
-    text = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", path.read_text(encoding="utf-8"))
-    copy.write_text(text, encoding="utf-8")
-    run = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
-    complaints = [line for line in run.stderr.splitlines() if path.name in line]
-    assert complaints == []
+def test_systemd_accepts_a_unit(tmp_path: Path) -> None:
+    for path in UNITS:
+        copy = tmp_path / path.name
+        # The programs are not installed here; everything else is as shipped.
+        text = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", path.read_text(encoding="utf-8"))
+        copy.write_text(text, encoding="utf-8")
+        run = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+        complaints = [line for line in run.stderr.splitlines() if path.name in line]
+        assert complaints == []
 
 
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
@@ -108,7 +108,7 @@ def test_mosquitto_accepts_its_configuration(tmp_path: Path) -> None:
     main.write_text(
         f"user {user}\npersistence true\npersistence_location {tmp_path}/\nlog_dest stderr\ninclude_dir {included}\n"
     )
-    broker = RealBroker("mosquitto", [MOSQUITTO, "-c", str(main)], tmp_path, port)
+    broker = Broker("mosquitto", [MOSQUITTO, "-c", str(main)], tmp_path, port)
     broker.start()
     broker.stop()
     assert "Error" not in broker.log.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The documents name what there is: log events, settings, commands, paths, terms; and no link of theirs leads nowhere."""
+"""The documents name what there is: log events, settings, commands, paths, terms; and every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-import click
-import pytest
-
 import hq.cli
 import hq.config
 import storenode.cli
 import storenode.config
-from storelink.contract.contexts import BUILT_IN, Column, Context
-from storenode.core.health import STATES
+from storelink.contract.contexts import BUILT_IN
 from storenode.core.job_times import rhythms
+from storenode.core.states import STATES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -27,11 +24,12 @@ GUIDES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("operating/*
 """What people read who do not know the code. Decisions tell what was, with the words of their time."""
 
 DOCUMENTS = [*GUIDES, *DOCS.glob("decisions/*.md"), ROOT / "CHANGELOG.md"]
+PROGRAMS = {"hq": hq.cli.main, "storenode": storenode.cli.main}
 LEVELS = "debug|info|warning|error|exception"
 
 METAPHORS = (
-    r"told|telling|tells of|(?:set|sets|setting) aside|chores?|ledger|visits?|visiting|reigns?|deaf|bells?|rung|outlets?"
-    r"|adoptions?|adopts|way back|departures?|departing|mirror(?:ed|s)?|presumptions?|whole answers?|way_back"
+    r"told|telling|tells of|(?:set|sets|setting) aside|chores?|ledger|visits?|visiting|reigns?|deaf|bells?|rung"
+    r"|outlets?|adoptions?|adopts|way back|departures?|departing|mirror(?:ed|s)?|presumptions?|whole answers?|way_back"
 )
 """What the domain's things were once called: each had to be explained. As words of a sentence, code left out."""
 
@@ -74,27 +72,27 @@ def test_the_guide_lists_every_log_event_and_no_other() -> None:
     assert all(re.fullmatch(r"[a-z_]+\.[a-z_]+", name) for name in found), "noun.past_participle"
 
 
-@pytest.mark.parametrize("settings", [hq.config.Settings, storenode.config.Settings])
-def test_the_guide_lists_every_setting(settings: type[hq.config.Settings] | type[storenode.config.Settings]) -> None:
+def test_the_guide_lists_every_setting() -> None:
     table = section(read("operating", "configure.md"), "## Settings")
-    for field in fields(settings):
+    for field in (*fields(hq.config.Settings), *fields(storenode.config.Settings)):
         assert f"`{field.name}`" in table, field.name
 
 
-@pytest.mark.parametrize("group", [hq.cli.main, storenode.cli.main], ids=["hq", "storenode"])
-def test_every_command_says_what_it_does(group: click.Group) -> None:
-    for name, command in group.commands.items():
-        assert command.help, name
-        assert command.get_short_help_str(200).endswith("."), name
+def test_every_command_says_what_it_does() -> None:
+    for program, group in PROGRAMS.items():
+        for name, command in group.commands.items():
+            assert command.help, f"{program} {name}"
+            assert command.get_short_help_str(200).endswith("."), f"{program} {name}"
 
 
-@pytest.mark.parametrize(("program", "group"), [("hq", hq.cli.main), ("storenode", storenode.cli.main)])
-def test_every_command_stands_in_a_guide_with_its_output(program: str, group: click.Group) -> None:
+def test_every_command_stands_in_a_guide_with_its_output() -> None:
     """`tests/integration/test_tutorials.py` types that page; so what stands below a command is what it prints."""
     shown = "".join(re.findall(r"^```console\n(.*?)^```$", read("operating", "commands.md"), re.DOTALL | re.MULTILINE))
-    for name in group.commands:
+    for program, name in ((program, name) for program, group in PROGRAMS.items() for name in group.commands):
         typed = rf"^\$ (?:timeout \d+ )?{program} {name}\b.*\n(?!\$ ).+"
-        assert re.search(typed, shown, re.MULTILINE), f"docs/operating/commands.md lacks {program} {name} and its output"
+        assert re.search(typed, shown, re.MULTILINE), (
+            f"docs/operating/commands.md lacks {program} {name} and its output"
+        )
 
 
 def test_the_readme_shows_the_demo_before_line_25_and_stays_short() -> None:
@@ -165,21 +163,21 @@ def test_the_glossary_says_little_of_each_term_and_is_sorted() -> None:
 def test_the_glossary_has_every_term_that_a_guide_defines() -> None:
     """A guide sets a term in emphasis where it defines it: *head*, *guard*."""
     for path in GUIDES:
-        for emphasised in re.findall(r"(?<![*\w])\*([A-Za-z][\w -]+?)\*(?![*\w])", prose(path.read_text(encoding="utf-8"))):
+        for emphasised in re.findall(
+            r"(?<![*\w])\*([A-Za-z][\w -]+?)\*(?![*\w])", prose(path.read_text(encoding="utf-8"))
+        ):
             term = emphasised.lower()
-            assert term in terms() or term.removesuffix("s") in terms(), f"{path.name}: *{emphasised}* is in no glossary"
+            assert term in terms() or term.removesuffix("s") in terms(), (
+                f"{path.name}: *{emphasised}* is in no glossary"
+            )
 
 
 def test_the_glossary_has_what_the_code_shows_to_people() -> None:
     """States, jobs, contexts and the kinds of price are words that a person meets on a screen."""
-    kinds = {choice for context in BUILT_IN.values() for column in keys_of(context) for choice in column.choices}
+    kinds = {choice for context in BUILT_IN.values() for column in context.keys for choice in column.choices}
     jobs = set(rhythms("store-042", look_s=60, backup_hour=3))
     for word in {*STATES, *jobs, *BUILT_IN, *kinds}:
         assert f"`{word}`" in read("glossary.md"), word
-
-
-def keys_of(context: Context) -> tuple[Column, ...]:
-    return context.keys
 
 
 def test_guides_use_the_words_of_the_glossary() -> None:

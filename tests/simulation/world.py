@@ -1,7 +1,7 @@
 """The simulated chain: one HQ, five stores, one faulty broker, one clock; everything follows from the seed.
 
 At times another chain's HQ is there, started in the wrong place.
-The oracle is `Model`: a dict per stream, folded here and nowhere else, with one frozen state per change set.
+The oracle is `Model`: what HQ was asked for, folded by `tests.oracle`; HQ's word for a commit counts for nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +26,7 @@ from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.publisher import Publisher
 from hq.publish.sizes import Sizes
-from storelink.contract.contexts import BUILT_IN, Key, Row
+from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import LinkEvent, NotConnected
@@ -36,6 +38,7 @@ from storenode.outbox.sender import Sender
 from storenode.outbox.store import Outbox
 from storenode.replica.verify import prove
 from storenode.replica.writer import Replica
+from tests.oracle.history import History, State
 
 PRODUCT, PRICE = Stream.parse("product/all", BUILT_IN), Stream.parse("price/all", BUILT_IN)
 STREAMS = (PRODUCT, PRICE)
@@ -47,41 +50,37 @@ TOMBSTONES_KEPT_MS = 2_000
 EPOCH_MS = 1_760_000_000_000
 SMALL = Sizes(tail_bytes=200, segment_bytes=400, segment_rows=6, segment_rows_max=12)
 
-State = dict[Key, Row]
-
 
 @dataclass
 class Model:
-    """What HQ had, by stream, and by epoch and seq at which a change set ended."""
+    """What HQ was asked for, by stream and epoch; the newest epoch goes on."""
 
-    epochs: dict[Stream, str]
-    now: dict[Stream, State] = field(default_factory=lambda: {s: {} for s in STREAMS})
-    history: dict[Stream, dict[tuple[str | None, int], State]] = field(default_factory=dict)
+    histories: dict[Stream, dict[str, History]]
 
-    def __post_init__(self) -> None:
-        self.history = self.history or {s: {(None, 0): {}, (self.epochs[s], 0): {}} for s in STREAMS}
+    @classmethod
+    def of(cls, epochs: Mapping[Stream, str]) -> Model:
+        return cls({stream: {epoch: History(str(stream), epoch)} for stream, epoch in epochs.items()})
 
-    def restore(self, earlier: Model, epochs: dict[Stream, str], heads: dict[Stream, int]) -> None:
-        """HQ is what it was, in a later epoch; what stores saw meanwhile stays true of the epoch in which it was."""
-        for stream in STREAMS:
-            before = earlier.epochs[stream]
-            self.now[stream] = earlier.now[stream]
-            kept = {k: v for k, v in earlier.history[stream].items() if k[0] == before and k[1] <= heads[stream]}
-            self.history[stream] |= {(epochs[stream], seq): state for (_, seq), state in kept.items()}
-        self.epochs = epochs
+    def now(self, stream: Stream) -> History:
+        histories = self.histories[stream]
+        return histories[max(histories)]
 
-    def copy(self) -> Model:
-        return Model(self.epochs, dict(self.now), {s: dict(h) for s, h in self.history.items()})
+    def state(self, stream: Stream, epoch: str | None, seq: int) -> State | None:
+        """What HQ had there; None if no change set ended there."""
+        if epoch is None:
+            return {} if seq == 0 else None
+        history = self.histories[stream].get(epoch)
+        return None if history is None or seq not in history.ends else history.state_at(seq)
 
-    def commit(self, stream: Stream, changes: list[Change], head_seq: int) -> None:
-        state = dict(self.now[stream])
-        for key, values in changes:
-            if values is None:
-                state.pop(key, None)
-            else:
-                state[key] = values
-        self.now[stream] = state
-        self.history[stream][self.epochs[stream], head_seq] = state
+    def heads(self) -> dict[Stream, tuple[str, int]]:
+        return {stream: (self.now(stream).epoch, self.now(stream).head) for stream in self.histories}
+
+    def restore(self, copied: Mapping[Stream, tuple[str, int]], epochs: Mapping[Stream, str]) -> None:
+        """HQ is what it was at `copied`, in a later epoch; what stores saw meanwhile stays true of its own epoch."""
+        for stream, epoch in epochs.items():
+            assert epoch > self.now(stream).epoch, f"{stream} is restored in {epoch}, which is no later epoch"
+            was_in, seq = copied[stream]
+            self.histories[stream][epoch] = self.histories[stream][was_in].restored_in(epoch, seq)
 
 
 class Node:
@@ -112,16 +111,16 @@ class Hq(Node):
         self.retention = Retention(self.master, TOMBSTONES_KEPT_MS, every_ms=500)
         self.inbox = StoreInbox(directory / "hq.inbox.db")
         self.inbox.connection.execute("PRAGMA synchronous = OFF")  # the simulation is about logic, not disks
-        self.collector = Receiver("t", self.inbox, self.link)
+        self.receiver = Receiver("t", self.inbox, self.link)
 
     def turn(self, now_ms: int) -> None:
         waiting, self.events[:] = list(self.events), []
         try:
             for event in waiting:
-                if not self.collector.handle(event, now_ms, EPOCH_MS + now_ms):
+                if not self.receiver.handle(event, now_ms, EPOCH_MS + now_ms):
                     self.publisher.handle(event, now_ms, EPOCH_MS + now_ms)
-            self.collector.listen(may=self.publisher.may_publish)
-            self.collector.flush(now_ms, EPOCH_MS + now_ms)
+            self.receiver.listen(may=self.publisher.may_publish)
+            self.receiver.flush(now_ms, EPOCH_MS + now_ms)
             for _ in range(50):
                 if not self.publisher.step(now_ms, EPOCH_MS + now_ms):
                     break
@@ -141,7 +140,7 @@ def _new_replica() -> bytes:
     """A replica that follows nothing yet; making one takes longer than all else at a store's start."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / "new.db"
-        Replica(path, ("all",), BUILT_IN).connection.close()
+        Replica.open(path, ("all",), BUILT_IN).connection.close()
         return path.read_bytes()
 
 
@@ -151,9 +150,9 @@ class Store(Node):
         self.path = directory / f"{name}.db"
         if not self.path.exists():
             self.path.write_bytes(_new_replica())
-        self.replica = Replica(self.path, ("all",), BUILT_IN)
+        self.replica = Replica.open(self.path, ("all",), BUILT_IN)
         self.worker = Router("t", self.replica, lambda _: MemorySpool(), self.link, STREAMS)
-        self.orders = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
+        self.commands = WriterCommands(Settings(db=self.path), self.replica, self.worker, lambda: None)
         self.name = name
         self.outbox = directory / f"{name}.outbox.db"
         self.sender = Sender("t", name, self.outbox, 10**8, self.link)
@@ -174,45 +173,48 @@ class Store(Node):
             pass
         self.worker.use_pause()
 
-    def spoil(self, rng: random.Random, now_ms: int) -> None:
-        """Change or lose a row behind the writer's back; the proof finds it before anything else happens."""
+    def spoil(self, rng: random.Random, now_ms: int) -> bool:
+        """Change or lose a row, if there is one, behind the writer's back; the proof finds it at once."""
         stream = rng.choice(STREAMS)
         table, db = stream.context.table, self.replica.connection
         rows = db.execute(f"SELECT rowid FROM {table} ORDER BY rowid").fetchall()
         if not rows:
-            return
+            return False
         row = rng.choice(rows)
         if rng.random() < 0.5:
             db.execute(f"DELETE FROM {table} WHERE rowid = ?", row)
         else:
             db.execute(f"UPDATE {table} SET seq = seq + 1000 WHERE rowid = ?", row)
-        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.orders.submit)
+        prove(self.path, {s: f.life for s, f in self.worker.followers.items()}, self.commands.submit)
         with suppress(NotConnected):
-            self.orders.obey(now_ms)
-        assert self.standing()[stream][2], "the replica says itself that these rows are not HQ's"
+            self.commands.obey(now_ms)
+        assert self.positions()[stream][2], "the replica says itself that these rows are not HQ's"
+        return True
 
     def check_search(self) -> None:
         """The index is ready, and equals the rows by SQLite's own proof."""
         assert self.replica.is_search_ready()
         self.replica.connection.execute("INSERT INTO product_search(product_search, rank) VALUES('integrity-check', 1)")
 
-    def crash(self) -> None:
+    def crash(self) -> Counter[str]:
+        """Let go of everything; returns what it counted in its life."""
         self.link.close()
         self.reader.close()
         self.sender.close()
         self.replica.connection.close()
+        return self.worker.counters
 
-    def standing(self) -> dict[Stream, tuple[str | None, int, str | None]]:
-        """Of each stream epoch, position, and why its rows are doubted, if they are; as a till reads it."""
-        rows = self.reader.execute("SELECT stream, epoch, position, doubt FROM streams")
-        return {_STREAMS_BY_NAME[name]: (epoch, position, doubt) for name, epoch, position, doubt in rows}
+    def positions(self) -> dict[Stream, tuple[str | None, int, str | None]]:
+        """Of each stream epoch, position, and why a rebuild is due, if one is; as a till reads it."""
+        rows = self.reader.execute("SELECT stream, epoch, position, rebuild_due FROM streams")
+        return {_STREAMS_BY_NAME[name]: (epoch, position, due) for name, epoch, position, due in rows}
 
     def rows(self, stream: Stream) -> State:
         context = stream.context
-        columns = ", ".join((*context.key_names, *context.value_names))
+        columns = ", ".join(context.columns)
         found = self.reader.execute(f"SELECT {columns} FROM {context.table} WHERE scope = 'all'")
         width = len(context.keys)
-        return {tuple(row[:width]): tuple(row[width:]) for row in found}
+        return {tuple(row[1 : 1 + width]): tuple(row) for row in found}
 
 
 class World:
@@ -230,8 +232,9 @@ class World:
         self.hq: Hq | None = Hq(self.broker, directory, 0)
         self.foreign: Hq | None = None
         self.desk = Master(directory / "hq.db", BUILT_IN, lambda: seed)
-        self.model = Model({r.stream: r.epoch for r in self.desk.streams()})
-        self.copied: Model | None = None
+        self.model = Model.of({r.stream: r.epoch for r in self.desk.streams()})
+        self.copied: dict[Stream, tuple[str, int]] | None = None
+        self.figures: Counter[str] = Counter(seeds=1)
         self.trace: list[tuple[str, Stream, str | None, int]] = []
         self.stores = [Store(self.broker, directory, f"store-{i}", 0) for i in range(STORES)]
         self.emitted: dict[str, list[int]] = {f"store-{i}": [] for i in range(STORES)}
@@ -241,10 +244,16 @@ class World:
     def close(self) -> None:
         self.desk.close()
         for store in self.stores:
-            store.crash()
+            self._count(store.crash())
         for hq in (self.hq, self.foreign):
             if hq is not None:
                 hq.crash()
+
+    def _count(self, counters: Counter[str]) -> None:
+        """Add what a store counted in a life that is over."""
+        for name in ("catch_ups", "gaps", "repeats", "forks"):
+            self.figures[name.replace("_", " ")] += counters[name]
+        self.figures["messages rejected"] += sum(n for name, n in counters.items() if name.startswith("rejected_"))
 
     def storm(self, steps: int) -> None:
         for _ in range(steps):
@@ -275,19 +284,23 @@ class World:
             s.client_id: {str(t): (f.state, f.position.seq) for t, f in s.worker.followers.items()} for s in self.stores
         }
         behind = {n: (len(self.collected[n]), len(e)) for n, e in self.emitted.items() if self.collected[n] != e}
-        heads = [(r.stream, r.head_seq) for r in self.desk.streams()]
-        raise AssertionError(f"not converged: {states}, HQ {heads}, of the outboxes {behind}")
+        heads = [(str(r.stream), r.head_seq) for r in self.desk.streams()]
+        asked = [(str(stream), seq) for stream, (_, seq) in self.model.heads().items()]
+        raise AssertionError(
+            f"not converged: {states}, HQ {heads}, which was asked for {asked}, of the outboxes {behind}"
+        )
 
     def _converged(self) -> bool:
-        heads = {r.stream: (r.epoch, r.head_seq) for r in self.desk.streams()}
+        heads = self.model.heads()
         return self.collected == self.emitted and all(
             (epoch, seq) == heads[stream] and store.worker.followers[stream].state == "live"
             for store in self.stores
-            for stream, (epoch, seq, _) in store.standing().items()
+            for stream, (epoch, seq, _) in store.positions().items()
         )
 
     def _turn(self) -> None:
         self.now_ms += self.rng.choice((5, 20, 100, 400))
+        self.figures["steps"] += 1
         self.broker.advance(self.now_ms)
         for hq in (self.hq, self.foreign):
             if hq is not None:
@@ -299,17 +312,19 @@ class World:
 
     def _check(self, store: Store) -> None:
         """The invariant: the rows are what HQ had at the position, which ends a change set and never goes back."""
-        for stream, (epoch, seq, doubt) in store.standing().items():
+        for stream, (epoch, seq, suspect) in store.positions().items():
             position, newest = (epoch, seq), (epoch or "", seq)
             assert newest >= store.newest.get(stream, newest), f"{stream} went back to {position}"
             store.newest[stream] = newest
-            if doubt:
+            if suspect:
                 store.seen.pop(stream, None)
             elif store.seen.get(stream) != position:
                 store.seen[stream] = position
                 self.trace.append((store.name, stream, *position))
-                assert position in self.model.history[stream], f"{stream} stands inside a change set at {position}"
-                assert store.rows(stream) == self.model.history[stream][position], f"{stream} at {position}"
+                expected = self.model.state(stream, *position)
+                assert expected is not None, f"{stream} stands at {position}, where no change set ended"
+                assert store.rows(stream) == expected, f"{stream} at {position}"
+                self.figures["states compared"] += 1
 
     def _emit(self, store: Store) -> None:
         """Store software tells HQ something, whatever the line, HQ and the daemon do: a number of its own each time."""
@@ -335,8 +350,10 @@ class World:
         stream = self.rng.choice(STREAMS)
         changes = [self._change(stream) for _ in range(self.rng.choice((1, 1, 2, 5, 30)))]
         done = self.desk.commit(stream, changes, EPOCH_MS + self.now_ms)
-        if done.events:
-            self.model.commit(stream, changes, done.head_seq)
+        events, asked = self.model.now(stream).ask(changes), self.model.now(stream).head
+        assert (done.events, done.head_seq) == (events, asked), f"{stream}: HQ says {done}, not {events} up to {asked}"
+        self.figures["commits"] += 1
+        self.figures["changes"] += events
 
     def _change(self, stream: Stream) -> Change:
         sku = str(self.rng.randrange(40))
@@ -352,33 +369,38 @@ class World:
         match rng.randrange(45):
             case 0 | 1:
                 broker.cut(rng.choice(self.stores).client_id)
+                self.figures["lines cut"] += 1
             case 2 | 3:
                 broker.heal(rng.choice(self.stores).client_id)
             case 4:
                 index = rng.randrange(STORES)
-                self.stores[index].crash()
+                self._count(self.stores[index].crash())
+                self.figures["store crashes"] += 1
                 self.lives += 1
                 self.stores[index] = Store(broker, self.directory, f"store-{index}", self.lives)
             case 5 if self.hq is not None:
                 self.hq.crash()
                 self.hq = None
+                self.figures["HQ crashes"] += 1
             case 6 | 7 if self.hq is None:
                 self._start_hq()
             case 8:
                 self._stop_foreign()
                 broker.forget_retained()
                 broker.restart()
+                self.figures["brokers emptied"] += 1
             case 9:
                 self._stop_foreign()
                 self._lose_some_retained()
                 broker.restart()
+                self.figures["brokers damaged"] += 1
             case 10:
                 broker.loss = rng.choice((0.0, 0.1, 0.4))
                 broker.repeat = rng.choice((0.0, 0.2))
                 broker.reorder = rng.random() < 0.3 and self.foreign is None
                 broker.delay_ms_max = rng.choice((1, 50, 2_000))
             case 11:
-                rng.choice(self.stores).spoil(rng, self.now_ms)
+                self.figures["rows spoilt"] += rng.choice(self.stores).spoil(rng, self.now_ms)
             case 12:
                 self._copy_master()
             case 13 | 14 if self.hq is None and self.copied is not None:
@@ -403,16 +425,16 @@ class World:
         copy = self.directory / "copy.db"
         copy.unlink(missing_ok=True)
         back_up(self.desk.path, copy, BUILT_IN)
-        self.copied = self.model.copy()
+        self.copied = self.model.heads()
 
-    def _restore_master(self, copied: Model) -> None:
+    def _restore_master(self, copied: Mapping[Stream, tuple[str, int]]) -> None:
         """HQ forgets what it did since the copy; stores must follow it back."""
         now_ms = EPOCH_MS + self.now_ms
-        aside = restore(self.desk.path, self.directory / "copy.db", now_ms, BUILT_IN, lambda: self.seed)
-        assert aside is not None
-        aside.unlink()
-        rows = self.desk.streams()
-        self.model.restore(copied, {r.stream: r.epoch for r in rows}, {r.stream: r.head_seq for r in rows})
+        replaced = restore(self.desk.path, self.directory / "copy.db", now_ms, BUILT_IN, lambda: self.seed)
+        assert replaced is not None
+        replaced.unlink()
+        self.model.restore(copied, {r.stream: r.epoch for r in self.desk.streams()})
+        self.figures["restores"] += 1
 
     def _start_foreign(self) -> None:
         """

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.integration.chain import until
+from testbed.process import until
 
 BOOT_TIMEOUT_S = 90.0
 ROOT_BYTES_MAX = 2 * 1024**3

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.integration.chain import until
+from testbed.process import until
 from tests.system import tree
 from tests.system.container import Container
 

@@ -6,7 +6,7 @@ import json
 import re
 import stat
 
-from tests.integration.chain import until
+from testbed.process import until
 from tests.system import tree
 from tests.system.site import STORE_ID, WHEELS, Site
 

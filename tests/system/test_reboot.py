@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.chain import until
+from testbed.process import until
 from tests.system.site import Site
 
 

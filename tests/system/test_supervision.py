@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.integration.chain import until
+from testbed.process import until
 from tests.system.site import Site
 
 WATCHDOG_S = 6

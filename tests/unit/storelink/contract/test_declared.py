@@ -180,7 +180,7 @@ def test_every_word_of_sql_that_is_not_refused_can_be_typed_as_a_name(word: str)
 
 
 def test_every_table_of_the_replica_is_reserved(tmp_path: object) -> None:
-    replica = Replica(f"{tmp_path}/replica.db", ("all",), BUILT_IN)  # type: ignore[arg-type]
+    replica = Replica.open(f"{tmp_path}/replica.db", ("all",), BUILT_IN)  # type: ignore[arg-type]
     names = replica.connection.execute(
         "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
     ).fetchall()

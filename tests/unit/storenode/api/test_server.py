@@ -7,7 +7,7 @@ import socket
 
 from storenode.api.server import bound
 from storenode.core.api_address import Address
-from tests.brokers import free_port
+from testbed.broker import free_port
 
 
 def test_small_answers_are_sent_at_once() -> None:

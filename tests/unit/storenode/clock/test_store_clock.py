@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -215,7 +214,7 @@ ALL = Stream.parse("price/all", BUILT_IN)
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    found = Replica(tmp_path / "r.db", ("all",), BUILT_IN)
+    found = Replica.open(tmp_path / "r.db", ("all",), BUILT_IN)
     yield found
     found.connection.close()
 
@@ -308,7 +307,7 @@ def test_a_till_never_sells_at_tomorrows_price_because_of_its_clock(replica: Rep
         head_seq=1,
         batches=[([(1, "1", "regular", "EUR", steps)], [])],
         replace=False,
-        now_ms=0,
+        wall_ms=0,
     )
     assert priced(replica, HQ_MS + 10 * YEAR_MS) == [200], "without the guard"
     write(replica, PAST)
@@ -331,7 +330,7 @@ def test_commands_go_by_the_time_that_prices_go_by(replica: Replica, ahead_ms: i
         head_seq=1,
         batches=[([(1, "1", "regular", "EUR", steps)], [])],
         replace=False,
-        now_ms=0,
+        wall_ms=0,
     )
     write(replica, Mark(wall_ms - ahead_ms, wall_ms, -ahead_ms, ahead_ms, "corrected", HOLD_MS, "b", 0))
 
@@ -357,17 +356,3 @@ def test_the_guarded_now_is_computed_once_and_by_the_key(replica: Replica) -> No
     ]
     assert plan
     assert set(plan) == {"SEARCH clock USING INTEGER PRIMARY KEY (rowid=?)"}
-
-
-def test_an_older_replica_gains_the_guard(tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
-    Replica(path, ("all",), BUILT_IN).connection.close()
-    db = sqlite3.connect(path)
-    for name in ("current_prices", "catalog", "price_clock"):
-        db.execute(f"DROP VIEW {name}")
-    db.executescript("DROP TABLE clock; PRAGMA user_version = 2;")
-    db.close()
-    again = Replica(path, ("all",), BUILT_IN)
-    write(again, PAST)
-    assert again.connection.execute("SELECT count(*) FROM current_prices").fetchone() == (0,)
-    again.connection.close()

@@ -232,7 +232,7 @@ def test_durations_and_sizes_are_for_a_person() -> None:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     now_ms = time.time_ns() // 1_000_000
     for context in ("price", "product"):
         replica.apply(
@@ -243,11 +243,11 @@ def live(tmp_path: Path) -> Iterator[Replica]:
             head_seq=1,
             batches=[],
             replace=False,
-            now_ms=now_ms,
+            wall_ms=now_ms,
         )
     replica.feed_search()
     replica.heartbeat(
-        store_id="store-7", pid=os.getpid(), connected=True, started_at_ms=now_ms, counters={}, now_ms=now_ms
+        store_id="store-7", pid=os.getpid(), connected=True, started_at_ms=now_ms, counters={}, wall_ms=now_ms
     )
     lock = lock_instance(Path(f"{replica.path}.lock"))
     assert lock is not None
@@ -360,7 +360,7 @@ def test_watch_waits_for_a_replica_that_is_not_there_yet(tmp_path: Path) -> None
     code, _, _ = watched(
         path,
         {"COLUMNS": "200"},
-        ("there is no replica", lambda: made.append(Replica(path, ("all",), BUILT_IN)), "has never been complete"),
+        ("there is no replica", lambda: made.append(Replica.open(path, ("all",), BUILT_IN)), "has never been complete"),
     )
     made[0].connection.close()
     assert code == 0

@@ -1,4 +1,4 @@
-"""Live batches that wait: whole change sets only, bounded; and the proof that a replica claims too much."""
+"""Live batches that wait: complete change sets only, bounded; and the proof that a replica claims too much."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Live
 from storelink.contract.streams import Stream
 from storenode.core import changesets
-from storenode.core.changesets import Parked, Pending, Presumption
+from storenode.core.changesets import AheadOfHq, Parked, Pending
 from storenode.core.verdicts import Position
 
 PRICE = Stream.parse("price/all", BUILT_IN)
@@ -27,14 +27,14 @@ def heartbeat(seq: int, at_ms: int, epoch: str = EPOCH) -> Live:
     return live(seq + 1, seq, at_ms=at_ms, epoch=epoch)
 
 
-def test_only_whole_change_sets_are_taken() -> None:
+def test_only_complete_change_sets_are_taken() -> None:
     pending = Pending()
-    assert (pending.end(AT_7), pending.take_whole()) == (AT_7, [])
+    assert (pending.end(AT_7), pending.take_complete()) == (AT_7, [])
     for first, commit in ((8, False), (9, True), (10, False)):
         pending.add(live(first, first, commit=commit), 1)
-    assert [b.last for b in pending.take_whole()] == [8, 9]
+    assert [b.last for b in pending.take_complete()] == [8, 9]
     assert pending.end(AT_7) == Position(EPOCH, 10, f"{10:032x}")
-    assert pending.take_whole() == []
+    assert pending.take_complete() == []
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,15 +50,15 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not pending.is_full
 
 
-def shown(*messages: Any, at: Position = AT_7) -> bool:
-    found = Presumption()
-    return [found.is_shown_by(message, at) for message in messages][-1]
+def proven(*messages: Any, at: Position = AT_7) -> bool:
+    found = AheadOfHq()
+    return [found.is_proven_by(message, at) for message in messages][-1]
 
 
 def test_three_later_heartbeats_that_end_before_the_position_prove_it_wrong() -> None:
-    assert not shown(heartbeat(6, 10), heartbeat(6, 20))
-    assert shown(heartbeat(6, 10), heartbeat(6, 20), heartbeat(6, 30))
-    assert shown(heartbeat(9, 10, OLD), heartbeat(9, 20, OLD), heartbeat(9, 30, OLD))
+    assert not proven(heartbeat(6, 10), heartbeat(6, 20))
+    assert proven(heartbeat(6, 10), heartbeat(6, 20), heartbeat(6, 30))
+    assert proven(heartbeat(9, 10, OLD), heartbeat(9, 20, OLD), heartbeat(9, 30, OLD))
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_three_later_heartbeats_that_end_before_the_position_prove_it_wrong() ->
     ],
 )
 def test_anything_less_proves_nothing(messages: list[Live]) -> None:
-    assert not shown(*messages)
+    assert not proven(*messages)
 
 
 def test_a_replica_that_never_was_claims_nothing() -> None:
-    assert not shown(*(heartbeat(0, at_ms) for at_ms in (1, 2, 3)), at=Position(None, 0, digest.EMPTY))
+    assert not proven(*(heartbeat(0, at_ms) for at_ms in (1, 2, 3)), at=Position(None, 0, digest.EMPTY))

@@ -22,12 +22,12 @@ BASE_MS = 20_000 * DAY_MS
         (23 * HOUR_MS, DAY_MS + 2 * HOUR_MS),
     ],
 )
-def test_the_next_instant_lies_behind_the_moment_asked_for(after_ms: int, next_ms: int) -> None:
+def test_the_next_instant_lies_behind_the_time_asked_for(after_ms: int, next_ms: int) -> None:
     assert NIGHTLY.next_ms(BASE_MS + after_ms) == BASE_MS + next_ms
 
 
 @pytest.mark.parametrize(
-    ("last_ms", "now_ms", "owed"),
+    ("last_ms", "wall_ms", "owed"),
     [
         (2 * HOUR_MS, 5 * HOUR_MS, False),
         (2 * HOUR_MS, DAY_MS + 2 * HOUR_MS - 1, False),
@@ -38,8 +38,8 @@ def test_the_next_instant_lies_behind_the_moment_asked_for(after_ms: int, next_m
     ],
     ids=["done today", "not yet", "due now", "nine nights missed", "new since one", "done in the future"],
 )
-def test_what_was_missed_is_owed_however_long_ago(last_ms: int, now_ms: int, owed: bool) -> None:
-    assert NIGHTLY.is_owed(BASE_MS + last_ms, BASE_MS + now_ms) is owed
+def test_what_was_missed_is_owed_however_long_ago(last_ms: int, wall_ms: int, owed: bool) -> None:
+    assert NIGHTLY.is_owed(BASE_MS + last_ms, BASE_MS + wall_ms) is owed
 
 
 def test_every_store_has_its_own_delay_and_keeps_it() -> None:

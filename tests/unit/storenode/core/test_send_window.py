@@ -1,4 +1,4 @@
-"""The window over an outbox: what goes out next, and what HQ's word does to it."""
+"""The window over an outbox: what goes out next, and what HQ's acknowledgements do to it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_hole_is_sent_again_once_however_often_hq_says_so() -> None:
     assert window.sent == 0
 
 
-def test_silence_is_answered_by_one_entry_at_a_time_ever_more_seldom() -> None:
+def test_without_acknowledgements_one_entry_is_retried_with_backoff() -> None:
     window, now, waits = sent(10, 20), NOW, []
     for _ in range(6):
         began = now

@@ -74,10 +74,10 @@ def test_a_head_without_news_asks_nothing(described: Head, expected: object) -> 
         ("digest", plan(AT_7, head(7, digest="6", sealed=(5,)))),
         ("epoch", plan(AT_7, head(9, epoch=NEW, sealed=(5,)))),
         ("floor", plan(AT_7, head(20, floor=8, sealed=(5,)))),
-        ("scan", plan(AT_7, head(20, sealed=(5,)), doubt="scan")),
-        ("scan", plan(AT_7, head(7, digest="7", sealed=(5,)), doubt="scan")),
-        ("ahead", plan(AT_7, head(6, sealed=(5,)), doubt=AHEAD)),
-        ("ahead", plan(AT_7, head(6, epoch=OLD, sealed=(5,)), doubt=AHEAD)),
+        ("scan", plan(AT_7, head(20, sealed=(5,)), rebuild_due="scan")),
+        ("scan", plan(AT_7, head(7, digest="7", sealed=(5,)), rebuild_due="scan")),
+        ("ahead", plan(AT_7, head(6, sealed=(5,)), rebuild_due=AHEAD)),
+        ("ahead", plan(AT_7, head(6, epoch=OLD, sealed=(5,)), rebuild_due=AHEAD)),
     ],
 )
 def test_what_cannot_be_continued_is_rebuilt_from_the_first_segment(reason: str, found: object) -> None:
@@ -85,10 +85,10 @@ def test_what_cannot_be_continued_is_rebuilt_from_the_first_segment(reason: str,
     assert (found.replace, found.needed[0].first) == (reason, 1)
 
 
-def test_a_doubted_replica_never_goes_back_in_time() -> None:
+def test_a_replica_to_be_rebuilt_never_goes_back_in_time() -> None:
     """HQ's heads lag behind its live batches: one that the broker kept may be older than what is served."""
-    assert plan(AT_7, head(6, sealed=(5,)), doubt="scan") == Stale()
-    assert plan(AT_7, head(6, sealed=(5,)), doubt="epoch") == Stale()
+    assert plan(AT_7, head(6, sealed=(5,)), rebuild_due="scan") == Stale()
+    assert plan(AT_7, head(6, sealed=(5,)), rebuild_due="epoch") == Stale()
 
 
 def test_a_head_older_than_a_known_gap_is_stale() -> None:

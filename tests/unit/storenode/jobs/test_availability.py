@@ -1,4 +1,4 @@
-"""The availability ledger: what was, survives what stops a daemon; and what it comes to in percent."""
+"""The availability log: what was, survives what stops a daemon; and what it comes to in percent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[AvailabilityLog]:
+def log(path: Path) -> Iterator[AvailabilityLog]:
     found = AvailabilityLog(path)
     yield found
     found.close()
@@ -44,25 +44,25 @@ def written(path: Path) -> list[tuple[str, str, int, int]]:
         return [(i.stream, i.state, i.from_ms - T0, i.until_ms - T0) for i in intervals(db)]
 
 
-def at(ledger: AvailabilityLog, state: str, *times_ms: int, stream: str = P) -> None:
+def at(log: AvailabilityLog, state: str, *times_ms: int, stream: str = P) -> None:
     for at_ms in times_ms:
-        ledger.step({stream: state}, at_ms, T0 + at_ms)
+        log.step({stream: state}, at_ms, T0 + at_ms)
 
 
-def test_an_interval_is_written_on_a_change_of_state_and_once_a_minute(path: Path, ledger: AvailabilityLog) -> None:
-    at(ledger, "bootstrapping", 0, 500, 2_000)
-    at(ledger, "live", 5_000, 6_000, 64_000)
+def test_an_interval_is_written_on_a_change_of_state_and_once_a_minute(path: Path, log: AvailabilityLog) -> None:
+    at(log, "bootstrapping", 0, 500, 2_000)
+    at(log, "live", 5_000, 6_000, 64_000)
     assert written(path) == [(P, "bootstrapping", 0, 5_000), (P, "live", 5_000, 5_000)]
-    at(ledger, "live", 65_000, 66_000)
-    at(ledger, "offline", 70_000)
+    at(log, "live", 65_000, 66_000)
+    at(log, "offline", 70_000)
     assert written(path)[1:] == [(P, "live", 5_000, 70_000), (P, "offline", 70_000, 70_000)]
 
 
-def test_each_stream_has_intervals_of_its_own_and_one_that_is_gone_ends(path: Path, ledger: AvailabilityLog) -> None:
+def test_each_stream_has_intervals_of_its_own_and_one_that_is_gone_ends(path: Path, log: AvailabilityLog) -> None:
     both = {P: "live", "price/zone-west": "bootstrapping"}
-    ledger.step(both, 0, T0)
-    ledger.step(both | {"price/zone-west": "live"}, 5_000, T0 + 5_000)
-    at(ledger, "live", 9_000, 80_000)
+    log.step(both, 0, T0)
+    log.step(both | {"price/zone-west": "live"}, 5_000, T0 + 5_000)
+    at(log, "live", 9_000, 80_000)
     assert written(path) == [
         (P, "live", 0, 80_000),
         ("price/zone-west", "bootstrapping", 0, 5_000),
@@ -70,36 +70,36 @@ def test_each_stream_has_intervals_of_its_own_and_one_that_is_gone_ends(path: Pa
     ]
 
 
-def test_a_line_that_flaps_costs_one_write_a_second(path: Path, ledger: AvailabilityLog) -> None:
+def test_a_line_that_flaps_costs_one_write_a_second(path: Path, log: AvailabilityLog) -> None:
     for at_ms in range(0, 10_000, 100):
-        at(ledger, "live" if at_ms // 100 % 2 else "offline", at_ms)
+        at(log, "live" if at_ms // 100 % 2 else "offline", at_ms)
     assert len(written(path)) <= 11
 
 
-def test_after_a_kill_the_time_until_the_next_start_is_daemon_down(path: Path, ledger: AvailabilityLog) -> None:
+def test_after_a_kill_the_time_until_the_next_start_is_daemon_down(path: Path, log: AvailabilityLog) -> None:
     """Nobody closed anything: the last word is a minute old at most, and the replica's heartbeat knows better."""
-    at(ledger, "live", 0, 60_000, 100_000)
+    at(log, "live", 0, 60_000, 100_000)
     at(AvailabilityLog(path, T0 + 100_500), "catching_up", 160_000)
     assert written(path) == [(P, "live", 0, 100_500), (P, DOWN, 100_500, 160_000), (P, "catching_up", 160_000, 160_000)]
 
 
 @pytest.mark.parametrize("hint_ms", [None, T0 - DAY_MS, T0 + DAY_MS, T0 + 60_000 + SILENT_MS + 1])
-def test_without_a_heartbeat_that_fits_the_ledgers_own_last_word_counts(path: Path, hint_ms: int | None) -> None:
-    """The replica was set aside with its heartbeat, or its clock was another."""
+def test_without_a_heartbeat_that_fits_the_logs_own_last_write_counts(path: Path, hint_ms: int | None) -> None:
+    """The replica was moved away with its heartbeat, or its clock was another."""
     at(AvailabilityLog(path), "live", 0, 60_000, 100_000)
     at(AvailabilityLog(path, hint_ms), "live", HOUR_MS)
     assert written(path) == [(P, "live", 0, 60_000), (P, DOWN, 60_000, HOUR_MS), (P, "live", HOUR_MS, HOUR_MS)]
 
 
-def test_a_clean_stop_is_written_to_the_moment(path: Path, ledger: AvailabilityLog) -> None:
-    at(ledger, "live", 0, 1_000)
-    ledger.end(T0 + 31_000)
+def test_a_clean_stop_is_written_to_the_moment(path: Path, log: AvailabilityLog) -> None:
+    at(log, "live", 0, 1_000)
+    log.end(T0 + 31_000)
     at(AvailabilityLog(path), "live", 33_000)
     assert written(path) == [(P, "live", 0, 31_000), (P, DOWN, 31_000, 33_000), (P, "live", 33_000, 33_000)]
 
 
-def test_a_daemon_that_hung_was_down(path: Path, ledger: AvailabilityLog) -> None:
-    at(ledger, "live", 0, 30_000, 30_000 + SILENT_MS + 1)
+def test_a_daemon_that_hung_was_down(path: Path, log: AvailabilityLog) -> None:
+    at(log, "live", 0, 30_000, 30_000 + SILENT_MS + 1)
     assert [row[1:] for row in written(path)] == [
         ("live", 0, 30_000),
         (DOWN, 30_000, 150_001),
@@ -107,12 +107,10 @@ def test_a_daemon_that_hung_was_down(path: Path, ledger: AvailabilityLog) -> Non
     ]
 
 
-def test_what_a_wrong_clock_wrote_into_the_future_goes_when_it_is_put_right(
-    path: Path, ledger: AvailabilityLog
-) -> None:
-    at(ledger, "live", 0, 60_000)
-    at(ledger, "offline", 400 * DAY_MS, 400 * DAY_MS + 5_000)
-    at(ledger, "live", 90_000, 150_000)
+def test_what_a_wrong_clock_wrote_into_the_future_goes_when_it_is_put_right(path: Path, log: AvailabilityLog) -> None:
+    at(log, "live", 0, 60_000)
+    at(log, "offline", 400 * DAY_MS, 400 * DAY_MS + 5_000)
+    at(log, "live", 90_000, 150_000)
     assert [row[1:] for row in written(path)] == [
         ("live", 0, 60_000),
         (DOWN, 60_000, 90_000),
@@ -132,22 +130,22 @@ def test_it_is_pruned_by_age_and_by_number(path: Path) -> None:
     assert [row[0] for row in written(path)][:1] == ["x"]
 
 
-def test_the_ledger_takes_nothing_from_the_outbox(path: Path, ledger: AvailabilityLog) -> None:
-    at(ledger, "live", 0, 60_000)
+def test_the_log_takes_nothing_from_the_outbox(path: Path, log: AvailabilityLog) -> None:
+    at(log, "live", 0, 60_000)
     with closing(sqlite3.connect(path)) as db:
         assert (standing_of(db).pending, standing_of(db).acked_seq) == (1, 0)
 
 
-def test_a_file_that_cannot_be_written_stops_nothing_and_is_tried_again(path: Path, ledger: AvailabilityLog) -> None:
+def test_a_file_that_cannot_be_written_stops_nothing_and_is_tried_again(path: Path, log: AvailabilityLog) -> None:
     whole = path.read_bytes()
     for name in (path.name, path.name + "-wal"):
         path.with_name(name).write_bytes(b"no database" * 99)
-    at(ledger, "live", 0, 1_000)
+    at(log, "live", 0, 1_000)
     path.with_name(path.name + "-wal").unlink()
     path.write_bytes(whole)
-    at(ledger, "live", 59_000)
+    at(log, "live", 59_000)
     assert written(path) == []
-    at(ledger, "live", 61_000)
+    at(log, "live", 61_000)
     assert written(path) == [(P, "live", 61_000, 61_000)]
 
 
@@ -196,7 +194,7 @@ def typed(path: Path, *words: str) -> Result:
     return CliRunner().invoke(main, ["availability", *words], env=environ)
 
 
-def told(path: Path, *words: str) -> dict[str, Any]:
+def document(path: Path, *words: str) -> dict[str, Any]:
     done = typed(path, "--json", *words)
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
@@ -205,11 +203,11 @@ def told(path: Path, *words: str) -> dict[str, Any]:
 
 def test_the_command_tells_the_time_since_the_last_word_of_a_dead_daemon_as_down(path: Path) -> None:
     now_ms = time.time_ns() // 1_000_000
-    ledger = AvailabilityLog(path)
+    log = AvailabilityLog(path)
     for minute in range(-180, -60):
-        ledger.step({P: "live" if minute < -120 else "offline"}, 0, now_ms + minute * MINUTE_MS)
-    ledger.end(now_ms - 60 * MINUTE_MS)
-    found = told(path, "--intervals")["streams"][P]
+        log.step({P: "live" if minute < -120 else "offline"}, 0, now_ms + minute * MINUTE_MS)
+    log.end(now_ms - 60 * MINUTE_MS)
+    found = document(path, "--intervals")["streams"][P]
     assert [i["state"] for i in found["intervals"]] == ["live", "offline", DOWN]
     assert found["intervals"][1]["from"] == rfc3339(now_ms - 120 * MINUTE_MS) == found["longest_outage_at"]
     assert abs(found["recorded_seconds"] - 10_800) < 120
@@ -222,10 +220,10 @@ def test_the_command_tells_the_time_since_the_last_word_of_a_dead_daemon_as_down
 
 def test_only_the_days_asked_for_are_told(path: Path) -> None:
     now_ms = time.time_ns() // 1_000_000
-    ledger = AvailabilityLog(path)
-    ledger.step({P: "live"}, 0, now_ms - 10 * DAY_MS)
-    ledger.end(now_ms - 10 * DAY_MS + 1)
-    found = told(path, "--days", "2")["streams"][P]
+    log = AvailabilityLog(path)
+    log.step({P: "live"}, 0, now_ms - 10 * DAY_MS)
+    log.end(now_ms - 10 * DAY_MS + 1)
+    found = document(path, "--days", "2")["streams"][P]
     assert (found["recorded_seconds"], found["states"]) == (2 * 86_400, {DOWN: 2 * 86_400})
     assert (found["usable_percent"], found["live_percent"]) == (100.0, 0.0), "readers have what was live before"
     assert "intervals" not in found

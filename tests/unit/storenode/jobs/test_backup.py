@@ -27,7 +27,7 @@ from storenode.jobs.restore import restore
 from storenode.outbox.override_copy import OverrideCopy
 from storenode.outbox.overrides import put, withdraw
 from storenode.outbox.store import Outbox
-from storenode.replica import queries
+from storenode.replica import verify
 from storenode.replica.writer import Replica
 
 NOW = datetime(2026, 11, 25, 3, 15, 0, tzinfo=UTC)
@@ -50,14 +50,14 @@ def fill(replica: Replica, count: int, amount: int, *, shift: int = 0) -> None:
         head_seq=shift + count,
         batches=[(rows, [])],
         replace=False,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
     (tmp_path / "store").mkdir()
-    replica = Replica(tmp_path / "store" / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "store" / "replica.db", ("all",), BUILT_IN)
     fill(replica, 500, 100)
     yield replica
     replica.connection.close()
@@ -87,7 +87,7 @@ def test_a_backup_is_one_file_that_is_a_whole_replica(replica: Replica, tmp_path
     assert (made.positions, made.size_bytes) == ({"price/all": 500}, made.path.stat().st_size)
     assert [p.name for p in made.path.parent.iterdir()] == [NAME], "no parts, no companions"
     assert made.path.stat().st_mode & 0o777 == 0o640
-    assert queries.scan(made.path, ALL).ok
+    assert verify.scan(made.path, ALL).ok
     assert amounts(made.path) == {100}
 
 
@@ -98,7 +98,7 @@ def test_a_backup_made_while_changes_are_applied_is_of_one_moment_and_ends(repli
     stop, applied = threading.Event(), [20]
 
     def write() -> None:
-        own = Replica(replica.path, ("all",), BUILT_IN)
+        own = Replica.open(replica.path, ("all",), BUILT_IN)
         while not stop.is_set():
             fill(own, 500, 100 + applied[0], shift=500 * applied[0])
             applied[0] += 1
@@ -154,8 +154,8 @@ def test_a_replica_that_is_not_hqs_makes_no_backup_and_drops_none(
     assert list(kept.parent.iterdir()) == [kept]
 
 
-def test_a_backup_that_is_told_to_stop_leaves_nothing(replica: Replica, tmp_path: Path) -> None:
-    with pytest.raises(BackupFailed, match="told to stop"):
+def test_a_backup_that_is_stopped_leaves_nothing(replica: Replica, tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match="it was stopped"):
         backup.make(replica.path, BUILT_IN, tmp_path / "b", "s", 1, NOW, go_on=lambda: False)
     assert list((tmp_path / "b").iterdir()) == []
 
@@ -175,7 +175,7 @@ def test_too_little_space_is_said_before_anything_is_written(
     assert list((tmp_path / "b").iterdir()) == []
 
 
-def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(replica: Replica, tmp_path: Path) -> None:
+def test_a_backup_goes_back_into_place_and_the_former_replica_is_moved_away(replica: Replica, tmp_path: Path) -> None:
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     fill(replica, 500, 200, shift=500)
     reader = sqlite3.connect(f"{replica.path.as_uri()}?mode=ro", uri=True, isolation_level=None)
@@ -183,13 +183,13 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
     reader.execute("SELECT count(*) FROM prices").fetchone()
     done = restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     assert done.positions == {"price/all": 500}
-    assert done.aside == replica.path.with_name("replica.db.replaced-20261125T031500.000000Z")
+    assert done.former == replica.path.with_name("replica.db.replaced-20261125T031500.000000Z")
     assert amounts(replica.path) == {100}
     assert reader.execute("SELECT DISTINCT amount_minor FROM current_prices").fetchall() == [(200,)]
     reader.close()
-    assert done.aside is not None
-    assert amounts(done.aside) == {200}, "with its log: nothing of it is lost"
-    again = Replica(replica.path, ("all",), BUILT_IN)
+    assert done.former is not None
+    assert amounts(done.former) == {200}, "with its log: nothing of it is lost"
+    again = Replica.open(replica.path, ("all",), BUILT_IN)
     assert (again.state(ALL).position, made.path.exists()) == (500, True)
     again.connection.close()
 
@@ -197,7 +197,7 @@ def test_a_backup_goes_back_into_place_and_the_former_replica_is_set_aside(repli
 def test_a_restore_onto_a_new_machine_needs_no_replica_there(replica: Replica, tmp_path: Path) -> None:
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     done = restore(made.path, tmp_path / "new" / "replica.db", BUILT_IN, tmp_path / "new" / "outbox.db", "s", NOW)
-    assert (done.aside, amounts(tmp_path / "new" / "replica.db")) == (None, {100})
+    assert (done.former, amounts(tmp_path / "new" / "replica.db")) == (None, {100})
 
 
 def test_an_old_log_never_comes_under_a_restored_file(replica: Replica, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_an_old_log_never_comes_under_a_restored_file(replica: Replica, tmp_path
     replica.path.rename(tmp_path / "gone")
     restore(made.path, replica.path, BUILT_IN, outbox_of(replica.path), "s", NOW)
     assert amounts(replica.path) == {100}
-    assert queries.scan(replica.path, ALL).ok
+    assert verify.scan(replica.path, ALL).ok
 
 
 def test_a_restore_is_refused_while_the_daemon_runs(replica: Replica, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_machine_that_was_lost_with_its_outbox_gets_the_stores_own_prices_back
             put(outbox, sku, 77, "EUR", now_s + until_s, "test", now_s * 1000)
         withdraw(outbox, "3", (now_s + 10) * 1000)
         OverrideCopy(outbox.path, replica, "s").step(0, rung=True)
-    replica.heartbeat(store_id="s", pid=None, connected=False, started_at_ms=0, counters={}, now_ms=now_s * 1000)
+    replica.heartbeat(store_id="s", pid=None, connected=False, started_at_ms=0, counters={}, wall_ms=now_s * 1000)
     made = backup.make(replica.path, BUILT_IN, tmp_path, "s", 1, NOW)
     later = NOW + timedelta(minutes=10)
     new = tmp_path / "new" / "replica.db"

@@ -192,25 +192,25 @@ def test_a_hook_that_cannot_be_one_is_refused(text: str) -> None:
 
 
 class Shop:
-    """Prices that change, what is told of them, and a clock that is set by hand."""
+    """Prices that change, the notifications of them, and a clock that is set by hand."""
 
-    def __init__(self, directory: Path, hook: str | None, *, upstream: bool = True) -> None:
+    def __init__(self, directory: Path, hook: str | None, *, hq: bool = True) -> None:
         self.monotonic_s, self.wall_ms = 1_000.0, NOW_S * 1000
         self.outbox = directory / "outbox.db"
-        self.replica = Replica(directory / "replica.db", ("all",), BUILT_IN)
-        self.told = PriceChanges(directory / "told", directory / "replica.db")
-        self.activations = PriceChangeNotifier(
+        self.replica = Replica.open(directory / "replica.db", ("all",), BUILT_IN)
+        self.price_changes = PriceChanges(directory / "changes", directory / "replica.db")
+        self.notifier = PriceChangeNotifier(
             "s",
-            self.told,
+            self.price_changes,
             (self.outbox, 10_000_000),
             hook=hook,
-            upstream=upstream,
+            hq=hq,
             wall_ms=lambda: self.wall_ms,
             monotonic_s=lambda: self.monotonic_s,
             time_limit_s=20.0,
         )
         self.put(0, 1_500)
-        self.activations.look()
+        self.notifier.find_changes()
 
     def put(self, amount: int, count: int) -> None:
         at = self.replica.state(Stream.parse("price/all", BUILT_IN)).position
@@ -225,7 +225,7 @@ class Shop:
             head_seq=at + count,
             batches=[(rows, [])],
             replace=False,
-            now_ms=0,
+            wall_ms=0,
         )
 
     def entries(self) -> list[tuple[str, object]]:
@@ -237,10 +237,10 @@ def test_the_hook_gets_all_that_changed_in_bounded_pieces(tmp_path: Path) -> Non
     log = tmp_path / "log"
     shop = Shop(tmp_path, python(f"import sys; open({str(log)!r}, 'a').write(sys.stdin.read() + '\\n')"))
     shop.put(7, 1_200)
-    shop.activations.look()
-    assert shop.activations.is_owed
-    assert shop.activations.tell_hook() == 1_200
-    assert not shop.activations.is_owed
+    shop.notifier.find_changes()
+    assert shop.notifier.has_pending()
+    assert shop.notifier.notify_hook() == 1_200
+    assert not shop.notifier.has_pending()
     first, second = (json.loads(line) for line in log.read_text().splitlines())
     assert (len(first["skus"]), len(second["skus"])) == (HOOK_PRICES_MAX, 200)
     assert (first["store_id"], first["skus"][0], first["prices"][0]) == (
@@ -259,7 +259,7 @@ def test_the_hook_gets_all_that_changed_in_bounded_pieces(tmp_path: Path) -> Non
     assert first["at"].startswith(time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(NOW_S)))
 
 
-def test_a_hook_that_fails_rests_is_tried_again_and_tells_the_newest_price(tmp_path: Path) -> None:
+def test_a_hook_that_fails_is_tried_again_after_a_pause_and_gets_the_newest_price(tmp_path: Path) -> None:
     log, broken = tmp_path / "log", tmp_path / "broken"
     code = (
         f"import os, sys; text = sys.stdin.read(); sys.exit(os.path.exists({str(broken)!r}) or"
@@ -268,16 +268,16 @@ def test_a_hook_that_fails_rests_is_tried_again_and_tells_the_newest_price(tmp_p
     shop = Shop(tmp_path, python(code))
     broken.touch()
     shop.put(7, 3)
-    shop.activations.look()
+    shop.notifier.find_changes()
     with pytest.raises(HookFailed, match="tried again in 60 s"):
-        shop.activations.tell_hook()
-    assert not shop.activations.is_hook_due
+        shop.notifier.notify_hook()
+    assert not shop.notifier.may_try_hook
     shop.put(8, 1)
-    shop.activations.look()
+    shop.notifier.find_changes()
     shop.monotonic_s += RETRY_AFTER_S[0]
-    assert shop.activations.is_hook_due
+    assert shop.notifier.may_try_hook
     broken.unlink()
-    assert shop.activations.tell_hook() == 3
+    assert shop.notifier.notify_hook() == 3
     (line,) = log.read_text().splitlines()
     assert {p["sku"]: p["amount_minor"] for p in json.loads(line)["prices"]} == {"0001": 8, "0002": 7, "0003": 7}
 
@@ -287,53 +287,53 @@ def test_a_hook_that_goes_on_failing_is_given_up_after_four_tries_and_begins_ane
 ) -> None:
     shop = Shop(tmp_path, "false")
     shop.put(7, 3)
-    shop.activations.look()
+    shop.notifier.find_changes()
     for pause_s in RETRY_AFTER_S:
         with pytest.raises(HookFailed, match=f"tried again in {pause_s} s"):
-            shop.activations.tell_hook()
-        assert not shop.activations.is_hook_due
+            shop.notifier.notify_hook()
+        assert not shop.notifier.may_try_hook
         shop.monotonic_s += pause_s
-    with pytest.raises(HookFailed, match="given up, 3 prices were not told"):
-        shop.activations.tell_hook()
-    assert shop.activations.is_hook_due
-    assert not shop.activations.is_owed
+    with pytest.raises(HookFailed, match="given up, 3 prices were not delivered"):
+        shop.notifier.notify_hook()
+    assert shop.notifier.may_try_hook
+    assert not shop.notifier.has_pending()
     shop.put(8, 2)
-    shop.activations.look()
+    shop.notifier.find_changes()
     with pytest.raises(HookFailed, match="tried again in 60 s"):
-        shop.activations.tell_hook()
+        shop.notifier.notify_hook()
 
 
 def test_hq_hears_at_most_once_a_minute_of_all_that_changed_and_never_too_much(tmp_path: Path) -> None:
     shop = Shop(tmp_path, None)
     shop.wall_ms = NOW_S // 60 * 60_000
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(shop.wall_ms // 1000))
-    shop.activations.tell_hq()
+    shop.notifier.notify_hq()
     assert shop.entries() == [], "nothing changed"
     shop.put(7, 1_200)
-    shop.activations.look()
-    shop.activations.tell_hq()
+    shop.notifier.find_changes()
+    shop.notifier.notify_hq()
     ((kind, data),) = shop.entries()
     assert isinstance(data, dict)
     assert (kind, data["count"], len(data["skus"]), data["skus"][0]) == (ENTRY_TYPE, 1_200, ENTRY_SKUS_MAX, "0001")
     assert data["at"].startswith(at)
     shop.put(8, 2)
-    shop.activations.look()
+    shop.notifier.find_changes()
     shop.wall_ms += 59_999
-    shop.activations.tell_hq()
+    shop.notifier.notify_hq()
     assert len(shop.entries()) == 1
     shop.wall_ms += 1
-    shop.activations.tell_hq()
-    shop.activations.tell_hq()
+    shop.notifier.notify_hq()
+    shop.notifier.notify_hq()
     assert len(shop.entries()) == 2
     assert shop.entries()[1][1] | {"at": None} == {"at": None, "count": 2, "skus": ["0001", "0002"]}  # type: ignore[operator]
 
 
-def test_who_is_not_to_be_told_is_owed_nothing(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, None, upstream=False)
+def test_nothing_is_pending_for_whom_the_settings_do_not_name(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, None, hq=False)
     shop.put(7, 3)
-    shop.activations.look()
-    shop.activations.tell_hq()
-    assert not shop.activations.is_owed
-    assert not shop.activations.is_hook_due
-    assert shop.told.unsent(9) == (0, [])
+    shop.notifier.find_changes()
+    shop.notifier.notify_hq()
+    assert not shop.notifier.has_pending()
+    assert not shop.notifier.may_try_hook
+    assert shop.price_changes.pending_for_hq(9) == (0, [])
     assert not os.path.exists(shop.outbox)

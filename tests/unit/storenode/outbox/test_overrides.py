@@ -29,7 +29,8 @@ from storenode.outbox import override_copy, overrides
 from storenode.outbox.file import FILE_MODE
 from storenode.outbox.override_copy import OverrideCopy
 from storenode.outbox.store import Outbox
-from storenode.replica import queries
+from storenode.replica import queries, verify
+from storenode.replica.overrides import read
 from storenode.replica.writer import Replica
 
 PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
@@ -47,7 +48,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
     """Prices 4011 at 1.99 EUR, and knows a product 4046 without a price."""
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     put(replica, PRICE, (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
     put(replica, PRODUCT, (1, "4046", None, "Avocado", *(None,) * 10))
     yield replica
@@ -63,7 +64,7 @@ def put(replica: Replica, stream: Stream, row: Any) -> None:
         head_seq=1,
         batches=[([row], [])],
         replace=False,
-        now_ms=NOW_MS,
+        wall_ms=NOW_MS,
     )
 
 
@@ -78,7 +79,7 @@ def entries(outbox: Outbox) -> list[tuple[str, Any]]:
 
 def kept(path: Path) -> list[tuple[str, int, int, int]]:
     with closing(sqlite3.connect(path)) as db:
-        return [(o.sku, o.amount_minor, o.starts_at, o.ends_at) for o in overrides.read(db)]
+        return [(o.sku, o.amount_minor, o.starts_at, o.ends_at) for o in read(db)]
 
 
 def test_an_override_and_what_tells_hq_of_it_are_one_transaction(outbox: Outbox) -> None:
@@ -212,7 +213,7 @@ def test_tills_see_what_the_outbox_has_and_the_digest_does_not(outbox: Outbox, r
         "starts_at": rfc3339(NOW_MS),
         "ends_at": LATER,
     }
-    assert queries.scan(replica.path, PRICE).ok
+    assert verify.scan(replica.path, PRICE).ok
     overrides.withdraw(outbox, "4011", NOW_MS)
     mirrored.step(1, rung=False)
     assert queries.price(replica.path, "4011", None)["amount_minor"] == 149, "nobody rang"
@@ -240,11 +241,11 @@ def test_a_rebuilt_stream_and_another_name_of_the_store_leave_it_in_force(outbox
         head_seq=1,
         batches=[([row], [])],
         replace=True,
-        now_ms=NOW_MS,
+        wall_ms=NOW_MS,
     )
     replica.connection.close()
     for name in ("store-7", "store-8"):
-        again = Replica(replica.path, ("all",), BUILT_IN)
+        again = Replica.open(replica.path, ("all",), BUILT_IN)
         OverrideCopy(outbox.path, again, name).step(0, rung=True)
         found = queries.price(replica.path, "4011", None)
         assert (found["amount_minor"], found["scope"]) == (149, name)
@@ -319,7 +320,7 @@ def test_a_daemon_that_copies_is_waited_for(replica: Replica, outbox: Outbox) ->
     stop = threading.Event()
 
     def daemon() -> None:
-        own = Replica(replica.path, ("all",), BUILT_IN)
+        own = Replica.open(replica.path, ("all",), BUILT_IN)
         mirrored = OverrideCopy(outbox.path, own, "store-7")
         while not stop.wait(0.01):
             mirrored.step(0, rung=True)
@@ -389,7 +390,7 @@ def test_without_a_replica_an_override_waits_for_one(tmp_path: Path) -> None:
     assert (refused.exit_code, "there is no replica" in refused.stderr) == (1, True)
     done = typed(tmp_path, *words, "--force")
     assert (done.exit_code, "tills do not see it yet" in done.stderr) == (0, True)
-    replica = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     OverrideCopy(tmp_path / "outbox.db", replica, "s").step(0, rung=True)
     assert queries.price(tmp_path / "replica.db", "1", None)["amount_minor"] == 100
     replica.connection.close()

@@ -40,7 +40,7 @@ class Recorder(MemoryLink):
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("price/all",), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("price/all",), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -73,7 +73,7 @@ def test_it_says_what_the_replica_and_the_outbox_hold(replica: Replica) -> None:
     digest = to_hex(row_hash(row))
     price = Stream.parse("price/all", BUILT_IN)
     replica.apply(
-        price, epoch=EPOCH, position=1, digest=digest, head_seq=1, batches=[([row], [])], replace=False, now_ms=5
+        price, epoch=EPOCH, position=1, digest=digest, head_seq=1, batches=[([row], [])], replace=False, wall_ms=5
     )
     replica.set_verified(price, ok=True, at_ms=6)
     link = Recorder()

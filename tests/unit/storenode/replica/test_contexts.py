@@ -20,10 +20,11 @@ from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Connected, Received
 from storenode.cli import main
 from storenode.core import advice
-from storenode.core.states import Phase
+from storenode.core.phases import Phase
 from storenode.follow.router import Router
 from storenode.follow.spool import MemorySpool
-from storenode.replica import queries
+from storenode.replica import queries, verify
+from storenode.replica.status import status_document
 from storenode.replica.writer import Replica
 from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 
@@ -45,7 +46,7 @@ class Store:
     def open(self, text: str | None, scopes: Sequence[str] = ("all",)) -> Replica:
         self.close()
         self.file.write_text(text or "")
-        self.replica = Replica(self.path, scopes, registry_of(text or ""))
+        self.replica = Replica.open(self.path, scopes, registry_of(text or ""))
         return self.replica
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ def put(replica: Replica, stream: Stream, *rows: Row, epoch: str = EPOCH, replac
         head_seq=position,
         batches=[(rows, [])],
         replace=replace,
-        now_ms=NOW_MS,
+        wall_ms=NOW_MS,
     )
 
 
@@ -97,7 +98,7 @@ def test_a_declared_context_is_kept_typed_and_proven(store: Store) -> None:
         ("full", 1900, "integer", "all"),
         ("half", 700, "integer", "all"),
     ]
-    assert queries.scan(store.path, TAX_ALL).ok
+    assert verify.scan(store.path, TAX_ALL).ok
     assert store.json("get tax half") == {"scope": "all", "seq": 2, "tax_class": "half", "rate_bp": 700}
     assert "is not one of product, price, tax" in store.run("get fruit 1").stderr
     assert store.run("get fruit 1").exit_code == 2
@@ -153,7 +154,7 @@ def test_a_declared_context_that_hq_never_announced_spoils_nothing(store: Store)
     replica = store.open(TAX)
     put(replica, Stream.parse("price/all", BUILT_IN), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
     put(replica, Stream.parse("product/all", BUILT_IN), (1, "4011", *(None,) * 12))
-    document = queries.status(store.path, replica.contexts)
+    document = status_document(store.path, replica.contexts)
     assert document["streams"]["tax/all"]["state"] == "bootstrapping"
     assert store.json("status")["state"] != "bootstrapping"
     assert store.run("status").exit_code == 1, "the daemon does not run"
@@ -183,7 +184,7 @@ def test_rows_of_a_context_whose_declaration_is_gone_stay_and_are_said_to(store:
     assert "is not declared here any more" in store.run("status").stdout
     assert store.json("verify")["streams"].keys() == {"price/all", "product/all"}
     assert store.open(TAX).state(TAX_ALL).position == 1
-    assert queries.scan(store.path, TAX_ALL).ok
+    assert verify.scan(store.path, TAX_ALL).ok
 
 
 def test_gained_columns_keep_the_rows_readable_and_proven_until_they_are_fetched_anew(store: Store) -> None:
@@ -194,15 +195,17 @@ def test_gained_columns_keep_the_rows_readable_and_proven_until_they_are_fetched
         ("half", 700, None),
     ]
     state = replica.state(TAX_ALL)
-    assert (state.epoch, state.position, state.doubt) == (EPOCH, 2, "columns")
-    assert queries.scan(store.path, TAX_ALL).ok, "as HQ had them"
+    assert (state.epoch, state.position, state.rebuild_due) == (EPOCH, 2, "columns")
+    assert verify.scan(store.path, TAX_ALL).ok, "as HQ had them"
     even_wider = WIDER_TAX.rstrip("]\n") + ', { name = "note" }]\n'
     replica = store.open(even_wider)
-    assert queries.scan(store.path, TAX_ALL).ok, "gained twice before it was fetched anew"
+    assert verify.scan(store.path, TAX_ALL).ok, "gained twice before it was fetched anew"
     put(replica, TAX_ALL, (2, "half", 700, "Reduced", 1, "n"), epoch=LATER, replace=True)
-    assert replica.state(TAX_ALL).doubt is None
-    scan = queries.scan(store.path, TAX_ALL)
+    assert replica.state(TAX_ALL).rebuild_due is None
+    scan = verify.scan(store.path, TAX_ALL)
     assert (scan.ok, scan.rows) == (True, 1)
+    replica.set_rebuild_due(TAX_ALL, "asked")
+    assert verify.scan(store.path, TAX_ALL).ok, "a later rebuild has nothing to do with the columns that were"
     assert store.asked("SELECT rebuild_reason FROM streams WHERE stream = 'tax/all'") == [("",)]
 
 
@@ -225,17 +228,17 @@ def test_a_declaration_that_was_taken_back_serves_on(store: Store) -> None:
     replica = store.open(TAX)
     assert replica.left_out == {}
     put(replica, TAX_ALL, (1, "full", 2000), epoch=LATER, replace=True)
-    assert queries.scan(store.path, TAX_ALL).ok
-    assert store.open(WIDER_TAX).state(TAX_ALL).doubt == "columns"
+    assert verify.scan(store.path, TAX_ALL).ok
+    assert store.open(WIDER_TAX).state(TAX_ALL).rebuild_due == "columns"
 
 
 def test_what_is_held_by_old_rules_is_fetched_anew_under_new_ones(store: Store) -> None:
     replica = store.open(TAX)
     put(replica, TAX_ALL, FULL)
-    assert store.open(TAX.replace("10000", "20000")).state(TAX_ALL).doubt is None
+    assert store.open(TAX.replace("10000", "20000")).state(TAX_ALL).rebuild_due is None
     replica = store.open(TAX)
     replica.connection.execute("INSERT INTO quarantine VALUES('tax/all', '[\"x\"]', 1, '[1,\"x\",20000]', 'r', 0)")
-    assert store.open(TAX.replace("10000", "20000")).state(TAX_ALL).doubt == "columns"
+    assert store.open(TAX.replace("10000", "20000")).state(TAX_ALL).rebuild_due == "columns"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,7 @@ class Line:
         return self.worker.followers[TAX_ALL]
 
 
-def told(text: str, seq: int, *rows: Row, epoch: str = EPOCH) -> tuple[Any, Any]:
+def announced(text: str, seq: int, *rows: Row, epoch: str = EPOCH) -> tuple[Any, Any]:
     """What an HQ of that declaration sends: its head, and a heartbeat."""
     stream = Stream.parse("tax/all", registry_of(text))
     digest = to_hex(total(rows)) if rows else EMPTY
@@ -301,8 +304,8 @@ def told(text: str, seq: int, *rows: Row, epoch: str = EPOCH) -> tuple[Any, Any]
 
 
 def test_a_store_behind_hqs_declaration_halts_that_stream_alone_and_says_which_column(store: Store) -> None:
-    narrow_head, _ = told(TAX, 1, FULL)
-    wide_head, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
+    narrow_head, _ = announced(TAX, 1, FULL)
+    wide_head, wide_beat = announced(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
     line = Line(store.open(TAX), TAX_ALL, Stream.parse("price/all", BUILT_IN))
     line.send(narrow_head)
     assert line.follower.phase is Phase.LIVE
@@ -322,13 +325,13 @@ def test_a_store_behind_hqs_declaration_halts_that_stream_alone_and_says_which_c
     line.send(wide_head)
     assert (line.follower.phase, line.follower.state) == (Phase.LIVE, "live")
     assert store.asked("SELECT tax_class, reduced FROM taxes") == [("full", 0)]
-    assert queries.scan(store.path, TAX_ALL).ok
+    assert verify.scan(store.path, TAX_ALL).ok
     assert store.asked("SELECT rebuild_reason FROM streams WHERE stream = 'tax/all'") == [("columns",)]
 
 
 def test_a_store_ahead_of_hqs_declaration_waits_and_goes_on_by_itself(store: Store) -> None:
-    narrow_head, narrow_beat = told(TAX, 1, FULL)
-    wide_head, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
+    narrow_head, narrow_beat = announced(TAX, 1, FULL)
+    wide_head, wide_beat = announced(WIDER_TAX, 1, (*FULL, None, 0), epoch=LATER)
     Line(store.open(TAX), TAX_ALL).send(narrow_head)
     line = Line(store.open(WIDER_TAX), TAX_ALL)
     line.send(narrow_head)
@@ -337,7 +340,7 @@ def test_a_store_ahead_of_hqs_declaration_waits_and_goes_on_by_itself(store: Sto
     text = "HQ's tax lacks columns label, reduced that the declaration here has"
     assert store.json("status")["contexts"] == {"tax": {"problem": text}}
     assert store.asked("SELECT tax_class FROM taxes") == [("full",)]
-    assert queries.scan(store.path, TAX_ALL).ok
+    assert verify.scan(store.path, TAX_ALL).ok
     line.worker.step(10**9)
     assert "t/head/tax/all" not in line.subscribed, "time alone asks for nothing"
     line.send(wide_beat)
@@ -349,7 +352,7 @@ def test_a_store_ahead_of_hqs_declaration_waits_and_goes_on_by_itself(store: Sto
 
 
 def test_a_store_that_has_nothing_of_a_halted_context_yet_sells_on(store: Store) -> None:
-    _, wide_beat = told(WIDER_TAX, 1, (*FULL, None, 0))
+    _, wide_beat = announced(WIDER_TAX, 1, (*FULL, None, 0))
     replica = store.open(TAX)
     put(replica, Stream.parse("price/all", BUILT_IN), (1, "4011", "regular", "EUR", "[[1700000000,null,199]]"))
     put(replica, Stream.parse("product/all", BUILT_IN), (1, "4011", *(None,) * 12))

@@ -1,4 +1,4 @@
-"""`storenode explain`: from a price down to the commit that brought it; the journal behind that."""
+"""`storenode explain`: from a price down to the commit that brought it; the provenance behind that."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.schedule import Step
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storenode.cli import main
-from storenode.core.precedence import Line, reigns_since
 from storenode.outbox import overrides
 from storenode.outbox.override_copy import OverrideCopy
 from storenode.outbox.store import Outbox
@@ -32,7 +30,7 @@ NOW_MS = NOW_S * 1000
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -49,7 +47,7 @@ def put(
         head_seq=last.last_seq,
         batches=[(rows, [])],
         replace=replace,
-        now_ms=at_ms,
+        wall_ms=at_ms,
         commits=commits,
     )
 
@@ -66,7 +64,7 @@ def typed(replica: Replica, *words: str) -> Result:
     return CliRunner().invoke(main, ["--db", str(replica.path), "explain", *words], env={"STORENODE_CONFIG": ""})
 
 
-def told(replica: Replica, *words: str) -> dict[str, Any]:
+def explained(replica: Replica, *words: str) -> dict[str, Any]:
     done = typed(replica, *words, "--json")
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
@@ -76,7 +74,7 @@ def told(replica: Replica, *words: str) -> dict[str, Any]:
 def test_a_price_is_explained_down_to_the_commit_that_brought_it(replica: Replica) -> None:
     put(replica, ALL, [line(3, "regular", "[[1700000000,null,199]]")], commit(CATCH_UP, 1, 10))
     put(replica, ALL, [line(11, "promotion", f"[[1700000000,{NOW_S + 3600},149]]")], commit(LIVE, 11, 12))
-    found = told(replica, "4011")
+    found = explained(replica, "4011")
     assert found["price"] == {
         "sku": "4011",
         "amount_minor": 149,
@@ -110,7 +108,7 @@ def test_a_price_is_explained_down_to_the_commit_that_brought_it(replica: Replic
         "catch_up",
         10,
     )
-    later = told(replica, "4011", "--at", rfc3339(NOW_MS + 3_600_000))
+    later = explained(replica, "4011", "--at", rfc3339(NOW_MS + 3_600_000))
     assert (later["price"]["amount_minor"], later["effective_at"]) == (199, rfc3339(NOW_MS + 3_600_000))
 
 
@@ -132,9 +130,9 @@ def test_the_text_names_winner_reason_and_origin(replica: Replica) -> None:
 
 def test_an_override_is_explained_by_its_reason(replica: Replica, tmp_path: Path) -> None:
     with Outbox(tmp_path / "outbox.db") as outbox:
-        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 3600, "ripe", NOW_MS)
+        overrides.put(outbox, "4011", 99, "EUR", NOW_S + 3_600, "ripe", NOW_MS)
         OverrideCopy(outbox.path, replica, "store-7").step(0, rung=True)
-    won = told(replica, "4011")["candidates"][0]
+    won = explained(replica, "4011")["candidates"][0]
     assert (won["kind"], won["scope"], won["stream"], won["commit"]) == ("override", "store-7", None, None)
     assert won["override"] == {
         "reason": "ripe",
@@ -148,7 +146,7 @@ def test_an_override_is_explained_by_its_reason(replica: Replica, tmp_path: Path
 
 def test_a_sku_without_a_price_now_is_explained_and_one_without_a_line_is_not_found(replica: Replica) -> None:
     put(replica, ALL, [line(1, "regular", f"[[{NOW_S + 900},null,199]]")], commit(LIVE, 1, 1))
-    found = told(replica, "4011")
+    found = explained(replica, "4011")
     assert (found["price"], found["effective_at"], found["candidates"][0]["why"]) == (
         None,
         None,
@@ -161,12 +159,12 @@ def test_a_sku_without_a_price_now_is_explained_and_one_without_a_line_is_not_fo
 
 def test_a_version_in_quarantine_is_said(replica: Replica) -> None:
     put(replica, ALL, [line(1, "regular", "[[1700000000,null,199]]")], commit(LIVE, 1, 1))
-    assert told(replica, "4011")["held"] == []
+    assert explained(replica, "4011")["held"] == []
     replica.connection.executemany(
         "INSERT INTO quarantine(stream, key, seq, row, reason, at_ms) VALUES(?, ?, 2, '[]', 'too odd', 5)",
         [("price/all", '["4011", "regular"]'), ("price/all", '["4012", "regular"]')],
     )
-    assert told(replica, "4011")["held"] == [
+    assert explained(replica, "4011")["held"] == [
         {"stream": "price/all", "kind": "regular", "seq": 2, "reason": "too odd", "at": "1970-01-01T00:00:00.005Z"}
     ]
     assert "in quarantine: the regular price of price/all, seq 2: too odd" in typed(replica, "4011").stdout
@@ -175,12 +173,12 @@ def test_a_version_in_quarantine_is_said(replica: Replica) -> None:
 def test_a_commit_of_unknown_origin_and_one_no_longer_kept_are_said(replica: Replica) -> None:
     row = line(1, "regular", "[[1700000000,null,199]]")
     replica.apply(
-        ALL, epoch=EPOCH, position=1, digest="0" * 32, head_seq=1, batches=[([row], [])], replace=False, now_ms=NOW_MS
+        ALL, epoch=EPOCH, position=1, digest="0" * 32, head_seq=1, batches=[([row], [])], replace=False, wall_ms=NOW_MS
     )
-    found = told(replica, "4011")["candidates"][0]["commit"]
+    found = explained(replica, "4011")["candidates"][0]["commit"]
     assert (found["how"], found["published_at"]) == ("catch_up", None)
     replica.connection.execute("DELETE FROM commits")
-    assert told(replica, "4011")["candidates"][0]["commit"] is None
+    assert explained(replica, "4011")["candidates"][0]["commit"] is None
     assert "its commit is no longer kept" in typed(replica, "4011").stdout
 
 
@@ -200,28 +198,12 @@ def test_a_seq_finds_the_commit_that_brought_it_and_no_other(replica: Replica) -
 
 def test_what_brings_nothing_new_does_not_take_the_place_of_what_did(replica: Replica) -> None:
     put(replica, ALL, [], commit(CATCH_UP, 1, 10))
-    replica.apply(ALL, epoch=EPOCH, position=10, digest="0" * 32, head_seq=10, batches=[], replace=False, now_ms=NOW_MS)
+    replica.apply(
+        ALL, epoch=EPOCH, position=10, digest="0" * 32, head_seq=10, batches=[], replace=False, wall_ms=NOW_MS
+    )
     put(replica, ALL, [], commit(LIVE, 9, 10), commit(LIVE, 11, 11))
     found = replica.connection.execute("SELECT how, first_seq, last_seq, published_at_ms FROM commits ORDER BY 3")
     assert found.fetchall() == [("catch_up", 1, 10, NOW_MS - 9_000), ("live", 11, 11, NOW_MS - 9_000)]
-
-
-def test_a_price_reigns_since_it_won_whatever_began_below_it_meanwhile() -> None:
-    lines = [
-        Line("all", 0, "regular", "EUR", (Step(0, None, 300),), 1),
-        Line("all", 0, "promotion", "EUR", (Step(60, 80, 200),), 2),
-        Line("zone-west", 1, "regular", "EUR", (Step(50, 100, 250),), 3),
-    ]
-    assert {at: reigns_since(lines, at) for at in (-1, 0, 49, 50, 70, 99, 100, 130)} == {
-        -1: None,
-        0: 0,
-        49: 0,
-        50: 50,
-        70: 50,
-        99: 50,
-        100: 100,
-        130: 100,
-    }
 
 
 def test_a_replacement_forgets_the_commits_of_the_history_before(replica: Replica) -> None:
@@ -249,13 +231,13 @@ def test_a_commit_that_fails_leaves_no_line(replica: Replica) -> None:
             head_seq=1,
             batches=broken(),
             replace=False,
-            now_ms=1,
+            wall_ms=1,
             commits=[commit(LIVE, 1, 1)],
         )
     assert replica.connection.execute("SELECT count(*) FROM commits").fetchone() == (0,)
 
 
-def test_the_journal_stays_bounded_and_keeps_catch_ups_apart(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_stays_bounded_and_keeps_catch_ups_apart(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "COMMITS_MAX", 20)
     monkeypatch.setattr(provenance, "PRUNE_EVERY", 10)
     kept = Provenance(replica.connection)

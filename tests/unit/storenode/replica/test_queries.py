@@ -17,7 +17,7 @@ from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storelink.host.locks import lock_instance
 from storenode.cli import main
-from storenode.replica import queries
+from storenode.replica import verify
 from storenode.replica.writer import Replica
 
 PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)
@@ -39,7 +39,7 @@ def put(replica: Replica, stream: Stream, row: Row) -> None:
         head_seq=1,
         batches=[([row], [])],
         replace=False,
-        now_ms=now_ms(),
+        wall_ms=now_ms(),
     )
 
 
@@ -51,13 +51,13 @@ def beat(replica: Replica, *, seen_s: int = 0) -> None:
         connected=True,
         started_at_ms=seen_ms - 60_000,
         counters={"rows": 2},
-        now_ms=seen_ms,
+        wall_ms=seen_ms,
     )
 
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "price/zone-west"), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all", "price/zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -217,7 +217,7 @@ def test_status_writes_nothing_and_makes_no_file(tmp_path: Path) -> None:
 
 
 def test_a_scan_proves_rows_against_the_announced_digest(live: Replica) -> None:
-    assert queries.scan(live.path, PRICE).ok
+    assert verify.scan(live.path, PRICE).ok
     result = typed(live, "verify")
     assert (result.exit_code, "DIFFERS" in result.stdout) == (0, False)
 
@@ -233,7 +233,7 @@ def test_a_scan_proves_rows_against_the_announced_digest(live: Replica) -> None:
 )
 def test_a_scan_finds_any_row_that_is_not_hqs(live: Replica, sql: str) -> None:
     live.connection.execute(sql)
-    scan = queries.scan(live.path, PRICE)
+    scan = verify.scan(live.path, PRICE)
     assert (scan.ok, scan.announced) == (False, to_hex(row_hash(LINE)))
     result = typed(live, "verify", "--json")
     assert result.exit_code == 2

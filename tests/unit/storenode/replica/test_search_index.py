@@ -5,11 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from storelink.contract.contexts import BUILT_IN, PRODUCT, Row
 from storelink.contract.digest import EMPTY
@@ -44,7 +41,7 @@ def advance(
         head_seq=position,
         batches=[(rows, deleted)],
         replace=replace,
-        now_ms=0,
+        wall_ms=0,
     )
 
 
@@ -74,7 +71,7 @@ def models(replica: Replica) -> dict[str, tuple[int, str]]:
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    replica = Replica(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
+    replica = Replica.open(tmp_path / "replica.db", ("all", "zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -142,12 +139,12 @@ def test_too_many_changes_are_rebuilt_and_others_are_fed_in_steps(
 
 def test_products_of_a_scope_no_longer_followed_are_found_no_more(tmp_path: Path) -> None:
     path = tmp_path / "replica.db"
-    before = Replica(path, ("all", "zone-west"), BUILT_IN)
+    before = Replica.open(path, ("all", "zone-west"), BUILT_IN)
     advance(before, 1, [product(1, "1", "Milk")])
     advance(before, 1, [product(1, "1", "Local milk")], stream=WEST)
     feed_all(before)
     before.connection.close()
-    after = Replica(path, ("all",), BUILT_IN)
+    after = Replica.open(path, ("all",), BUILT_IN)
     feed_all(after)
     assert found(after, "milk") == {("all", "1")}
     assert models(after) == {"product/all": (1, "ready")}
@@ -155,24 +152,8 @@ def test_products_of_a_scope_no_longer_followed_are_found_no_more(tmp_path: Path
     after.connection.close()
 
 
-def test_a_replica_made_before_there_was_an_index_gets_one(tmp_path: Path) -> None:
-    path = tmp_path / "replica.db"
-    old = Replica(path, ("all",), BUILT_IN)
-    advance(old, 1, [product(1, "1", "Milk")])
-    for table in ("product_search", "search_pending", "read_models"):
-        old.connection.execute(f"DROP TABLE {table}")
-    old.connection.execute("DROP INDEX products_gtin")
-    old.connection.execute("PRAGMA user_version = 1")
-    old.connection.close()
-    new = Replica(path, ("all",), BUILT_IN)
-    feed_all(new)
-    assert found(new, "milk") == {("all", "1")}
-    assert new.state(ALL).position == 1
-    new.connection.close()
-
-
 def test_readers_of_another_process_can_search(tmp_path: Path) -> None:
-    writer = Replica(tmp_path / "replica.db", ("all",), BUILT_IN)
+    writer = Replica.open(tmp_path / "replica.db", ("all",), BUILT_IN)
     advance(writer, 1, [product(1, "1", "Milk")])
     feed_all(writer)
     reader = sqlite3.connect(f"{(tmp_path / 'replica.db').as_uri()}?mode=ro", uri=True)
@@ -180,45 +161,3 @@ def test_readers_of_another_process_can_search(tmp_path: Path) -> None:
     assert rows.fetchall() == [("1", "Milk")]
     reader.close()
     writer.connection.close()
-
-
-WORDS = ("milk", "bread", "apple", "tea")
-change = st.tuples(st.sampled_from("abcdef"), st.none() | st.sampled_from(WORDS))
-History = list[tuple[Stream, list[tuple[str, str | None]], int, bool]]
-step = st.tuples(
-    st.sampled_from((ALL, WEST)), st.lists(change, min_size=1, max_size=6), st.integers(0, 3), st.booleans()
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(step, max_size=12))
-def test_once_ready_the_index_finds_exactly_the_rows(history: History) -> None:
-    """Against a dict: writes, deletes, rebuilds, and feeds that stop half-way, in any order."""
-    with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_index, "FEED_ROWS", 2)
-        patch.setattr(search_index, "PENDING_ROWS_MIN", 20)
-        replica = Replica(Path(directory) / "replica.db", ("all", "zone-west"), BUILT_IN)
-        model: dict[tuple[str, str], str] = {}
-        seqs = {ALL: 0, WEST: 0}
-        for stream, changes, feeds, replace in history:
-            rows: list[Row] = []
-            deleted: list[Row] = []
-            if replace:
-                model = {key: word for key, word in model.items() if key[0] != stream.scope}
-            for sku, word in changes:
-                seqs[stream] += 1
-                if word is None:
-                    deleted.append((seqs[stream], sku))
-                    model.pop((stream.scope, sku), None)
-                else:
-                    rows.append(product(seqs[stream], sku, word))
-                    model[stream.scope, sku] = word
-            advance(replica, seqs[stream], rows, deleted, stream=stream, replace=replace)
-            for _ in range(feeds):
-                if not replica.is_search_ready():
-                    replica.feed_search()
-        feed_all(replica)
-        for word in WORDS:
-            assert found(replica, word) == {key for key, held in model.items() if held == word}
-        check_index(replica)
-        replica.connection.close()

@@ -5,16 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
-from storenode.replica.writer import Replica, StreamState
+from storenode.replica.streams import StreamState
+from storenode.replica.writer import Replica
 
 PRICE, WEST = Stream.parse("price/all", BUILT_IN), Stream.parse("price/zone-west", BUILT_IN)
 PRODUCT = Stream.parse("product/all", BUILT_IN)
@@ -41,7 +39,7 @@ def advance(replica: Replica, position: int, *batches: Batch, stream: Stream = P
         head_seq=position,
         batches=batches,
         replace=replace,
-        now_ms=NOW_MS,
+        wall_ms=NOW_MS,
     )
 
 
@@ -61,7 +59,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def replica(path: Path) -> Iterator[Replica]:
-    replica = Replica(path, ("all", "price/zone-west"), BUILT_IN)
+    replica = Replica.open(path, ("all", "price/zone-west"), BUILT_IN)
     yield replica
     replica.connection.close()
 
@@ -127,7 +125,7 @@ def test_batches_that_break_off_change_nothing(replica: Replica, path: Path) -> 
 
     with pytest.raises(EOFError):
         replica.apply(
-            PRICE, epoch=EPOCH, position=9, digest=EMPTY, head_seq=9, batches=broken(), replace=True, now_ms=NOW_MS
+            PRICE, epoch=EPOCH, position=9, digest=EMPTY, head_seq=9, batches=broken(), replace=True, wall_ms=NOW_MS
         )
     assert rows_of(path) == {"a": 1}
     assert replica.state(PRICE) == StreamState(EPOCH, 1, f"{1:032x}")
@@ -143,7 +141,7 @@ def test_a_reader_sees_all_of_a_change_set_or_none_of_it(replica: Replica, path:
             seen.append(rows_of(path))
 
     replica.apply(
-        PRICE, epoch=EPOCH, position=4, digest=EMPTY, head_seq=4, batches=slow(), replace=False, now_ms=NOW_MS
+        PRICE, epoch=EPOCH, position=4, digest=EMPTY, head_seq=4, batches=slow(), replace=False, wall_ms=NOW_MS
     )
     assert seen == [{"a": 1}] * 3
     assert rows_of(path) == {"a": 1, "n2": 2, "n3": 3, "n4": 4}
@@ -151,7 +149,7 @@ def test_a_reader_sees_all_of_a_change_set_or_none_of_it(replica: Replica, path:
 
 def test_a_killed_writer_leaves_the_last_commit(path: Path) -> None:
     """The files as they are while the writer lives, copied aside: what a kill -9 leaves behind."""
-    replica = Replica(path, ("all",), BUILT_IN)
+    replica = Replica.open(path, ("all",), BUILT_IN)
     advance(replica, 2, ([line(1, "a", 1), line(2, "b", 2)], []))
     replica.connection.execute("BEGIN IMMEDIATE")
     replica.connection.execute("DELETE FROM prices")
@@ -160,39 +158,7 @@ def test_a_killed_writer_leaves_the_last_commit(path: Path) -> None:
         copy.with_name(copy.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
     replica.connection.execute("ROLLBACK")
     replica.connection.close()
-    survivor = Replica(copy, ("all",), BUILT_IN)
+    survivor = Replica.open(copy, ("all",), BUILT_IN)
     assert survivor.state(PRICE) == StreamState(EPOCH, 2, f"{2:032x}")
     assert rows_of(copy) == {"a": 1, "b": 2}
     survivor.connection.close()
-
-
-SKUS = st.sampled_from("abcde")
-CHANGES = st.lists(st.lists(st.tuples(SKUS, st.booleans()), max_size=6), min_size=1, max_size=8)
-
-
-@settings(max_examples=150, deadline=None)
-@given(CHANGES, st.data())
-def test_any_history_in_any_batches_equals_a_dict(history: list[list[tuple[str, bool]]], data: st.DataObject) -> None:
-    """The model is told the single changes; the replica gets them cut into batches, some of them a second time."""
-    model: dict[str, int] = {}
-    sent: list[tuple[int, str, bool]] = []
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "replica.db"
-        replica = Replica(path, ("all",), BUILT_IN)
-        for change_set in history:
-            for sku, dead in change_set:
-                sent.append((len(sent) + 1, sku, dead))
-                if dead:
-                    model.pop(sku, None)
-                else:
-                    model[sku] = len(sent)
-            first = data.draw(st.integers(0, replica.state(PRICE).position), label="first, with repeats")
-            cut = data.draw(st.integers(first, len(sent)), label="cut")
-            batches = [
-                ([line(s, k, s) for s, k, dead in part if not dead], [gone(s, k) for s, k, dead in part if dead])
-                for part in (sent[first:cut], sent[cut:])
-            ]
-            advance(replica, len(sent), *batches)
-            assert rows_of(path) == model
-            assert replica.state(PRICE).position == len(sent)
-        replica.connection.close()
