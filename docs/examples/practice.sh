@@ -79,11 +79,11 @@ END
     _practice_tries=0
     until storenode price 4011 >/dev/null 2>&1; do
         _practice_tries=$((_practice_tries + 1))
-        if [ $_practice_tries -gt 60 ]; then
+        if [ $_practice_tries -gt 40 ]; then
             echo "the store does not come up: see $PRACTICE/store.log, hq.log and broker.log" >&2
             return 1
         fi
-        sleep 0.2
+        sleep 0.4
     done
     echo "practice chain: a broker, HQ and store-042, with 3 products and 3 prices"
 }

@@ -131,7 +131,7 @@ def follow(page: Path, shell: Shell) -> None:
                 break
             again = ASKS.match(command) and time.monotonic() < deadline_s
             assert again, f"{page.name}: $ {command}\nthe page shows:\n{shown}\nit printed:\n{answer}"
-            time.sleep(0.1)
+            time.sleep(0.4)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.stem))

@@ -107,15 +107,17 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def leads_somewhere(path: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = path.parent / name if name else path
+    return target.exists() and (not anchor or anchor in anchors(target.read_text(encoding="utf-8")))
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    for path in DOCUMENTS:
-        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
-            if not link.startswith(("http://", "https://")):
-                name, _, anchor = link.partition("#")
-                target = path.parent / name if name else path
-                assert target.exists(), f"{path.name}: {link}"
-                if anchor:
-                    assert anchor in anchors(target.read_text(encoding="utf-8")), f"{path.name}: {link}"
+    links = [(p, link) for p in DOCUMENTS for link in re.findall(r"\]\(([^)\s]+)\)", p.read_text(encoding="utf-8"))]
+    ours = [(path, link) for path, link in links if not link.startswith(("http://", "https://"))]
+    assert len(ours) > 100
+    assert [f"{path.name}: {link}" for path, link in ours if not leads_somewhere(path, link)] == []
 
 
 def test_every_document_can_be_reached_from_the_readme() -> None:
