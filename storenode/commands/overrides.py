@@ -16,6 +16,7 @@ from storelink.host.locks import lock_instance, lock_path
 from storelink.host.sqlite import open_readonly
 from storenode.commands.shared import SettingsOf, json_option, reported
 from storenode.config import Settings
+from storenode.core.overrides import COLUMNS, Override
 from storenode.errors import BadArgument, NotFound, StorenodeError
 from storenode.outbox import override_copy
 from storenode.outbox import overrides as own
@@ -23,7 +24,6 @@ from storenode.outbox.file import check_outbox, standing_of, translated
 from storenode.outbox.store import Outbox
 from storenode.replica import queries
 from storenode.replica.file import reading
-from storenode.replica.overrides import COLUMNS, Override
 from storenode.replica.status import daemon_alive
 
 WAIT_S = 5.0

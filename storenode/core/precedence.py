@@ -21,9 +21,7 @@ from typing import Any
 
 from storelink.contract.schedule import Schedule, Step
 from storelink.contract.times import rfc3339
-
-OVERRIDE = "override"
-"""The kind of a price line that is this store's own; no stream has it."""
+from storenode.core.overrides import OVERRIDE
 
 REGULAR = "regular"
 

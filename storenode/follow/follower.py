@@ -14,12 +14,26 @@ from storelink.contract.messages import Live, Message, decode_head, decode_live
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storelink.host.logs import get_logger
 from storelink.transport.port import Link
-from storenode.core.changesets import AheadOfHq, Parked, Pending
 from storenode.core.phases import Phase
 from storenode.core.rate_limit import Pace
 from storenode.core.refusals import Refusals, span_of
 from storenode.core.states import state_of
-from storenode.core.verdicts import AHEAD, Advance, CatchUp, Fork, Gap, Position, Repeat, Stale, UpToDate, judge, plan
+from storenode.core.verdicts import (
+    AHEAD,
+    Advance,
+    AheadOfHq,
+    CatchUp,
+    Fork,
+    Gap,
+    Parked,
+    Pending,
+    Position,
+    Repeat,
+    Stale,
+    UpToDate,
+    judge,
+    plan,
+)
 from storenode.follow.fetch import Fetch
 from storenode.follow.spool import Batch, SegmentRefused, Spool, unspooled
 from storenode.replica.provenance import CATCH_UP, LIVE, Commit

@@ -19,10 +19,11 @@ from storelink.contract.errors import ContractViolation
 from storelink.contract.rows import decode_rows
 from storelink.contract.streams import Stream
 from storelink.host.schema_check import header_in, listed, misfit, objects_of
+from storenode.core.overrides import price_lines
 from storenode.errors import BackupUnsound, StorenodeError
 from storenode.replica import schema, verify
 from storenode.replica.file import reading, translated
-from storenode.replica.overrides import price_lines, read
+from storenode.replica.overrides import read
 from storenode.replica.verify import schema_differences
 
 ROWS_PER_PART = 5_000

@@ -25,6 +25,7 @@ from storelink.host.files import sync
 from storelink.host.locks import lock_instance, lock_path
 from storelink.host.sqlite import open_readonly, transaction
 from storenode.core.clock_rules import DAY_MS, NEVER_MS, UNCONFIRMED, Mark
+from storenode.core.overrides import Override
 from storenode.errors import (
     AlreadyRunning,
     BackupUnsound,
@@ -42,7 +43,6 @@ from storenode.outbox.overrides import check as check_override
 from storenode.outbox.store import Outbox
 from storenode.replica import overrides
 from storenode.replica.file import drop_older, is_ours, move_away, reading, translated
-from storenode.replica.overrides import Override
 from storenode.replica.price_clock import read_mark, write_mark
 from storenode.replica.search_index import SearchIndex
 from storenode.replica.writer import forget_daemon

@@ -16,9 +16,11 @@ from pathlib import Path
 from storelink.host.logs import get_logger
 from storelink.host.process import python_command
 from storelink.host.sqlite import open_file
+from storenode.core.overrides import Override
+from storenode.outbox.overrides import read
 from storenode.replica import schema
 from storenode.replica.file import translated
-from storenode.replica.overrides import Override, copy, read
+from storenode.replica.overrides import copy
 from storenode.replica.writer import Replica
 
 log = get_logger()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from storelink.contract.money import AMOUNT_MINOR_MAX, EXPONENTS
 from storelink.contract.times import rfc3339
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN
+from storenode.core.overrides import COLUMNS, Override
 from storenode.errors import BadArgument, NotFound
-from storenode.replica.overrides import COLUMNS, Override, read
 
 if TYPE_CHECKING:
     from storenode.outbox.store import Outbox
@@ -69,6 +69,11 @@ def withdraw(outbox: Outbox, sku: str, now_ms: int) -> Override:
     text = json.dumps({"sku": sku, "withdrawn_at": rfc3339(now_ms)}, ensure_ascii=False)
     outbox.append_json(OVERRIDE_WITHDRAWN, text, now_ms, also=also)
     return ended[0]
+
+
+def read(db: sqlite3.Connection) -> list[Override]:
+    """All that the outbox keeps, by sku and time."""
+    return [Override(*row) for row in db.execute(f"SELECT {COLUMNS} FROM overrides ORDER BY sku, seq")]
 
 
 def read_if_there(db: sqlite3.Connection) -> list[Override]:

@@ -10,10 +10,11 @@ from typing import Any
 from storelink.contract.contexts import PRICE
 from storelink.contract.schedule import load
 from storelink.contract.times import rfc3339
-from storenode.core.precedence import OVERRIDE, RULE, Candidate, Line, candidates, in_force_since
+from storenode.core.overrides import OVERRIDE, Override
+from storenode.core.precedence import RULE, Candidate, Line, candidates, in_force_since
 from storenode.errors import NotFound
 from storenode.replica.file import reading
-from storenode.replica.overrides import Override, read
+from storenode.replica.overrides import read
 from storenode.replica.provenance import commit_of
 from storenode.replica.queries import price_now_ms
 from storenode.replica.schema import OWN

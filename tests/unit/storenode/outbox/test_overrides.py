@@ -28,9 +28,9 @@ from storenode.errors import BadArgument, NotFound, OutboxFull
 from storenode.outbox import override_copy, overrides
 from storenode.outbox.file import FILE_MODE
 from storenode.outbox.override_copy import OverrideCopy
+from storenode.outbox.overrides import read
 from storenode.outbox.store import Outbox
 from storenode.replica import queries, verify
-from storenode.replica.overrides import read
 from storenode.replica.writer import Replica
 
 PRICE, PRODUCT = Stream.parse("price/all", BUILT_IN), Stream.parse("product/all", BUILT_IN)

@@ -73,7 +73,7 @@ def explained(replica: Replica, *words: str) -> dict[str, Any]:
 
 def test_a_price_is_explained_down_to_the_commit_that_brought_it(replica: Replica) -> None:
     put(replica, ALL, [line(3, "regular", "[[1700000000,null,199]]")], commit(CATCH_UP, 1, 10))
-    put(replica, ALL, [line(11, "promotion", f"[[1700000000,{NOW_S + 3600},149]]")], commit(LIVE, 11, 12))
+    put(replica, ALL, [line(11, "promotion", f"[[1700000000,{NOW_S + 3_600},149]]")], commit(LIVE, 11, 12))
     found = explained(replica, "4011")
     assert found["price"] == {
         "sku": "4011",

@@ -15,8 +15,6 @@ from storelink.contract.contexts import BUILT_IN
 from storelink.contract.digest import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
-from storenode.replica.file import MAGIC, is_ours
-from storenode.replica.schema import APPLICATION_ID
 from storenode.replica.writer import WAL_KEPT_BYTES_MAX, Replica
 
 PRICE_ROW = (1, "1", "regular", "EUR", "[[0,null,5]]")
@@ -159,8 +157,6 @@ STOP = """
 import os, sys
 from pathlib import Path
 from storelink.contract.contexts import BUILT_IN
-from storenode.replica.file import MAGIC, is_ours
-from storenode.replica.schema import APPLICATION_ID
 from storenode.replica.writer import Replica
 Replica.open(Path(sys.argv[1]), ("all",), BUILT_IN).close_for_readers()
 os._exit(0)
@@ -204,22 +200,3 @@ def test_the_heartbeat_is_one_row_of_facts(tmp_path: Path) -> None:
     found = replica.connection.execute("SELECT * FROM daemon").fetchall()
     assert found == [(1, "store-7", 4, 1, 5, 6, json.dumps({"rows": 6}))]
     replica.connection.close()
-
-
-def header(magic: bytes, ident: int) -> bytes:
-    return magic.ljust(68, b"\0") + ident.to_bytes(4, "big") + bytes(28)
-
-
-@pytest.mark.parametrize(
-    ("head", "served_here", "ours"),
-    [
-        (header(MAGIC, APPLICATION_ID), False, True),
-        (header(b"\xff" * 16, APPLICATION_ID), False, True),
-        (header(MAGIC, 7), True, False),
-        (header(MAGIC, 0), True, False),
-        (b"name;price", False, False),
-        (b"\xff" * 100, True, True),
-    ],
-)
-def test_a_file_is_ours_by_its_mark_or_when_unreadable_by_its_place(head: bytes, served_here: bool, ours: bool) -> None:
-    assert is_ours(head, served_here=served_here) is ours

@@ -10,9 +10,8 @@ from storelink.contract import digest
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Live
 from storelink.contract.streams import Stream
-from storenode.core import changesets
-from storenode.core.changesets import AheadOfHq, Parked, Pending
-from storenode.core.verdicts import Position
+from storenode.core import verdicts
+from storenode.core.verdicts import AheadOfHq, Parked, Pending, Position
 
 PRICE = Stream.parse("price/all", BUILT_IN)
 OLD, EPOCH, NEW = "019b76da0000-00000000", "019b76da1000-5f3c9a01", "019b76da2000-00000000"
@@ -38,7 +37,7 @@ def test_only_complete_change_sets_are_taken() -> None:
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changesets, "WAITING_BYTES_MAX", 100)
+    monkeypatch.setattr(verdicts, "WAITING_BYTES_MAX", 100)
     pending, parked = Pending(), Parked()
     for first in range(3):
         pending.add(live(first + 1, first + 1, commit=False), 50)
