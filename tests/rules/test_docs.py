@@ -139,6 +139,18 @@ def test_every_path_that_the_architecture_names_exists() -> None:
             assert list(ROOT.glob(path.rstrip("/"))), f"docs/{name}: {path}"
 
 
+def test_the_architecture_names_a_writer_for_each_table() -> None:
+    """That it is the only one: `test_tables.py`. That no table is missing: `tests/integration/test_tutorials.py`."""
+    rows = re.findall(
+        r"^\| (`[^|]+) \| [^|]+ \| (`[^|]+) \|$", section(read("architecture.md"), "## Files and tables"), re.MULTILINE
+    )
+    assert len(rows) > 20
+    for names, modules in rows:
+        text = "".join((ROOT / module).read_text(encoding="utf-8") for module in re.findall(r"`([^`]+)`", modules))
+        written = ["context.table"] if "declared context" in names else re.findall(r"`([^`]+)`", names)
+        assert any(name in text for name in written), names
+
+
 def test_the_architecture_answers_twenty_questions_with_a_module_each() -> None:
     table = section(read("architecture.md"), "## Where is it decided?")
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ") and "?" in line]
