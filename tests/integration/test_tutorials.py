@@ -28,13 +28,13 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.glob("tutorial-*.md")), DOCS / "operating" / "commands.md"]
 CHECKOUT = ("storelink", "hq", "storenode", "docs", "tests", "bench", "testbed", "pyproject.toml", "README.md")
 END_OF_ANSWER = "@@end@@"
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 ASKS = re.compile(
     r"storenode (status|price|get|search|explain|outbox|jobs|availability|quarantine|verify|doctor)\b"
-    r"|storenode override$|hq (status|stores|inbox|overrides|verify|log|doctor)\b|curl |sqlite3 "
+    r"|storenode override$|hq (status|stores|inbox|overrides|verify|log|doctor)\b|curl |timeout "
 )
-"""What may be typed again until it says what the page shows: a store follows HQ, it is not asked at once."""
+"""What may be typed again until it says what the page shows: a store follows HQ, a daemon needs a moment to start."""
 
 KINDS = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", "TIME"),
