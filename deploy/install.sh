@@ -98,7 +98,9 @@ install_programs() {
     fi
     pip --require-hashes -r "$source/requirements/runtime.txt"
     install_project
-    install -D -m 644 -t $guides "$source/README.md" "$source/docs/operating.md"
+    install -D -m 644 -t $guides "$source/README.md"
+    install -D -m 644 -t $guides/docs "$source"/docs/*.md
+    install -D -m 644 -t $guides/docs/operating "$source"/docs/operating/*.md
     mkdir -p $commands
     cat >"$commands/$1" <<EOF
 #!/bin/sh

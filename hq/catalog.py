@@ -66,7 +66,7 @@ class ImportOptions(TypedDict, total=False):
         full: the feed is all of the stream, or all that `where` names: what it lacks is deleted.
         where: key column -> the value, or the values, that the feed speaks for; other rows in it are bad rows.
         mapping: column of the feed -> field of the context; other columns are fields by name.
-        force: lift the guards on deletions, which docs/operating.md lists.
+        force: lift the guards on deletions, which docs/operating/daily.md lists.
         allow_empty: lift them for a feed without rows.
         max_deletes, max_changes: guards of one's own, which `force` does not lift.
         progress: is called with what comes next, for a person who waits.

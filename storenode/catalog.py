@@ -135,7 +135,7 @@ class Questions(ABC):
         Args:
             kind: `regular`, `promotion`, `clearance` or `override`: the price in force of that kind, which need not be
                 the one to sell by (for "was 2.49, now 1.99"). If left out, the one to sell by.
-            at: now if left out: the time that prices go by, which HQ vouches for (docs/operating.md, "The clock").
+            at: now if left out: the time that prices go by, which HQ vouches for (docs/operating/prices.md).
         """
         at_s = None if at is None else seconds_of(at)
         if kind is not None:
@@ -218,7 +218,7 @@ class Questions(ABC):
 
     def status(self, *, counted: bool = True) -> Status:
         """
-        All that is known of this store's replica, its outbox and its clock; keys: docs/operating.md.
+        All that is known of this store's replica, its outbox and its clock; keys: docs/operating/reference.md.
 
         Args:
             counted: whether `rows` are counted, which takes 50 ms a million, or null.

@@ -227,7 +227,7 @@ def api_environment(settings: Settings) -> dict[str, str]:
 
 
 def hook_environment() -> dict[str, str]:
-    """The environment of a hook: where programs are, language and time zone, who runs it; see docs/operating.md.
+    """The environment of a hook: where programs are, language and time zone, who runs it; docs/operating/prices.md.
 
     Nothing else that the daemon was given, such as the broker's password.
     """

@@ -21,7 +21,9 @@ from storenode.errors import StorenodeError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; docs/operating.md lists the keys.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON; docs/operating/reference.md lists the keys."
+)
 at_option = click.option("--at", metavar="TIME", help="At this time, such as 2026-12-24T08:00:00Z. Default: now.")
 
 

@@ -90,7 +90,7 @@ def test_a_till_emits_with_the_daemon_up_and_down(site: Site) -> None:
 
 
 def test_an_outbox_with_a_directory_of_its_own_takes_entries_with_no_file_there_but_its_own(site: Site) -> None:
-    """What docs/operating.md offers to tills that must emit while the daemon is down; made by the sandboxed daemon."""
+    """What docs/operating/outbox.md offers to tills that must emit without a daemon; made by the sandboxed daemon."""
     place = "/var/lib/storenode/outbox"
     with site.drop_in("storenode", f"Environment=STORENODE_OUTBOX={place}/outbox.db"):
         until(lambda: site.code("test", "-e", f"{place}/outbox.db") == 0, "the outbox is made")

@@ -36,7 +36,7 @@ def test_a_change_at_hq_reaches_the_store_and_an_entry_of_the_store_reaches_hq(s
 
 
 def test_the_journal_holds_json_lines_with_the_events_of_the_guide(site: Site) -> None:
-    guide = (tree.REPOSITORY / "docs/operating.md").read_text(encoding="utf-8")
+    guide = (tree.REPOSITORY / "docs/operating/reference.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", guide))
     for unit, wanted in (("storenode", {"store.started", "catch_up.applied"}), ("hq", {"publisher.started"})):
         records = site.log(unit)
