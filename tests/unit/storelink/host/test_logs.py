@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 LOOK = """
-import json, sys
+import json, sys, typing
 before = dict(sys.modules)
 import hq, storenode
 changed = [name for name, module in before.items() if sys.modules.get(name) is not module]
