@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storelink.contract import contexts
-from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.streams import Stream
+from storelink.contract.contexts import BUILT_IN
 from storenode.replica.writer import Replica
-
-PRICE = Stream(contexts.PRICE, "all")
-Batch = tuple[list[Row], list[Row]]
-
-EPOCH = "000000000001-00000000"
-NOW_MS = 1_760_000_000_000
-
-
-def line(seq: int, sku: str, amount: int) -> Row:
-    return (seq, sku, "regular", "EUR", f"[[1700000000,null,{amount}]]")
-
-
-def gone(seq: int, sku: str) -> Row:
-    return (seq, sku, "regular")
-
-
-def advance(replica: Replica, position: int, *batches: Batch, stream: Stream = PRICE, replace: bool = False) -> int:
-    return replica.apply(
-        stream,
-        epoch=EPOCH,
-        position=position,
-        digest=f"{position:032x}",
-        head_seq=position,
-        batches=batches,
-        replace=replace,
-        wall_ms=NOW_MS,
-    )
-
-
-def rows_of(path: Path, stream: Stream = PRICE) -> dict[str, int]:
-    """What another process would read: sku to seq."""
-    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-    try:
-        return dict(db.execute(f"SELECT sku, seq FROM {stream.context.table} WHERE scope = ?", (stream.scope,)))
-    finally:
-        db.close()
-
+from tests.price_rows import PRICE, advance, gone, line, rows_of
 
 SKUS = st.sampled_from("abcde")
 CHANGES = st.lists(st.lists(st.tuples(SKUS, st.booleans()), max_size=6), min_size=1, max_size=8)
