@@ -14,7 +14,7 @@ import pytest
 
 from storenode.jobs.hook import run_hook
 from testbed.broker import free_port
-from tests.integration.service import ROOT, Site, build, ended
+from tests.faults.service import ROOT, Site, build, ended
 
 LINES = (
     "storenode override 1 1.49 --until {until} --reason ripe",

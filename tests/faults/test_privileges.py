@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from tests.integration.service import ROOT, SERVICE, Site, build, give, interpreter, look
+from tests.faults.service import ROOT, SERVICE, Site, build, give, interpreter, look
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
