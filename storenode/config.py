@@ -146,7 +146,7 @@ class Settings:
 
     @property
     def tells_prices(self) -> bool:
-        """Whether anybody is told of prices that change."""
+        """Whether anybody is notified of prices that change."""
         return self.on_price_change is not None or self.tell_activations
 
     @property
@@ -193,7 +193,7 @@ def load(
 def examine(
     environ: Mapping[str, str], config: Path | None = None, options: Mapping[str, str | None] | None = None
 ) -> Examined:
-    """Read the settings as `load` does, and raise nothing: what is wrong is told, and the default stands in for it."""
+    """Read the settings as `load` does, and raise nothing: what is wrong is reported, and the default is used."""
     found = read_settings(Settings, ENVIRONMENT_PREFIX, environ, config, options)
     if "scopes" in found.values:
         try:
@@ -213,7 +213,7 @@ def api_environment(settings: Settings) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith((ENVIRONMENT_PREFIX, "HQ_", "NOTIFY_", "WATCHDOG_"))
     }
-    told = {
+    given = {
         "db": str(settings.db),
         "outbox": str(settings.outbox_path),
         "store_id": settings.store_id,
@@ -222,8 +222,8 @@ def api_environment(settings: Settings) -> dict[str, str]:
         "api_hosts": ",".join(settings.api_hosts),
     }
     if settings.contexts is not None:
-        told["contexts"] = str(settings.contexts.path)
-    return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in told.items()}
+        given["contexts"] = str(settings.contexts.path)
+    return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in given.items()}
 
 
 def hook_environment() -> dict[str, str]:

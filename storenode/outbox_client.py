@@ -149,8 +149,8 @@ class Outbox:
         ends_at = _seconds(until)
         priced_in = _currency(self._replica_path, sku, currency, force=force)
         amount_minor = _minor(amount, priced_in)
-        now_ms = queries.price_now_ms(self._replica_path)
-        done = overrides.put(self._writer(), sku, amount_minor, priced_in, ends_at, reason, now_ms)
+        wall_ms = queries.price_now_ms(self._replica_path)
+        done = overrides.put(self._writer(), sku, amount_minor, priced_in, ends_at, reason, wall_ms)
         return {**_document(done), "withdrawn": False, "effective": self._wait_copied(done)}
 
     def withdraw_override(self, sku: str) -> ChangedOverride:

@@ -58,7 +58,7 @@ class MessageRefusal:
     times: int = 1
 
     def again(self, violation: ContractViolation) -> MessageRefusal:
-        """Count it once more; what was wrong with it last is what is told."""
+        """Count it once more; keep what was wrong with it last."""
         reason, detail = violation.reason, printable(violation.detail)
         return MessageRefusal(self.message, self.range, reason, detail, self.since_ms, self.times + 1)
 

@@ -144,8 +144,8 @@ def decode_status(root: str, message: Message) -> Status:
         check_stream_name(name)  # HQ may lack a store's declaration
         if s.epoch is not None:
             check_epoch(s.epoch)
-        told = {field: getattr(s, field) for field in s.__struct_fields__}
-        streams[name] = StreamStatus(**told | {"refusal": _refusal(s.refusal)})
+        members = {field: getattr(s, field) for field in s.__struct_fields__}
+        streams[name] = StreamStatus(**members | {"refusal": _refusal(s.refusal)})
     outbox = None
     if body.outbox is not None:
         check_epoch(body.outbox.epoch)

@@ -117,7 +117,7 @@ class MemoryBroker:
     """
 
     def __init__(self, rng: Random) -> None:
-        self.now_ms = 0
+        self.mono_ms = 0
         self.loss = 0.0
         self.loss_retained = 0.0
         self.repeat = 0.0
@@ -134,17 +134,17 @@ class MemoryBroker:
         self._cut: set[str] = set()
         self._subscriptions: Subscriptions[_Session] = Subscriptions()
 
-    def advance(self, now_ms: int) -> None:
-        """Deliver all that is due up to `now_ms`, in order of time, including what the deliveries cause."""
+    def advance(self, mono_ms: int) -> None:
+        """Deliver all that is due up to `mono_ms`, in order of time, including what the deliveries cause."""
         for _ in range(EVENTS_PER_ADVANCE_MAX):
-            if not self._heap or self._heap[0][0] > now_ms:
+            if not self._heap or self._heap[0][0] > mono_ms:
                 break
             at_ms, _, action = heappop(self._heap)
-            self.now_ms = max(self.now_ms, at_ms)
+            self.mono_ms = max(self.mono_ms, at_ms)
             action()
         else:
             raise RuntimeError(f"{EVENTS_PER_ADVANCE_MAX} deliveries without time moving on")
-        self.now_ms = max(self.now_ms, now_ms)
+        self.mono_ms = max(self.mono_ms, mono_ms)
 
     def next_ms(self) -> int | None:
         """When the next delivery is due, or None if nothing is in flight."""
@@ -221,7 +221,7 @@ class MemoryBroker:
         """Break one connection without a DISCONNECT; the broker sends the will."""
         if session.alive and session.link.will is not None:
             will = session.link.will
-            self._at(self.now_ms, lambda: self._route(will))
+            self._at(self.mono_ms, lambda: self._route(will))
         self._kill(session, "connection lost")
 
     def _connect_later(self, link: MemoryLink) -> None:
@@ -232,7 +232,7 @@ class MemoryBroker:
                 link.generation += 1
                 link.emit(Connected(link.generation))
 
-        self._at(self.now_ms + self._delay(self.reconnect_ms_max), connect)
+        self._at(self.mono_ms + self._delay(self.reconnect_ms_max), connect)
 
     def _kill(self, session: _Session, reason: str) -> None:
         if not session.alive:
@@ -246,7 +246,7 @@ class MemoryBroker:
                 link.emit(Disconnected(reason))
                 self._connect_later(link)
 
-        self._at(self.now_ms + self._delay(self.notice_ms_max), notice)
+        self._at(self.mono_ms + self._delay(self.notice_ms_max), notice)
 
     def _end(self, session: _Session) -> None:
         session.alive = False
@@ -262,15 +262,15 @@ class MemoryBroker:
 
     def _up(self, session: _Session, arrive: Callable[[], None]) -> None:
         """Carry one packet to the broker, in order."""
-        session.up_ms = max(session.up_ms, self.now_ms + self._delay(self.delay_ms_max))
+        session.up_ms = max(session.up_ms, self.mono_ms + self._delay(self.delay_ms_max))
         self._at(session.up_ms, lambda: arrive() if session.alive else None)
 
     def _down(self, session: _Session, event: LinkEvent, *, held_ms: int | None = None) -> None:
         """Carry one event to the client, in order; with `held_ms`, late by that and out of order."""
         if held_ms is None:
-            session.down_ms = at_ms = max(session.down_ms, self.now_ms + self._delay(self.delay_ms_max))
+            session.down_ms = at_ms = max(session.down_ms, self.mono_ms + self._delay(self.delay_ms_max))
         else:
-            at_ms = self.now_ms + held_ms
+            at_ms = self.mono_ms + held_ms
         self._at(at_ms, lambda: session.link.emit(event) if session.alive else None)
 
     def _deliver(self, session: _Session, message: Message, loss: float) -> None:

@@ -40,17 +40,17 @@ def availability(settings: SettingsOf, days: int, listed: bool, as_json: bool) -
     storenode availability --days 7 --intervals
     """
     found = settings()
-    now_ms = queries.price_now_ms(found.db)
-    since_ms = now_ms - days * DAY_MS
+    until_ms = queries.price_now_ms(found.db)
+    since_ms = until_ms - days * DAY_MS
     recorded = _recorded(found.outbox_path)
     followed = {str(stream) for stream in found.streams()}
     working = daemon_alive(found.db)
     streams = {}
     for name, each in recorded.items():
-        tail = _since(each[-1], now_ms, working=working, followed=name in followed)
-        if parts := clipped([*each, *tail], since_ms, now_ms):
+        tail = _since(each[-1], until_ms, working=working, followed=name in followed)
+        if parts := clipped([*each, *tail], since_ms, until_ms):
             streams[name] = _summary(parts, listed=listed, usable=usable_after(each, since_ms))
-    document = {"days": days, "since": rfc3339(since_ms), "until": rfc3339(now_ms), "streams": streams}
+    document = {"days": days, "since": rfc3339(since_ms), "until": rfc3339(until_ms), "streams": streams}
     if as_json:
         print_json(document)
     else:
@@ -69,11 +69,11 @@ def _recorded(path: Path) -> dict[str, list[Interval]]:
     return {name: list(each) for name, each in groupby(found, attrgetter("stream"))}
 
 
-def _since(last: Interval, now_ms: int, *, working: bool, followed: bool) -> list[Interval]:
+def _since(last: Interval, until_ms: int, *, working: bool, followed: bool) -> list[Interval]:
     """The time since the log was last written: in the same state if a daemon is at work; else it was down."""
-    if working and now_ms - last.until_ms <= SILENT_MS:
-        return [Interval(last.stream, last.state, last.until_ms, now_ms)]
-    return [Interval(last.stream, DOWN, last.until_ms, now_ms)] if followed else []
+    if working and until_ms - last.until_ms <= SILENT_MS:
+        return [Interval(last.stream, last.state, last.until_ms, until_ms)]
+    return [Interval(last.stream, DOWN, last.until_ms, until_ms)] if followed else []
 
 
 def _summary(found: list[Interval], *, listed: bool, usable: bool) -> dict[str, Any]:

@@ -163,25 +163,25 @@ def _note(settings: Settings, began_ms: int, detail: str) -> None:
         click.echo(f"warning: the backup is made, but storenode jobs will not show it: {error}", err=True)
 
 
-def _document(settings: Settings, now_ms: int) -> dict[str, Any]:
+def _document(settings: Settings, wall_ms: int) -> dict[str, Any]:
     from storenode.replica.status import daemon_alive
 
     runs, rhythms = history.read(settings.outbox_path), settings.rhythms
     names = [name for name in MEANINGS if name in rhythms or (name == job_times.HOOK and settings.on_price_change)]
     return {
         "running": daemon_alive(settings.db),
-        "jobs": {name: _job(runs.get(name), rhythms.get(name), now_ms) for name in names},
+        "jobs": {name: _job(runs.get(name), rhythms.get(name), wall_ms) for name in names},
     }
 
 
-def _job(run: history.Run | None, rhythm: job_times.Rhythm | None, now_ms: int) -> dict[str, Any]:
-    next_ms = None if rhythm is None else rhythm.next_ms(now_ms)
-    if run is not None and run.next_at_ms is not None and next_ms is not None and run.next_at_ms > now_ms:
+def _job(run: history.Run | None, rhythm: job_times.Rhythm | None, wall_ms: int) -> dict[str, Any]:
+    next_ms = None if rhythm is None else rhythm.next_ms(wall_ms)
+    if run is not None and run.next_at_ms is not None and next_ms is not None and run.next_at_ms > wall_ms:
         next_ms = min(next_ms, run.next_at_ms)
     last_ms = None if run is None else run.last_at_ms
     return {
         "next_at": None if next_ms is None else rfc3339(next_ms),
-        "owed": run is not None and rhythm is not None and rhythm.is_owed(run.reference_ms, now_ms),
+        "owed": run is not None and rhythm is not None and rhythm.is_owed(run.reference_ms, wall_ms),
         "last_at": None if last_ms is None else rfc3339(last_ms),
         "took_ms": None if run is None else run.took_ms,
         "ok": None if run is None else run.ok,

@@ -124,7 +124,7 @@ def outbox(found: Mapping[str, Any]) -> Finding:
     if found["pending"] is None:
         return Finding(FAIL, "The outbox cannot be read: what the store tells HQ may be stuck.", "storenode outbox")
     if found["refused"]:
-        return Finding(WARN, f"{count(found['refused'], 'entry', 'entries')} for HQ set aside.", "storenode outbox")
+        return Finding(WARN, f"{count(found['refused'], 'entry', 'entries')} refused by HQ.", "storenode outbox")
     said, age_s = count(found["pending"], "entry waits", "entries wait"), found["oldest_age_seconds"]
     if age_s is not None and age_s > WAITS_LONG_S:
         return Finding(WARN, f"{said} for HQ, the oldest for {span(age_s)}; none is lost.", LINE)

@@ -27,7 +27,7 @@ def checked_scopes(entries: Sequence[str], contexts: Contexts) -> tuple[str, ...
             checked_name(entry, "scope")
     named = [str(stream) for entry in entries for stream in _streams_of(entry, contexts)]
     if len(named) > STATUS_STREAMS_MAX:
-        problem = f"they make {len(named)} streams; HQ is told of at most {STATUS_STREAMS_MAX}"
+        problem = f"they make {len(named)} streams; a status names at most {STATUS_STREAMS_MAX}"
         raise ContractViolation("bad_scopes", problem, field="scopes")
     twice = sorted({stream for stream in named if named.count(stream) > 1})
     if twice:

@@ -25,13 +25,13 @@ SEARCH_SPARE = 8
 
 def price_now_ms(path: Source) -> int:
     """The time that prices go by, since 1970; without a replica, or before HQ was heard, the clock."""
-    now_ms = time.time_ns() // 1_000_000
+    wall_ms = time.time_ns() // 1_000_000
     try:
         with reading(path) as db:
             now_s: int = db.execute(f"SELECT {price_clock.NOW_S}").fetchone()[0]
     except StorenodeError:
-        return now_ms
-    return now_ms if abs(now_s - now_ms // 1000) <= 1 else now_s * 1000
+        return wall_ms
+    return wall_ms if abs(now_s - wall_ms // 1000) <= 1 else now_s * 1000
 
 
 def streams(path: Path, contexts: Contexts) -> list[Stream]:

@@ -34,9 +34,9 @@ def status_document(
             "SELECT store_id, pid, connected, started_at_ms, seen_at_ms, counters FROM daemon"
         ).fetchone()
         store_id, pid, connected, started_ms, seen_ms, counters = daemon or (None, None, 0, 0, 0, "{}")
-        now_ms = time.time_ns() // 1_000_000
+        wall_ms = time.time_ns() // 1_000_000
         alive = pid is not None and daemon_alive(path)
-        heard = alive and now_ms - seen_ms <= schema.STALE_AFTER_S * 1000
+        heard = alive and wall_ms - seen_ms <= schema.STALE_AFTER_S * 1000
         found = {s.name: _stream(db, s, alive=alive, counted=counted) for s in streams_in(db, contexts)}
         problems = problems_of(db)
         clock = _clock(db)
@@ -45,7 +45,7 @@ def status_document(
         "store_id": store_id,
         "connected": bool(connected) and heard,
         "pid": pid if alive else None,
-        "uptime_seconds": max(now_ms - started_ms, 0) // 1000 if alive else None,
+        "uptime_seconds": max(wall_ms - started_ms, 0) // 1000 if alive else None,
         "streams": found,
         "contexts": {name: {"problem": problem} for name, problem in problems.items()},
         "outbox": None,

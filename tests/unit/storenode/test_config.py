@@ -74,7 +74,7 @@ def test_a_scope_may_be_followed_in_one_context_only() -> None:
         (["price/zone/west"], "scope"),
         (["Tax/all"], "is no context/scope"),
         (["/all"], "is no context/scope"),
-        (["all", *map(str, range(128))], "they make 258 streams; HQ is told of at most 256"),
+        (["all", *map(str, range(128))], "they make 258 streams; a status names at most 256"),
     ],
 )
 def test_scopes_that_cannot_be_followed_are_refused(entries: list[str], reason: str) -> None:

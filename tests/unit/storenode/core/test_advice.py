@@ -114,7 +114,7 @@ CASES: list[tuple[dict[str, Any], list[Finding]]] = [
         facts(**waiting(None, None, None)),
         [Finding("fail", "The outbox cannot be read: what the store tells HQ may be stuck.", "storenode outbox")],
     ),
-    (facts(**waiting(9, None, 1)), [Finding("warn", "1 entry for HQ set aside.", "storenode outbox")]),
+    (facts(**waiting(9, None, 1)), [Finding("warn", "1 entry refused by HQ.", "storenode outbox")]),
     (facts(**waiting(9, 3_600, 0)), []),
     (
         facts(**waiting(1, 7_300, 0)),
