@@ -121,7 +121,7 @@ install_project() {
         [ ! -e "$wheel" ] || project=$wheel
     done
     if [ "$project" = "$build" ]; then
-        for part in pyproject.toml README.md LICENSE contract link hq storenode; do
+        for part in pyproject.toml README.md LICENSE storelink hq storenode; do
             cp -R "$source/$part" "$build/"
         done
     fi

@@ -8,6 +8,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,13 @@ def test_broker_limits_leave_room_for_the_protocol() -> None:
     limits = {name: int(value) for name, value in pairs}
     assert limits["max_packet_size"] > MESSAGE_BYTES_MAX + 4_096
     assert limits["max_queued_messages"] > 10 * FETCH_WINDOW
+
+
+def test_the_installer_copies_the_packages_that_there_are() -> None:
+    parts = re.search(r"for part in (.*); do", (DEPLOY / "install.sh").read_text(encoding="utf-8"))
+    assert parts is not None
+    found = set(parts[1].split())
+    packages = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    included = {name.rstrip("*") for name in packages["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert included < found
+    assert all((DEPLOY.parent / part).exists() for part in found)
