@@ -11,7 +11,7 @@ from storelink.host.sqlite import database
 APPLICATION_ID = 0x53744851
 """Marks an SQLite file as a master ("StHQ")."""
 
-VERSION = 3
+VERSION = 4
 """Raise it with every change of a declaration here: hq opens, copies and restores this format and no other."""
 
 STREAM_COLUMNS: dict[str, type] = {
@@ -41,7 +41,11 @@ CONTEXTS = (
 )
 """Which columns the rows of declared contexts have, and when they gained some."""
 
-EPOCHS = "CREATE TABLE epochs (stream TEXT NOT NULL, epoch TEXT NOT NULL, PRIMARY KEY (stream, epoch)) WITHOUT ROWID"
+EPOCHS = (
+    "CREATE TABLE epochs (stream TEXT NOT NULL, epoch TEXT NOT NULL, PRIMARY KEY (stream, epoch)) WITHOUT ROWID",
+    "CREATE INDEX idx_epochs ON epochs (epoch)",
+)
+"""The index finds the newest epoch of all, which the next one must follow."""
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -52,7 +56,7 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(EVENTS)
     for context in BUILT_IN.values():
         create_context(connection, context)
-    for statement in (*CONTEXTS, EPOCHS):
+    for statement in (*CONTEXTS, *EPOCHS):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

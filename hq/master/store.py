@@ -241,7 +241,11 @@ class Master:
         return [StreamRow(Stream.parse(name, self.contexts), *rest) for name, *rest in found]
 
     def stream(self, stream: Stream) -> StreamRow | None:
-        return next((row for row in self.streams() if row.stream == stream), None)
+        """One stream; None if there is none, or if its context is left out."""
+        if self.contexts.get(stream.context.name) != stream.context:
+            return None
+        found = context_migration.known_stream(self.query, self.contexts, str(stream))
+        return None if found is None else StreamRow(stream, *found[1:])
 
     def stored(self, stream: Stream, key: Key) -> Stored | None:
         """What the master holds of one entity."""
