@@ -68,6 +68,17 @@ def known_stream(query: Query, contexts: Contexts, stream: str) -> tuple[Any, ..
     return known[0] if known else None
 
 
+def changed_streams(query: Query, contexts: Contexts, since: int) -> list[tuple[int, bool, tuple[Any, ...]]]:
+    """Each stream that changed after the change `since`, by name: its own change, whether it is known, its columns."""
+    found = query(
+        f"{_STREAMS.replace(' FROM', ', s.changed FROM', 1)} WHERE s.changed > ? ORDER BY s.changed", (since,)
+    )
+    return [
+        (changed, _is_known(contexts.get(row[0].partition("/")[0]), record), tuple(row))
+        for *row, record, changed in sorted(found)
+    ]
+
+
 def left_out(query: Query, contexts: Contexts) -> dict[str, str]:
     """The contexts that this process does not know as the master does, each with the reason."""
     found = {}

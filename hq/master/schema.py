@@ -22,7 +22,9 @@ STREAM_COLUMNS: dict[str, type] = {
     "rows": int,
     "floor": int,
     "updated_at_ms": int,
+    "changed": int,
 }
+"""`changed` grows with every change of any stream, so that one look finds what changed since the last."""
 
 EVENTS = """
 CREATE TABLE events (
@@ -53,6 +55,7 @@ def create(connection: sqlite3.Connection) -> None:
     db = database(connection)
     streams = db.table("streams")
     streams.create(STREAM_COLUMNS, pk="stream", not_null=set(STREAM_COLUMNS), defaults={"floor": 0}, strict=True)
+    streams.create_index(["changed"], unique=True)
     connection.execute(EVENTS)
     for context in BUILT_IN.values():
         create_context(connection, context)

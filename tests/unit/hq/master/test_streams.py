@@ -14,6 +14,7 @@ from storelink.contract.contexts import BUILT_IN, Row
 from storelink.contract.streams import Stream
 
 MANY = 500
+MANY_CHANGES = 10_000
 
 Act = Callable[[Master], object]
 
@@ -57,6 +58,7 @@ ACTS: dict[str, Act] = {
     "new epoch": lambda m: m.new_epoch(stream_of(1), 2_000),
     "stream": lambda m: m.stream(stream_of(1)),
     "tail": lambda m: m.tail(stream_of(1), 0, 10),
+    "what changed": lambda m: m.streams_since(MANY_CHANGES),
     "log": lambda m: audit.logged(m, stream_of(1), None, None, 10),
 }
 
@@ -70,3 +72,22 @@ def test_what_concerns_one_stream_takes_no_more_steps_with_many(tmp_path: Path, 
 def test_the_steps_show_what_reads_all_streams(tmp_path: Path) -> None:
     few, many = (steps_of(tmp_path / f"{count}.db", count, Master.streams) for count in (2, MANY))
     assert many > 50 * few
+
+
+def test_what_changed_is_told_once_with_all_of_its_kinds(tmp_path: Path) -> None:
+    with counted(tmp_path / "hq.db", 3) as (master, _):
+        newest, rows, left_out = master.streams_since(0)
+        assert (rows, left_out) == (master.streams(), [])
+        assert master.streams_since(newest) == (newest, [], [])
+        master.commit(stream_of(2), [Change(("4011", "regular"), None)], 2_000)
+        master.new_epoch(stream_of(0), 2_000)
+        master.commit(stream_of(7), [Change(("1", "regular"), price(1))], 2_000)
+        newest, rows, _ = master.streams_since(newest)
+        assert rows == [master.stream(stream_of(index)) for index in (0, 2, 7)]
+        master.remove_tombstones(stream_of(2), 2)
+        newest, rows, _ = master.streams_since(newest)
+        assert [(row.stream, row.floor) for row in rows] == [(stream_of(2), 2)]
+        with pytest.raises(ZeroDivisionError), master.writing():
+            master.commit(stream_of(1), [Change(("1", "regular"), price(1))], 2_000)
+            raise ZeroDivisionError
+        assert master.streams_since(newest) == (newest, [], [])
