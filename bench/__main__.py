@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from bench import report
-from bench.measures import api, apply, away, boot, fleet, imports, latency
+from bench.measures import api, apply, away, boot, fleet, imports, latency, scopes
 from bench.report import Figure
 from testbed.feeds import Grocery, grocery, multiplied
 from testbed.process import StepFailed
@@ -32,6 +32,7 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "fleet": lambda g, quick: fleet.measure_fleet(g, 60 if quick else 300, 1 if quick else 3),
     "hq-cost": lambda g, quick: fleet.measure_hq_cost(g, 100 if quick else 300, 1 if quick else 3),
+    "scopes": lambda _, quick: scopes.measure((500,), 200) if quick else scopes.measure((500, 5_000), 1_000),
     "import": lambda g, quick: imports.measure(g, 1 if quick else 5),
     "api": lambda g, quick: api.measure(g, 50_000, 3, 2.0) if quick else api.measure(g, 200_000, 7, 4.0),
     "idle": lambda g, quick: boot.idle(g, 15 if quick else 60),

@@ -29,7 +29,7 @@ from hq.master import backup as copies
 from hq.master.context_migration import left_out
 from hq.master.records import Committed, StreamRow
 from hq.master.store import Master
-from hq.publish.publication import read_published
+from hq.publish.publication import read_position
 from hq.status import LoggedEvent, Status, Verification, status_of, verification_of
 from storelink.contract.contexts import BUILT_IN, Context, Contexts, Key, Row
 from storelink.contract.errors import ContractViolation
@@ -318,6 +318,10 @@ class Catalog:
         """Every stream, by name: its epoch, newest seq, digest and count of live rows."""
         return self._master.streams()
 
+    def stream(self, context: str, *, scope: str = SCOPE_ALL) -> StreamRow | None:
+        """One of them; None if nothing was ever published in that scope."""
+        return self._master.stream(stream_named(self.contexts, context, scope))
+
     def status(self) -> Status:
         """The master's streams, how much of each is published, and whether `hq run` is at work."""
         return status_of(self._master)
@@ -354,8 +358,8 @@ class Catalog:
         row = self._master.stream(done.stream)
         until_s = time.monotonic() + timeout_s
         while True:
-            found = read_published(self.path)["streams"].get(str(done.stream), {})
-            if row is not None and found.get("epoch") == row.epoch and found.get("published", 0) >= done.head_seq:
+            epoch, seq = read_position(self.path, done.stream)
+            if row is not None and epoch == row.epoch and seq >= done.head_seq:
                 return
             if time.monotonic() >= until_s:
                 break

@@ -106,9 +106,9 @@ def _streams(db: sqlite3.Connection, heads: Heads, contexts: Contexts) -> Iterat
 
     for name, reason in context_migration.left_out(query, contexts).items():
         yield Check("contexts", WARN, f"{name}: {reason}.", context_migration.HINT)
-    had = {epoch for _, epoch in streams.epochs(query)}
+    had = {epoch for _, epoch in streams.epochs(query)}  # one set for all: each stream's own epoch is among them
     for name, epoch, seq, *_ in context_migration.known_streams(query, contexts):
-        heads[Stream.parse(name, contexts)] = (epoch, seq, had | {epoch})
+        heads[Stream.parse(name, contexts)] = (epoch, seq, had)
 
 
 def _opened(path: Path, *, running: bool) -> sqlite3.Connection | None:

@@ -115,7 +115,8 @@ def _commit(catalog: Catalog, context: str, scope: str, rows: Iterable[FeedRow],
     if change_set.committed:
         return change_set.committed[0]
     stream = stream_named(catalog.contexts, context, scope)  # no rows at all
-    head_seq = next((row.head_seq for row in catalog.streams() if row.stream == stream), 0)
+    found = catalog.stream(context, scope=scope)
+    head_seq = 0 if found is None else found.head_seq
     return Committed(stream, head_seq + 1, head_seq)
 
 

@@ -35,7 +35,8 @@ def logged(
     newest = not bounds
     sql = f"{_LOGGED} WHERE {' AND '.join(where)} ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?"
     with master.reading():
-        names = [str(row.stream) for row in master.streams() if stream is None or row.stream == stream]
+        asked = master.streams() if stream is None else [row for row in [master.stream(stream)] if row]
+        names = [str(row.stream) for row in asked]
         found = [event for name in names for event in master.query(sql, (name, *bounds, limit))]
     found.sort(key=lambda event: (event[2], event[0], event[1]))
     found = found[-limit:] if newest else found[:limit]

@@ -36,6 +36,11 @@ from storelink.contract.digest import canonical, to_hex, total
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import SCOPE_ALL, Stream
 
+_STREAMS = (
+    "SELECT s.stream, s.epoch, s.head_seq, s.digest, s.rows, s.floor, c.columns FROM streams AS s"
+    " LEFT JOIN contexts AS c ON c.name = substr(s.stream, 1, instr(s.stream, '/') - 1)"
+)
+
 HINT = "put the declaration right: contexts / HQ_CONTEXTS, the same file wherever hq runs"
 
 _record_of = lru_cache(record_of)
@@ -52,11 +57,26 @@ class Reshape:
 
 def known_streams(query: Query, contexts: Contexts) -> list[tuple[Any, ...]]:
     """Each stream of the contexts that this process knows as the master does, by name."""
-    found = query(
-        "SELECT s.stream, s.epoch, s.head_seq, s.digest, s.rows, s.floor, c.columns FROM streams AS s"
-        " LEFT JOIN contexts AS c ON c.name = substr(s.stream, 1, instr(s.stream, '/') - 1) ORDER BY s.stream"
-    )
+    found = query(f"{_STREAMS} ORDER BY s.stream")
     return [tuple(row) for *row, record in found if _is_known(contexts.get(row[0].partition("/")[0]), record)]
+
+
+def known_stream(query: Query, contexts: Contexts, stream: str) -> tuple[Any, ...] | None:
+    """One stream, by its name; None if there is none, or its context is not known here as the master knows it."""
+    found = query(f"{_STREAMS} WHERE s.stream = ?", (stream,))
+    known = [tuple(row) for *row, record in found if _is_known(contexts.get(stream.partition("/")[0]), record)]
+    return known[0] if known else None
+
+
+def changed_streams(query: Query, contexts: Contexts, since: int) -> list[tuple[int, bool, tuple[Any, ...]]]:
+    """Each stream that changed after the change `since`, by name: its own change, whether it is known, its columns."""
+    found = query(
+        f"{_STREAMS.replace(' FROM', ', s.changed FROM', 1)} WHERE s.changed > ? ORDER BY s.changed", (since,)
+    )
+    return [
+        (changed, _is_known(contexts.get(row[0].partition("/")[0]), record), tuple(row))
+        for *row, record, changed in sorted(found)
+    ]
 
 
 def left_out(query: Query, contexts: Contexts) -> dict[str, str]:
@@ -186,6 +206,6 @@ def _that_fit(context: Context, found: Iterable[Row]) -> Iterator[Row]:
 
 
 def _streams_of(db: sqlite3.Connection, context: Context) -> list[tuple[Stream, int]]:
-    found = db.execute("SELECT stream, head_seq FROM streams ORDER BY stream").fetchall()
-    split = [(*name.split("/"), seq) for name, seq in found]
-    return [(Stream(context, scope), seq) for name, scope, seq in split if name == context.name]
+    between = (f"{context.name}/", f"{context.name}0")  # "0" follows "/"
+    sql = "SELECT stream, head_seq FROM streams WHERE stream >= ? AND stream < ? ORDER BY stream"
+    return [(Stream(context, name.partition("/")[2]), seq) for name, seq in db.execute(sql, between).fetchall()]

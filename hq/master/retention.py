@@ -21,6 +21,9 @@ OVERDUE_SHARE = 16
 """It begins when the oldest is overdue by one part in so many of what it is kept, and takes all that are old enough:
 segments that may hold what was deleted are rewritten after it, which should not be every few minutes."""
 
+STREAMS_PER_STEP = 200
+"""Streams looked at in one step."""
+
 PRUNE_MAX = 1_000
 """Tombstones of one transaction: the write lock is held for a few milliseconds."""
 
@@ -37,6 +40,7 @@ class Retention:
         self._every_ms = every_ms or max(PRUNE_EVERY_MS_MIN, min(PRUNE_EVERY_MS, keep_ms // OVERDUE_SHARE))
         self._next_ms: int | None = None
         self._begun: dict[Stream, bool] = {}
+        self._left: list[Stream] = []  # of the round under way, the last one first
 
     def step(self, mono_ms: int, wall_ms: int) -> bool:
         """Remove some, if it is time. True when more could be removed at once."""
@@ -45,9 +49,13 @@ class Retention:
         if mono_ms < self._next_ms:
             return False
         try:
-            for row in self._master.streams():
-                if self._prune(row.stream, wall_ms - self._keep_ms):
+            self._left = self._left or [row.stream for row in reversed(self._master.streams())]
+            for _ in range(min(STREAMS_PER_STEP, len(self._left))):
+                if self._prune(self._left[-1], wall_ms - self._keep_ms):
                     return True
+                self._left.pop()
+            if self._left:
+                return True
         except MasterBusy:
             self._next_ms = mono_ms + BUSY_RETRY_MS
             return False

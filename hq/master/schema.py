@@ -11,7 +11,7 @@ from storelink.host.sqlite import database
 APPLICATION_ID = 0x53744851
 """Marks an SQLite file as a master ("StHQ")."""
 
-VERSION = 3
+VERSION = 4
 """Raise it with every change of a declaration here: hq opens, copies and restores this format and no other."""
 
 STREAM_COLUMNS: dict[str, type] = {
@@ -22,7 +22,9 @@ STREAM_COLUMNS: dict[str, type] = {
     "rows": int,
     "floor": int,
     "updated_at_ms": int,
+    "changed": int,
 }
+"""`changed` grows with every change of any stream, so that one look finds what changed since the last."""
 
 EVENTS = """
 CREATE TABLE events (
@@ -41,7 +43,11 @@ CONTEXTS = (
 )
 """Which columns the rows of declared contexts have, and when they gained some."""
 
-EPOCHS = "CREATE TABLE epochs (stream TEXT NOT NULL, epoch TEXT NOT NULL, PRIMARY KEY (stream, epoch)) WITHOUT ROWID"
+EPOCHS = (
+    "CREATE TABLE epochs (stream TEXT NOT NULL, epoch TEXT NOT NULL, PRIMARY KEY (stream, epoch)) WITHOUT ROWID",
+    "CREATE INDEX idx_epochs ON epochs (epoch)",
+)
+"""The index finds the newest epoch of all, which the next one must follow."""
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -49,10 +55,11 @@ def create(connection: sqlite3.Connection) -> None:
     db = database(connection)
     streams = db.table("streams")
     streams.create(STREAM_COLUMNS, pk="stream", not_null=set(STREAM_COLUMNS), defaults={"floor": 0}, strict=True)
+    streams.create_index(["changed"], unique=True)
     connection.execute(EVENTS)
     for context in BUILT_IN.values():
         create_context(connection, context)
-    for statement in (*CONTEXTS, EPOCHS):
+    for statement in (*CONTEXTS, *EPOCHS):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

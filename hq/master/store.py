@@ -241,7 +241,24 @@ class Master:
         return [StreamRow(Stream.parse(name, self.contexts), *rest) for name, *rest in found]
 
     def stream(self, stream: Stream) -> StreamRow | None:
-        return next((row for row in self.streams() if row.stream == stream), None)
+        """One stream; None if there is none, or if its context is left out."""
+        if self.contexts.get(stream.context.name) != stream.context:
+            return None
+        found = context_migration.known_stream(self.query, self.contexts, str(stream))
+        return None if found is None else StreamRow(stream, *found[1:])
+
+    def streams_since(self, change: int) -> tuple[int, list[StreamRow], list[str]]:
+        """
+        What changed after a change, found without a look at the rest.
+
+        Returns:
+            The newest change, to ask from the next time; the streams that changed; and the names of those among them
+            whose context is left out.
+        """
+        found = context_migration.changed_streams(self.query, self.contexts, change)
+        newest = max((changed for changed, *_ in found), default=change)
+        known = [StreamRow(Stream.parse(row[0], self.contexts), *row[1:]) for _, is_known, row in found if is_known]
+        return newest, known, [row[0] for _, is_known, row in found if not is_known]
 
     def stored(self, stream: Stream, key: Key) -> Stored | None:
         """What the master holds of one entity."""

@@ -17,6 +17,8 @@ from storelink.contract.streams import new_epoch
 EPOCH_END = "ffffffffffff"
 """No epoch can be later, so HQ believes none that no other could follow."""
 
+_NEXT_CHANGE = "(SELECT coalesce(max(changed), 0) + 1 FROM streams)"
+
 Entropy = Callable[[], int]
 """Returns 32 bits that tell two epochs of the same millisecond apart."""
 
@@ -27,33 +29,36 @@ Query = Callable[..., list[tuple[Any, ...]]]
 def add(db: sqlite3.Connection, stream: str, wall_ms: int, entropy: Entropy) -> None:
     """Add a stream without rows, in an epoch of its own."""
     db.execute(
-        "INSERT INTO streams (stream, epoch, head_seq, digest, rows, floor, updated_at_ms)"
-        " VALUES (?, ?, 0, ?, 0, 0, ?)",
+        "INSERT INTO streams (stream, epoch, head_seq, digest, rows, floor, updated_at_ms, changed)"
+        f" VALUES (?, ?, 0, ?, 0, 0, ?, {_NEXT_CHANGE})",
         (stream, _next_epoch(db, stream, wall_ms, entropy), EMPTY, wall_ms),
     )
 
 
 def set_head(db: sqlite3.Connection, stream: str, seq: int, digest: str, rows: int, wall_ms: int) -> None:
     db.execute(
-        "UPDATE streams SET head_seq = ?, digest = ?, rows = ?, updated_at_ms = ? WHERE stream = ?",
+        f"UPDATE streams SET head_seq = ?, digest = ?, rows = ?, updated_at_ms = ?, changed = {_NEXT_CHANGE}"
+        " WHERE stream = ?",
         (seq, digest, rows, wall_ms, stream),
     )
 
 
 def set_digest(db: sqlite3.Connection, stream: str, digest: str, wall_ms: int) -> None:
     """The rows have become others without an event."""
-    db.execute("UPDATE streams SET digest = ?, updated_at_ms = ? WHERE stream = ?", (digest, wall_ms, stream))
+    sql = f"UPDATE streams SET digest = ?, updated_at_ms = ?, changed = {_NEXT_CHANGE} WHERE stream = ?"
+    db.execute(sql, (digest, wall_ms, stream))
 
 
 def raise_floor(db: sqlite3.Connection, stream: str, floor: int) -> None:
     """No tombstone at or below `floor` remains."""
-    db.execute("UPDATE streams SET floor = max(floor, ?) WHERE stream = ?", (floor, stream))
+    sql = f"UPDATE streams SET floor = max(floor, ?), changed = {_NEXT_CHANGE} WHERE stream = ?"
+    db.execute(sql, (floor, stream))
 
 
 def begin_epoch(db: sqlite3.Connection, stream: str, wall_ms: int, entropy: Entropy) -> str:
     """Begin a stream's next epoch, later than any that there was, whatever the clock says."""
     epoch = _next_epoch(db, stream, wall_ms, entropy)
-    db.execute("UPDATE streams SET epoch = ? WHERE stream = ?", (epoch, stream))
+    db.execute(f"UPDATE streams SET epoch = ?, changed = {_NEXT_CHANGE} WHERE stream = ?", (epoch, stream))
     return epoch
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -252,6 +253,19 @@ class Publication:
             ).fetchone()
             is not None
         )
+
+
+def read_position(path: Path, stream: Stream) -> tuple[str, int]:
+    """Read, without `hq run`, up to which epoch and seq the broker has one stream; "", 0: nothing is known."""
+    file = publication_path(path)
+    if not file.exists():
+        return "", 0
+    with translated(file), closing(open_readonly(file, READ_TIMEOUT_S)) as connection:
+        try:
+            found = connection.execute("SELECT epoch, seq FROM streams WHERE stream = ?", (str(stream),)).fetchone()
+        except sqlite3.OperationalError:
+            return "", 0  # `hq run` has only just made the file
+    return found or ("", 0)
 
 
 def read_published(path: Path) -> dict[str, Any]:

@@ -12,11 +12,12 @@ MESSAGES_MAX = 64
 
 
 class SendWindow:
-    """Shared by all streams of a publisher; owned by its thread."""
+    """Shared by all streams of a publisher; owned by its thread. `sent` counts all messages that ever went through."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._acks: dict[int, Callable[[], None] | None] = {}
+        self.sent = 0
 
     @property
     def is_full(self) -> bool:
@@ -25,6 +26,7 @@ class SendWindow:
     def send(self, message: Message, then: Callable[[], None] | None = None) -> None:
         """Send; `then` is called once the broker has acknowledged the message, unless the line breaks before."""
         self._acks[self._link.publish(message)] = then
+        self.sent += 1
 
     def acked(self, token: int) -> None:
         """The broker has acknowledged the message that the link gave this token."""

@@ -129,6 +129,10 @@ class StreamMessages:
         is_current = has.head_sha256 != "" and (has.seq, has.floor) == (row.head_seq, row.floor)
         return not is_current and self._head_sent is None
 
+    def is_published(self, row: StreamRow) -> bool:
+        """Whether the broker has all that the master has, and nothing is on its way."""
+        return self.live_sent >= row.head_seq and self._head_sent is None and not self.is_head_due(row)
+
     def is_published_head(self, message: Message, row: StreamRow) -> bool:
         """Whether a message is the head that the broker acknowledged last, and the master has not gone back since."""
         return self._position.seq <= row.head_seq and is_sound(message, self._position.head_sha256)

@@ -7,7 +7,7 @@ Owned by the publisher's thread; it has no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +32,16 @@ AUDIT_MS = 2_000
 
 SEAL_STEPS = 1
 """Segments sealed or rewritten in one step; live batches go first between them."""
+
+
+def audit(root: str, link: Link, streams: Collection[StreamPublisher], mono_ms: int) -> None:
+    """Ask the broker for the heads that it keeps of some streams."""
+    topics = [head_topic(root, stream.stream) for stream in streams]
+    for stream in streams:
+        stream.begin_audit(mono_ms)
+    if topics:
+        link.unsubscribe(topics)
+        link.subscribe(topics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +86,18 @@ class StreamPublisher:
         """Whether the head that was asked for may still come."""
         return self._audit_until_ms is not None and mono_ms < self._audit_until_ms
 
-    def audit(self, mono_ms: int) -> None:
-        """Ask the broker for the head that it keeps."""
+    @property
+    def next_due_ms(self) -> int:
+        """When there is something to do though nothing changes."""
+        return min(self._next_heartbeat_ms, self._next_clearing_ms)
+
+    def is_idle(self, row: StreamRow) -> bool:
+        """Whether nothing is to be done before `next_due_ms`, unless the stream changes or the broker sends."""
+        return not self.in_audit and self._check is None and self._messages.is_published(row)
+
+    def begin_audit(self, mono_ms: int) -> None:
+        """HQ asks the broker for the head that it keeps (`audit`): wait for that."""
         self._audit_until_ms = mono_ms + AUDIT_MS
-        topic = head_topic(self._root, self.stream)
-        self._link.unsubscribe([topic])
-        self._link.subscribe([topic])
 
     def line_lost(self) -> None:
         """What was not acknowledged does not count as sent."""
@@ -157,7 +173,7 @@ class StreamPublisher:
             self._unsent, self._is_sealed = None, False
 
     def _send_head(self, row: StreamRow, mono_ms: int, wall_ms: int) -> bool:
-        if not self._messages.is_head_due(row) or mono_ms < self._next_head_ms:
+        if not self._messages.is_head_due(row) or mono_ms < self._next_head_ms or self._window.is_full:
             return False
         if not self._is_sealed:
             self._is_sealed = self._messages.segments.seal(wall_ms, SEAL_STEPS)
