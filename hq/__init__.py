@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         NotPublished,
     )
     from hq.feeds.plan import Impact, ImportPlan
+    from hq.lookup import Found, Prices
     from hq.master.records import Committed, StreamRow
     from hq.status import LoggedEvent, Status, StreamStatus, Verification
 
@@ -39,11 +40,13 @@ _HOME_OF = {
     "Catalog": "hq.catalog",
     "ChangeSet": "hq.catalog",
     "Committed": "hq.master.records",
+    "Found": "hq.lookup",
     "Impact": "hq.feeds.plan",
     "ImportPlan": "hq.feeds.plan",
     "Imported": "hq.catalog",
     "InboxEntry": "hq.collect.inbox",
     "LoggedEvent": "hq.status",
+    "Prices": "hq.lookup",
     "Refused": "hq.core.guard",
     "Status": "hq.status",
     "StoreOverride": "hq.collect.overrides",
@@ -63,6 +66,7 @@ __all__ = [
     "ChangeSet",
     "Committed",
     "ContextDiffers",
+    "Found",
     "GuardTripped",
     "HqError",
     "Impact",
@@ -77,6 +81,7 @@ __all__ = [
     "MasterMissing",
     "MasterUnwritable",
     "NotPublished",
+    "Prices",
     "Refused",
     "Status",
     "StoreOverride",

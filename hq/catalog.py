@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack, get_args
 
+from hq import lookup
 from hq.collect import inbox, overrides
 from hq.collect.fleet import StoreStatus, stores_of
 from hq.collect.inbox import InboxEntry, inbox_path
@@ -20,10 +22,12 @@ from hq.config import contexts_in
 from hq.core import edits
 from hq.core.changes import Change
 from hq.core.edits import FieldValue
+from hq.core.feed_export import Format, lines
 from hq.core.part import part_of
 from hq.errors import BadField, GuardTripped, NotPublished
 from hq.feeds.files import check_mapping, read_feed
 from hq.feeds.plan import FeedImport, ImportPlan, make_plan
+from hq.lookup import Found, Prices
 from hq.master import audit, lock
 from hq.master import backup as copies
 from hq.master.context_migration import left_out
@@ -31,15 +35,22 @@ from hq.master.records import Committed, StreamRow
 from hq.master.store import Master
 from hq.publish.publication import read_position
 from hq.status import LoggedEvent, Status, Verification, status_of, verification_of
-from storelink.contract.contexts import BUILT_IN, Context, Contexts, Key, Row
+from storelink.contract.contexts import BUILT_IN, PRICE, PRODUCT, Context, Contexts, Key, Row
 from storelink.contract.errors import ContractViolation
 from storelink.contract.streams import SCOPE_ALL, Stream, checked_name
+from storelink.contract.times import BadTime, epoch_seconds
 
 POLL_S = 0.02
 """How often `await_published` looks."""
 
 ENTRIES_MAX = 2**62
 """No bound on the entries that are read."""
+
+SEARCH_LIMIT = 20
+SEARCH_LIMIT_MAX = 1_000
+"""Products that one search gives."""
+
+KINDS_OF_PRICE = PRICE.keys[1].choices
 
 Clock = Callable[[], int]
 """Milliseconds since 1970."""
@@ -372,6 +383,92 @@ class Catalog:
     def verify(self) -> Verification:
         """Prove that rows, log and digests agree, and that stores have what the master had; reads all of it."""
         return verification_of(self._master)
+
+    # Look
+
+    def get(self, context: str, key: str | Sequence[str], *, scope: str = SCOPE_ALL) -> dict[str, Any] | None:
+        """
+        One row of the master; None: there is none.
+
+        Args:
+            key: the values of the key's columns, in order; those that have a default may be left out at the end.
+
+        Returns:
+            `scope`, `seq` and every column by name: a schedule as a list of `{"starts_at", "ends_at", "amount_minor"}`,
+            a JSON object as a dict.
+
+        Raises:
+            BadField: no such context or stream, or a key of another length.
+        """
+        with _violations_as_bad_fields():
+            stream = stream_named(self.contexts, context, scope)
+            return lookup.row_of(self._master, stream, lookup.key_given(stream.context, key))
+
+    def prices(
+        self, sku: str, *, scope: str = SCOPE_ALL, at: str | datetime | None = None, kind: str | None = None
+    ) -> Prices:
+        """
+        The prices of a SKU for a scope, each step of each line, the one in force first, with what decided.
+
+        The lines of the scope and of "all" compete, by the precedence of stores. A store that follows further scopes,
+        or has an override, may have another price: its own `explain` says.
+
+        Args:
+            at: a time, as text with Z or an offset or as a datetime with a time zone; now, if left out.
+            kind: only lines of this kind compete.
+
+        Raises:
+            BadField: no name of a scope, no kind of a price, or no time.
+        """
+        stream = stream_named(self.contexts, PRICE.name, scope)
+        if kind is not None and kind not in KINDS_OF_PRICE:
+            raise BadField("kind", f"{kind[:80]!r} is not one of {', '.join(KINDS_OF_PRICE)}")
+        return lookup.prices_of(self._master, sku, stream.scope, self._seconds(at), kind)
+
+    def search(self, text: str, *, scope: str = SCOPE_ALL, limit: int = SEARCH_LIMIT) -> Found:
+        """
+        Products with every word of the text in their SKU, GTIN or name; parts of words count, accents and case do not.
+
+        Reads the products of the scope one after the other, until `limit` are found: a second for some 500,000.
+
+        Raises:
+            BadField: no word, no such stream, or a limit outside of 1..SEARCH_LIMIT_MAX.
+        """
+        if not 1 <= limit <= SEARCH_LIMIT_MAX:
+            raise BadField("limit", f"{limit} must be between 1 and {SEARCH_LIMIT_MAX}")
+        stream = stream_named(self.contexts, PRODUCT.name, scope)
+        return lookup.search(self._master, stream, text, limit)
+
+    def export(self, context: str, *, scope: str = SCOPE_ALL, file_format: Format = "csv") -> Iterator[str]:
+        """
+        All rows of a stream as a feed, by key: lines of text, with their ends.
+
+        An import of that feed with `full` changes nothing. A price line is a row for each step of its schedule, also
+        for those that are over. The lines come from one snapshot on a connection of its own, which ends with the
+        iteration.
+
+        Args:
+            file_format: "csv", or "ndjson" with null where CSV has an empty cell.
+
+        Raises:
+            BadField: no such context, stream or format.
+        """
+        if file_format not in get_args(Format):
+            raise BadField("format", f"{file_format!r} is not one of {', '.join(get_args(Format))}")
+        stream = lookup.existing(self._master, stream_named(self.contexts, context, scope))
+        return self._exported(stream, file_format)
+
+    def _exported(self, stream: Stream, file_format: Format) -> Iterator[str]:
+        with Master.open(self.path, self.contexts) as master, master.reading():
+            yield from lines(stream.context, lookup.exported(master, stream), file_format)
+
+    def _seconds(self, at: str | datetime | None) -> int:
+        if at is None:
+            return self._clock() // 1000
+        try:
+            return epoch_seconds(at if isinstance(at, str) else at.isoformat(), any_instant=True)
+        except BadTime as error:
+            raise BadField("at", error.detail, hint=error.hint) from None
 
     # Stores
 

@@ -1,14 +1,15 @@
 """`hq`: the command of the catalog desk and of the machine at headquarters.
 
 Exit codes: 0 done; 1 refused or failed, with `error:` and `hint:` on stderr; 2 wrong usage, or `verify` found
-a difference, or a store that refuses what HQ sends.
+a difference, or a store that refuses what HQ sends; 3 `verify --strict` found a store that is behind, or never was
+complete.
 """
 
 from __future__ import annotations
 
 import click
 
-from hq.commands import backups, doctor, feeds, overrides, publish, status, stores
+from hq.commands import backups, doctor, feeds, lookup, overrides, publish, status, stores
 from hq.commands.options import configured, read_settings
 from hq.commands.output import HqGroup
 
@@ -45,6 +46,10 @@ for command in (
     publish.init,
     publish.publish,
     feeds.import_feed,
+    lookup.get,
+    lookup.price,
+    lookup.search,
+    lookup.export,
     status.status,
     status.log,
     status.verify,

@@ -5,12 +5,13 @@ Read from the master, from what `hq run` notes of the broker, and from the inbox
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hq.collect.fleet import verify_fleet
+from hq.collect.fleet import FLEET_STATES, FleetState, verify_fleet
 from hq.collect.inbox import inbox_path, reading
 from hq.collect.inbox import stores as read_stores
 from hq.master import audit, lock
@@ -82,8 +83,9 @@ class Verification:
 
     Attributes:
         streams: each with the problems that were found.
-        stores: store -> stream -> {"position", "digest", "verified_ok", "ok", "refusal"}; `ok` is None where
-            nothing can be said.
+        stores: store -> stream -> {"state", "position", "head_seq", "digest", "verified_ok", "ok", "refusal"}; `state`
+            is current, behind, never, differs or refuses (`hq.collect.fleet.verify_fleet`), `ok` is None where nothing
+            can be compared.
     """
 
     streams: tuple[Finding, ...]
@@ -91,9 +93,19 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing differs and no store refuses a message."""
-        wrong = any(said["ok"] is False for streams in self.stores.values() for said in streams.values())
-        return not wrong and not any(each.problems for each in self.streams)
+        """Whether nothing differs and no store refuses a message; a store that is behind is no error."""
+        return not (self.counts["differs"] or self.counts["refuses"] or any(each.problems for each in self.streams))
+
+    @property
+    def all_current(self) -> bool:
+        """Whether it is `ok`, and every store has said what it has, all of it current."""
+        return self.ok and all(self.stores.values()) and not (self.counts["behind"] or self.counts["never"])
+
+    @property
+    def counts(self) -> dict[FleetState, int]:
+        """How many streams of stores are in each state."""
+        found = Counter(said["state"] for streams in self.stores.values() for said in streams.values())
+        return {state: found[state] for state in FLEET_STATES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from hq.collect.inbox import inbox_path, reading, refusal_of
 from hq.collect.inbox import stores as read_stores
 from hq.master.store import Master
 from storelink.contract.times import rfc3339
+
+FleetState = Literal["current", "behind", "never", "differs", "refuses"]
+FLEET_STATES: tuple[FleetState, ...] = get_args(FleetState)
+"""What a stream of a store is, held against the master; `verify_fleet` says what each means."""
+
+BOOTSTRAPPING = "bootstrapping"
+"""A stream's state in a store that never had all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +54,57 @@ def verify_fleet(master: Master, stores: Mapping[str, Mapping[str, Any]]) -> dic
     """
     Compare what each store last said of its streams with the master's log; by store and stream.
 
-    `ok`: True if the store's digest is what the master had at that position, and the store's own scan did not find
-    otherwise. None if nothing is known: the store is in another epoch, or never bootstrapped. False also where the
-    store refuses a message of HQ's again and again (`refusal`): it does not come to where HQ is.
+    `state`:
+        current: it is at the master's head, and its digest is the master's.
+        behind: it is at an earlier position of the log, with the digest that the master had there; or in another
+            epoch, as after a restore of the master, where nothing can be compared (`ok` None).
+        never: it never was complete: there is nothing to compare yet (`ok` None).
+        differs: its digest is not what the master had at that position, or its own scan found so.
+        refuses: it refuses a message of HQ's again and again (`refusal`), and does not come to where HQ is.
+
+    `ok`: True if the digest is the master's at that position, False for differs and refuses. `head_seq`: where the
+    master is; None if HQ has no such stream.
 
     Args:
         stores: as `hq.collect.inbox.stores` reads them.
     """
     with master.reading():
-        epochs = {str(row.stream): row.epoch for row in master.streams()}
+        heads = {str(row.stream): (row.epoch, row.head_seq) for row in master.streams()}
         return {
             store: {
-                name: {
-                    "position": status["position"],
-                    "digest": status["digest"],
-                    "verified_ok": status["verified_ok"],
-                    "ok": _is_ok(master, name, status, epochs.get(name)),
-                    "refusal": refusal_of(status),
-                }
+                name: _judged(master, name, status, heads.get(name))
                 for name, status in (found["status"] or {"streams": {}})["streams"].items()
             }
             for store, found in stores.items()
         }
 
 
-def _is_ok(master: Master, name: str, status: Mapping[str, Any], epoch: str | None) -> bool | None:
+def _judged(master: Master, name: str, status: Mapping[str, Any], head: tuple[str, int] | None) -> dict[str, Any]:
+    state, ok = _state_of(master, name, status, head)
+    return {
+        "state": state,
+        "position": status["position"],
+        "head_seq": None if head is None else head[1],
+        "digest": status["digest"],
+        "verified_ok": status["verified_ok"],
+        "ok": ok,
+        "refusal": refusal_of(status),
+    }
+
+
+def _state_of(
+    master: Master, name: str, status: Mapping[str, Any], head: tuple[str, int] | None
+) -> tuple[FleetState, bool | None]:
     if refusal_of(status) is not None:
-        return False
+        return "refuses", False
+    if status["epoch"] is None or status["state"] == BOOTSTRAPPING:
+        return "never", None
+    epoch, head_seq = head or (None, 0)
     if status["epoch"] != epoch:
-        return None
-    return status["verified_ok"] is not False and master.find_digest(name, status["position"]) == status["digest"]
+        return "behind", None
+    if status["verified_ok"] is False or master.find_digest(name, status["position"]) != status["digest"]:
+        return "differs", False
+    return ("current" if status["position"] == head_seq else "behind"), True
 
 
 def _store(found: Mapping[str, Any], heads: Mapping[str, tuple[str, int]]) -> StoreStatus:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hq.collect.fleet import FleetState
 from hq.commands.options import configured, json_option, open_catalog, read_settings
 from hq.commands.output import print_json, warn_of_left_out
 from hq.errors import BadField
@@ -18,6 +19,8 @@ from storelink.contract import refusal
 from storelink.contract.times import epoch_seconds
 
 EXIT_DIFFERS = 2
+EXIT_NOT_CURRENT = 3
+"""With `--strict`: nothing differs, but a store is behind or never was complete."""
 
 
 @click.command()
@@ -101,17 +104,23 @@ def _parse_since(text: str | None) -> tuple[int | None, int | None]:
 
 
 @click.command()
+@click.option("--strict", is_flag=True, help="Exit code 3 if a store is behind, or never was complete.")
 @configured
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, as_json: bool) -> None:
-    """Prove that rows, event log and digests agree, and that stores have what the master had. Exit code 2 if not.
+def verify(ctx: click.Context, *, strict: bool, as_json: bool) -> None:
+    """Prove that rows, event log and digests agree, and compare what each store last said of its streams with the log.
 
-    A store that refuses a message of HQ's again and again (REFUSES) does not come to where HQ is: exit code 2, too.
+    A stream of a store is current; BEHIND: at an earlier position; NEVER: it never was complete, so there is nothing to
+    compare; DIFFERS: not what the master had; or REFUSES: it refuses a message of HQ's again and again.
+
+    Exit code 2: something differs or refuses. Behind and never are no error, since some store of a chain is always
+    switched off; with --strict their exit code is 3.
 
     \b
     hq verify
-    hq verify --json     # of a store that refuses: "ok": false, "refusal": {"message", "range", "reason", ...}
+    hq verify --strict   # every store has everything, or exit code 2 or 3
+    hq verify --json     # of each stream of a store: "state", "position", "head_seq", "ok", "refusal", ...
     """
     with open_catalog(read_settings()) as catalog:
         found = catalog.verify()
@@ -120,7 +129,9 @@ def verify(ctx: click.Context, as_json: bool) -> None:
         print_json(_verification_document(found))
     else:
         _say_verification(found)
-    ctx.exit(0 if found.ok else EXIT_DIFFERS)
+    if not found.ok:
+        ctx.exit(EXIT_DIFFERS)
+    ctx.exit(EXIT_NOT_CURRENT if strict and not found.all_current else 0)
 
 
 def _verification_document(found: Verification) -> dict[str, Any]:
@@ -134,21 +145,48 @@ def _verification_document(found: Verification) -> dict[str, Any]:
         }
         for each in found.streams
     }
-    return {"ok": found.ok, "streams": streams, "stores": found.stores}
+    return {"ok": found.ok, "counts": found.counts, "streams": streams, "stores": found.stores}
+
+
+SAID_OF: Mapping[FleetState, str] = {
+    "current": "current",
+    "behind": "behind",
+    "never": "never complete",
+    "differs": "different",
+    "refuses": "refusing",
+}
 
 
 def _say_verification(found: Verification) -> None:
     for each in found.streams:
         verdict = "; ".join(each.problems) or f"{each.rows} rows, digest {each.digest}"
         click.echo(f"{'DIFFERS' if each.problems else 'ok':<8} {each.stream!s:<20} {verdict}")
-    proven = 0
     for store, streams in found.stores.items():
+        if not streams:
+            click.echo(f"NEVER    {store}: it has not said yet what it has")
         for stream, said in streams.items():
-            proven += said["ok"] is True
-            name = f"{store} {stream}"
-            if said["ok"] is False and said["refusal"]:
-                sentence = refusal.sentence(name, said["refusal"])
-                click.echo(f"REFUSES  {sentence}\n{'':9}{refusal.todo(said['refusal'])}")
-            elif said["ok"] is False:
-                click.echo(f"DIFFERS  {name}: not what the master had at that position; it rebuilds by itself")
-    click.echo(f"{proven} streams of {len(found.stores)} stores are as the master had them")
+            _say_store(f"{store} {stream}", said)
+    if not found.stores:
+        click.echo("no store has reported yet")
+        return
+    counts = [f"{many} {SAID_OF[state]}" for state, many in found.counts.items() if many]
+    total = f"{sum(found.counts.values())} streams of {len(found.stores)} stores"
+    click.echo(f"{total}: {', '.join(counts)}" if counts else total)
+
+
+def _say_store(name: str, said: Mapping[str, Any]) -> None:
+    """One line for what is not current; two for a refusal."""
+    match said["state"]:
+        case "refuses":
+            sentence = refusal.sentence(name, said["refusal"])
+            click.echo(f"REFUSES  {sentence}\n{'':9}{refusal.todo(said['refusal'])}")
+        case "differs":
+            click.echo(f"DIFFERS  {name}: not what the master had at that position; it rebuilds by itself")
+        case "never" if said["head_seq"] is None:
+            click.echo(f"NEVER    {name}: HQ has no such stream")
+        case "never":
+            click.echo(f"NEVER    {name}: it never was complete")
+        case "behind" if said["ok"] is None:
+            click.echo(f"BEHIND   {name}: of another epoch than the master's; it rebuilds by itself")
+        case "behind":
+            click.echo(f"BEHIND   {name}: at {said['position']} of {said['head_seq']}, as the master had it there")

@@ -71,17 +71,18 @@ def document(context: Context, found: Samples) -> dict[str, list[dict[str, Any]]
 
 def _named(context: Context, values: Row) -> dict[str, Any]:
     return {
-        column.name: _steps(str(value)) if column.kind == "schedule" else value
+        column.name: steps_document(str(value)) if column.kind == "schedule" else value
         for column, value in zip(context.values, values, strict=True)
         if value is not None
     }
 
 
-def _steps(text: str) -> list[dict[str, Any]]:
+def steps_document(text: str) -> list[dict[str, Any]]:
+    """A stored schedule, for JSON."""
     return [
         {
-            "starts_at": _time(step.starts_at),
-            "ends_at": None if step.ends_at is None else _time(step.ends_at),
+            "starts_at": time_text(step.starts_at),
+            "ends_at": None if step.ends_at is None else time_text(step.ends_at),
             "amount_minor": step.amount_minor,
         }
         for step in schedule.load(text)
@@ -149,15 +150,16 @@ def _price(of: tuple[str, Schedule], other: tuple[str, Schedule], now: int) -> s
     differ = [step for step in left if currency != other[0] or step not in other[1]] or left
     texts = []
     for step in differ[:STEPS_SHOWN]:
-        begins = f" from {_time(step.starts_at)}" if step.starts_at > now else ""
-        ends = "" if step.ends_at is None else f" until {_time(step.ends_at)}"
+        begins = f" from {time_text(step.starts_at)}" if step.starts_at > now else ""
+        ends = "" if step.ends_at is None else f" until {time_text(step.ends_at)}"
         texts.append(f"{money_text(step.amount_minor, currency)}{begins}{ends}")
     if len(differ) > STEPS_SHOWN:
         texts.append(f"and {len(differ) - STEPS_SHOWN} more")
     return ", ".join(texts) or NONE
 
 
-def _time(seconds: int) -> str:
+def time_text(seconds: int) -> str:
+    """A time of a schedule, RFC 3339; behind the year 9999 the seconds themselves."""
     return rfc3339(seconds * 1000) if seconds <= TIME_MAX else str(seconds)
 
 

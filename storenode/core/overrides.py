@@ -8,10 +8,8 @@ from itertools import groupby
 
 from storelink.contract import schedule
 from storelink.contract.limits import STEPS_MAX
+from storelink.contract.precedence import OVERRIDE
 from storelink.contract.schedule import Step
-
-OVERRIDE = "override"
-"""The kind of a price line that is this store's own; no stream has it."""
 
 COLUMNS = "sku, amount_minor, currency, starts_at, ends_at, until, reason, set_at_ms, seq, changed_seq"
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from storelink.contract.contexts import PRICE
+from storelink.contract.precedence import OVERRIDE
 from storelink.host.logs import get_logger
 from storelink.host.sqlite import is_damage, open_file, transaction
-from storenode.core.overrides import OVERRIDE
 from storenode.errors import ReplicaMissing
 from storenode.replica import schema
 from storenode.replica.file import translated

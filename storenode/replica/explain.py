@@ -7,10 +7,10 @@ import sqlite3
 from typing import Any
 
 from storelink.contract.contexts import PRICE
+from storelink.contract.precedence import OVERRIDE, RULE, Candidate, Line, candidates, in_force_since
 from storelink.contract.schedule import load
 from storelink.contract.times import rfc3339
-from storenode.core.overrides import OVERRIDE, Override
-from storenode.core.precedence import RULE, Candidate, Line, candidates, in_force_since
+from storenode.core.overrides import Override
 from storenode.errors import NotFound
 from storenode.replica.file import Source, reading
 from storenode.replica.overrides import read

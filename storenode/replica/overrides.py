@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from storelink.contract.contexts import PRICE, Row
+from storelink.contract.precedence import OVERRIDE
 from storelink.host.sqlite import transaction
-from storenode.core.overrides import COLUMNS, OVERRIDE, Override, by_sku, price_lines
+from storenode.core.overrides import COLUMNS, Override, by_sku, price_lines
 from storenode.replica.schema import OWN, OWN_RANK
 from storenode.replica.streams import rank_own_scope
 from storenode.replica.writer import remove_rows, write_rows

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from storelink.contract.contexts import BUILT_IN, PRICE, PRODUCT
 from storelink.contract.limits import SEQ_MAX
+from storelink.contract.precedence import PRECEDENCE, REGULAR, Criterion
 from storelink.host.sqlite import database
-from storenode.core.precedence import PRECEDENCE, REGULAR, Criterion
 from storenode.replica import price_clock, search_index
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ _SCOPE = f"ltrim(r.scope, '{OWN}') AS scope"
 def price_at_sql(now: str) -> str:
     """Return the SELECT of every sku's price in force at `now`, an SQL expression in seconds since 1970; one row a sku.
 
-    Which price wins: storenode/core/precedence.py.
+    Which price wins: storelink/contract/precedence.py.
     """
     return f"""
 SELECT r.sku, {_amount("step")} AS amount_minor, r.currency, r.kind, {_SCOPE},

@@ -26,6 +26,43 @@ ATTRIBUTES = st.dictionaries(
 )
 
 
+bounds = st.lists(st.integers(-(2**63) + 1, 2**63 - 1), min_size=2, max_size=2).map(sorted)
+kinds: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.just({"kind": "date"}),
+    st.just({"kind": "boolean"}),
+    st.just({"kind": "json"}),
+    st.just({"kind": "currency"}),
+    st.just({"kind": "amount", "currency": "EUR"}),
+    st.builds(lambda b: {"kind": "integer", "min": b[0], "max": b[1]}, bounds),
+    st.builds(lambda c: {"choices": c}, st.lists(st.sampled_from(["a", "b", "ü", "x y"]), min_size=1, unique=True)),
+    st.builds(lambda n: {"max_chars": n}, st.integers(1, 4000)),
+)
+key_kinds: st.SearchStrategy[dict[str, Any]] = st.sampled_from([{}, {"kind": "date"}, {"choices": ["a", "b"]}])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
+
+
+@st.composite
+def declarations(draw: st.DrawFn) -> str:
+    """The text of a file with one context."""
+    named = [{"name": f"k{n}"} | kind for n, kind in enumerate(draw(st.lists(key_kinds, min_size=1, max_size=4)))]
+    held = [
+        {"name": f"v{n}", "required": draw(st.booleans())} | kind
+        for n, kind in enumerate(draw(st.lists(kinds, min_size=1, max_size=6)))
+    ]
+    texts = [each["name"] for each in named + held if "kind" not in each]
+    search = draw(st.lists(st.sampled_from(texts), unique=True)) if texts else []
+    body = {"name": "thing", "keys": named, "values": held, "search": search}
+    return "[[context]]\n" + "".join(f"{name} = {_toml(value)}\n" for name, value in body.items())
+
+
 def texts(chars_min: int, chars_max: int) -> st.SearchStrategy[str]:
     return st.text(
         st.characters(codec="utf-8", exclude_characters="\0"),

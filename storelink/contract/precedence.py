@@ -1,7 +1,7 @@
 """Which price wins and why: the order of precedence, and every price line of a SKU judged by it.
 
 PRECEDENCE is the one statement of the order: `storenode.replica.schema` makes the views' ORDER BY from it, `candidates`
-sorts and explains by it, and RULE says it in words.
+sorts and explains by it, also at HQ, and RULE says it in words.
 
 | criterion     | wins                                         |
 |---------------|----------------------------------------------|
@@ -21,9 +21,11 @@ from typing import Any
 
 from storelink.contract.schedule import Schedule, Step
 from storelink.contract.times import rfc3339
-from storenode.core.overrides import OVERRIDE
 
 REGULAR = "regular"
+
+OVERRIDE = "override"
+"""The kind of a price line that is a store's own; no stream has it."""
 
 
 class Criterion(enum.Enum):
@@ -50,7 +52,7 @@ RULE = "; ".join(criterion.value for criterion in PRECEDENCE if criterion.value)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One price line of a SKU as the replica has it. `rank`: of its scope, the highest wins."""
+    """One price line of a SKU, at HQ or in a store. `rank`: of its scope, the highest wins."""
 
     scope: str
     rank: int

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from storelink.contract.precedence import RULE, Line, candidates, in_force_since
 from storelink.contract.schedule import Step
-from storenode.core.precedence import RULE, Line, candidates, in_force_since
 
 
 def line(scope: str, rank: int, kind: str, starts_at: int, amount_minor: int) -> Line:
