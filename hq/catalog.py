@@ -429,7 +429,7 @@ class Catalog:
         """
         Products with every word of the text in their SKU, GTIN or name; parts of words count, accents and case do not.
 
-        Reads the products of the scope one after the other, until `limit` are found: a second for some 500,000.
+        Reads the products of the scope one after the other, until `limit` are found: about a second for 100,000.
 
         Raises:
             BadField: no word, no such stream, or a limit outside of 1..SEARCH_LIMIT_MAX.

@@ -124,7 +124,7 @@ def price(*, sku: str, at: str | None, scope: str, kind: str | None, as_json: bo
 def search(*, text: tuple[str, ...], scope: str, limit: int, as_json: bool) -> None:
     """Find products that have every word of TEXT in SKU, GTIN or name; accents and case do not count.
 
-    A part of a word is enough. All products of the scope are read until enough are found: a second for some 500,000.
+    A part of a word is enough. All products of the scope are read until enough are found: about a second for 100,000.
     Exit code 0 also when nothing is found.
 
     \b

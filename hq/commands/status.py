@@ -120,7 +120,7 @@ def verify(ctx: click.Context, *, strict: bool, as_json: bool) -> None:
     \b
     hq verify
     hq verify --strict   # every store has everything, or exit code 2 or 3
-    hq verify --json     # of each stream of a store: "state", "position", "head_seq", "ok", "refusal", ...
+    hq verify --json     # of each stream of a store: "state", "ok", "refusal", ...
     """
     with open_catalog(read_settings()) as catalog:
         found = catalog.verify()

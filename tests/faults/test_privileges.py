@@ -43,6 +43,7 @@ COMMANDS = {
         "init",
         "publish price sku=1 amount=2.99 currency=EUR",
         "import price {private}/feed.csv",
+        "export price {private}/made.csv",
         "backup {private}/made.db",
         "restore {private}/hq-copy.db",
         "run",
@@ -119,6 +120,7 @@ def test_all_that_root_types_there_is_done_as_the_service(site: Site) -> None:
     assert sorted(str(path.parent.relative_to(site.private)) for path in made) == [".", ".", "new"]
     for path in made:
         assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (0, 0o040)
+    assert (site.private / "made.csv").read_bytes().startswith(b"sku,kind,currency,amount,")
     assert b"exists" in (again := site.type("hq backup {private}/made.db")).stdout
     assert again.returncode == 1
 

@@ -12,6 +12,7 @@ from hq.core.feed_diff import Diff, diff
 from hq.core.feed_export import Format, feed_rows, lines
 from hq.errors import BadField
 from hq.feeds.files import csv_feed, ndjson_rows
+from storelink.contract import schedule
 from storelink.contract.contexts import PRICE, PRODUCT, Column, Context, Key, Row
 from storelink.contract.times import rfc3339
 from tests.property.contract_rows import declarations
@@ -113,7 +114,19 @@ def test_products(current: dict[Key, Row]) -> None:
 @settings(max_examples=300, deadline=None)
 @given(price_rows())
 def test_prices_of_several_steps_over_running_and_to_come(current: dict[Key, Row]) -> None:
+    """And an empty master gets every step that is not over."""
     changes_nothing(PRICE, current)
+    for file_format in FORMATS:
+        found = {
+            change.key: change.values for change in imported(PRICE, current, file_format, {}).changes if change.values
+        }
+        assert {key: schedule.load(str(values[1])) for key, values in found.items()} == {
+            key: steps for key, row in current.items() if (steps := not_over(row))
+        }
+
+
+def not_over(row: Row) -> schedule.Schedule:
+    return tuple(step for step in schedule.load(str(row[-1])) if not step.over(NOW))
 
 
 @settings(max_examples=200, deadline=None)
