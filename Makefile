@@ -30,8 +30,9 @@ demo: $(STAMP) ## HQ, a broker, three stores, a cut line, and the proof that all
 unit: $(STAMP) ## rules, unit and golden tests, in under 20 seconds
 	$(BIN)/python -m pytest tests/rules tests/unit tests/golden
 
+# Tests wait more than half of their time: four workers keep two cores at work.
 test: $(STAMP) broker ## all tests; ONE=path_or_name runs those alone and without workers, SEED=n replays a seed
-	$(SEEDED) $(BIN)/python -m pytest $(if $(ONE),-n 0 $(if $(wildcard $(firstword $(subst ::, ,$(ONE)))),'$(ONE)',-k '$(ONE)'))
+	$(SEEDED) $(BIN)/python -m pytest $(if $(ONE),-n 0 $(if $(wildcard $(firstword $(subst ::, ,$(ONE)))),'$(ONE)',-k '$(ONE)'),-n 4)
 
 # Of the simulation one seed alone, of the torture where all random choices begin.
 SEEDED := $(if $(SEED),SIMULATION_SEED=$(SEED) TORTURE_SEED=$(SEED))
