@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from testbed import commands
 from testbed.broker import MOSQUITTO, Broker, free_port, mosquitto, rumqttd
 from testbed.cut_line import Line

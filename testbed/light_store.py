@@ -20,8 +20,8 @@ from typing import NamedTuple
 import click
 
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Message, decode_head, decode_live
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storenode.core.rate_limit import Pace
 from storenode.core.refusals import Refusals

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.measures.rows import EPOCH, PRICES, PRODUCTS, price_rows, product_rows
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.node import WAL_BYTES_TARGET
 from storenode.replica.writer import Replica

@@ -17,8 +17,7 @@ from typing import Any, Self
 import msgspec
 
 from hq.errors import InboxDamaged, InboxUnwritable
-from storelink.contract.refusal import MessageRefusal, document
-from storelink.contract.status import OFFLINE, Status
+from storelink.contract.status import OFFLINE, MessageRefusal, Status, refusal_document
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch, Refusal
 from storelink.host.sqlite import is_damage, open_readonly, transaction
 
@@ -252,7 +251,7 @@ def refusal_of(said: Mapping[str, Any]) -> dict[str, Any] | None:
         said: the stream's part of a status, as `stores` returns it.
     """
     refused = said.get("refusal")
-    return None if refused is None else document(MessageRefusal(**refused))
+    return None if refused is None else refusal_document(MessageRefusal(**refused))
 
 
 def check_inbox(db: sqlite3.Connection, path: Path) -> None:

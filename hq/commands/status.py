@@ -15,7 +15,7 @@ from hq.commands.output import print_json, warn_of_left_out
 from hq.errors import BadField
 from hq.publish.broker_heads import HINT, said_of
 from hq.status import ForeignHead, Status, Verification
-from storelink.contract import refusal
+from storelink.contract.status import refusal_hint, refusal_sentence
 from storelink.contract.times import epoch_seconds
 
 EXIT_DIFFERS = 2
@@ -178,8 +178,8 @@ def _say_store(name: str, said: Mapping[str, Any]) -> None:
     """One line for what is not current; two for a refusal."""
     match said["state"]:
         case "refuses":
-            sentence = refusal.sentence(name, said["refusal"])
-            click.echo(f"REFUSES  {sentence}\n{'':9}{refusal.todo(said['refusal'])}")
+            sentence = refusal_sentence(name, said["refusal"])
+            click.echo(f"REFUSES  {sentence}\n{'':9}{refusal_hint(said['refusal'])}")
         case "differs":
             click.echo(f"DIFFERS  {name}: not what the master had at that position; it rebuilds by itself")
         case "never" if said["head_seq"] is None:

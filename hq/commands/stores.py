@@ -13,7 +13,7 @@ from hq.collect.fleet import StoreStatus
 from hq.collect.inbox import InboxEntry, entries_after, inbox_path, reading, summary
 from hq.commands.options import configured, json_option, open_catalog, read_settings
 from hq.commands.output import print_json
-from storelink.contract import refusal
+from storelink.contract.status import refusal_hint, refusal_sentence
 from storelink.contract.times import rfc3339
 
 LISTED = 50
@@ -78,7 +78,7 @@ def stores(as_json: bool) -> None:
         click.echo(f"{name:<32} {line:<8} {each.state:<14} {each.seen_at:<20} {behind:>8} {pending:>8} {clock:>9}")
         for stream, said in each.streams.items():
             if said["refusal"]:
-                click.echo(f"  {refusal.sentence(stream, said['refusal'])}\n  {refusal.todo(said['refusal'])}")
+                click.echo(f"  {refusal_sentence(stream, said['refusal'])}\n  {refusal_hint(said['refusal'])}")
 
 
 def _store_document(each: StoreStatus) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import NamedTuple, cast
 import msgspec
 
 from storelink.contract.contexts import Context, Key, Row
-from storelink.contract.digest import canonical, from_hex, hash_of, row_hash, to_hex
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import ROW_BYTES_MAX, ROWS_MAX
-from storelink.contract.rows import decode_rows
+from storelink.contract.rows import canonical, decode_rows, from_hex, hash_of, row_hash, to_hex
 from storelink.contract.streams import Stream
 
 CHANGES_PER_WRITE = 10_000

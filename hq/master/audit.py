@@ -9,7 +9,7 @@ from typing import Any
 from hq.master import context_migration
 from hq.master.store import Master, StreamRow
 from storelink.contract.contexts import Key, Row
-from storelink.contract.digest import EMPTY, MODULUS, row_hash, to_hex, total
+from storelink.contract.rows import EMPTY, MODULUS, row_hash, to_hex, total
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 

@@ -32,8 +32,8 @@ from storelink.contract.contexts import (
     compare,
     record_of,
 )
-from storelink.contract.digest import canonical, to_hex, total
 from storelink.contract.errors import ContractViolation
+from storelink.contract.rows import canonical, to_hex, total
 from storelink.contract.streams import SCOPE_ALL, Stream
 
 _STREAMS = (

@@ -23,7 +23,7 @@ from hq.master.connection import BUSY_TIMEOUT_S, connect, is_master, make_for_gr
 from hq.master.records import Committed, EventRow, StreamRow, Tail
 from hq.master.streams import Entropy
 from storelink.contract.contexts import BUILT_IN, Contexts, Key, Row
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import SCOPE_ALL, Stream
 from storelink.host.sqlite import insert, transaction
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import new_epoch
 
 EPOCH_END = "ffffffffffff"

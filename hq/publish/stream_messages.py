@@ -16,9 +16,9 @@ from hq.publish.broker_check import is_sound
 from hq.publish.publication import BrokerPosition, Publication
 from hq.publish.segments import Segments
 from hq.publish.sizes import Sizes, live_message, tail_fits
-from storelink.contract.digest import EMPTY
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Head, Live, Message, SegmentRef, encode_head, encode_live
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storelink.host.logs import get_logger
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storelink.contract import refusal
+from storelink.contract.status import refusal_hint, refusal_sentence
 from storenode.core.states import NEEDED
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -81,7 +81,7 @@ def stream(name: str, s: Mapping[str, Any], *, connected: bool) -> Finding | Non
     if (refused := s.get("refusal")) is not None:
         has_rows = s["epoch"] is not None
         so = "What is here serves on, and does not get newer" if has_rows else "There is nothing to sell by yet"
-        return Finding(FAIL, f"{refusal.sentence(name, refused)}. {so}.", refusal.todo(refused))
+        return Finding(FAIL, f"{refusal_sentence(name, refused)}. {so}.", refusal_hint(refused))
     if s["verified_ok"] is False and s["state"] != "rebuilding":
         todo = "" if connected else LINE
         return Finding(FAIL, f"{name}: rows were found that are not HQ's; they are fetched anew by themselves.", todo)

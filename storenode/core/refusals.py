@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from storelink.contract import refusal
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import SegmentRef
-from storelink.contract.refusal import KINDS, MessageRefusal
+from storelink.contract.status import OTHER_BYTES, REFUSAL_KINDS, MessageRefusal, first_refusal
 
 AGAIN = 2
 """Times from which on a refusal is reported."""
@@ -30,7 +29,7 @@ class Refusals:
     def worst(self) -> MessageRefusal | None:
         """The one to report: it was refused again, and stops the stream first."""
         again = (found for found in self._found.values() if found.times >= AGAIN)
-        return min(again, key=lambda found: (KINDS.index(found.message), found.since_ms), default=None)
+        return min(again, key=lambda found: (REFUSAL_KINDS.index(found.message), found.since_ms), default=None)
 
     @property
     def reported(self) -> str:
@@ -44,7 +43,7 @@ class Refusals:
         if found is not None:
             self._found[message, span] = found.again(violation)
         elif len(self._found) < MESSAGES_MAX:
-            self._found[message, span] = refusal.first(message, span, violation, wall_ms)
+            self._found[message, span] = first_refusal(message, span, violation, wall_ms)
 
     def accept(self, message: str) -> None:
         """A live message or a head was read."""
@@ -53,7 +52,7 @@ class Refusals:
     def fetched(self, span: str) -> None:
         """A segment came with the bytes that the head names; whether they can be read shows when they are applied."""
         found = self._found.get(("segment", span))
-        if found is not None and found.reason == refusal.OTHER_BYTES:
+        if found is not None and found.reason == OTHER_BYTES:
             del self._found["segment", span]
 
     def need(self, spans: Collection[str]) -> None:

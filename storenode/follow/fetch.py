@@ -8,7 +8,7 @@ from hashlib import sha256
 from storelink.contract.errors import ContractViolation
 from storelink.contract.limits import FETCH_WINDOW
 from storelink.contract.messages import SegmentRef
-from storelink.contract.refusal import OTHER_BYTES
+from storelink.contract.status import OTHER_BYTES
 from storelink.contract.streams import Stream, segment_topic
 from storelink.transport.port import Link
 from storenode.core.rate_limit import Pace

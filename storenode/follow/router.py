@@ -11,7 +11,7 @@ from typing import Self
 
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Message
-from storelink.contract.refusal import MessageRefusal
+from storelink.contract.status import MessageRefusal
 from storelink.contract.streams import SCOPE_ALL, Stream, parse_topic
 from storelink.host.logs import get_logger
 from storelink.host.process import give_back_memory

@@ -11,10 +11,9 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from storelink.contract.contexts import Contexts
-from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Message
-from storelink.contract.refusal import MessageRefusal
-from storelink.contract.status import OFFLINE, OutboxStatus, Status, StreamStatus, encode_status
+from storelink.contract.rows import EMPTY
+from storelink.contract.status import OFFLINE, MessageRefusal, OutboxStatus, Status, StreamStatus, encode_status
 from storelink.transport.port import Connected, Disconnected, Link, LinkEvent, NotConnected
 from storenode.core import states
 

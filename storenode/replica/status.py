@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from storelink.contract.contexts import Contexts
-from storelink.contract.refusal import MessageRefusal, document
+from storelink.contract.status import MessageRefusal, refusal_document
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storelink.host.locks import is_running, lock_path
@@ -106,7 +106,7 @@ def _stream(db: sqlite3.Connection, stream: Stream, *, alive: bool, counted: boo
         "quarantined": quarantined,
         "rebuilt_at": None if rebuilt_ms is None else rfc3339(rebuilt_ms),
         "rebuild_reason": rebuild_reason,
-        "refusal": document(MessageRefusal.from_json(refusal)),
+        "refusal": refusal_document(MessageRefusal.from_json(refusal)),
     }
 
 

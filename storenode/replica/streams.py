@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from storelink.contract.contexts import BUILT_IN, Contexts
-from storelink.contract.digest import EMPTY
-from storelink.contract.refusal import MessageRefusal
+from storelink.contract.rows import EMPTY
+from storelink.contract.status import MessageRefusal
 from storelink.contract.streams import Stream
 from storenode.core.scopes import followed_streams, scope_ranks
 from storenode.replica.schema import OWN_RANK

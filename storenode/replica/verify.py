@@ -20,9 +20,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from storelink.contract import digest
 from storelink.contract.contexts import Column, Context
 from storelink.contract.declared import is_name, is_table_name
+from storelink.contract.rows import EMPTY, hash_of, to_hex, total
 from storelink.contract.streams import Stream
 from storelink.host.logs import get_logger
 from storelink.host.schema_check import FileSchema, Objects, differences, header_in, made, objects_of, shown, untrusted
@@ -117,7 +117,7 @@ def scan(path: Path, stream: Stream) -> Scan:
             "SELECT epoch, position, digest FROM streams WHERE stream = ?1 UNION ALL"
             " SELECT epoch, position, digest FROM unfollowed_streams WHERE stream = ?1",
             (str(stream),),
-        ).fetchone() or (None, 0, digest.EMPTY)
+        ).fetchone() or (None, 0, EMPTY)
         held = {
             tuple(json.loads(key)): row
             for key, row in db.execute("SELECT key, row FROM quarantine WHERE stream = ?", (str(stream),))
@@ -131,7 +131,7 @@ def scan(path: Path, stream: Stream) -> Scan:
                 if not held or stream.context.key_of(row) not in held:
                     yield row
 
-        found = digest.to_hex(digest.total(rows()) + sum(digest.hash_of(row.encode()) for row in held.values()))
+        found = to_hex(total(rows()) + sum(hash_of(row.encode()) for row in held.values()))
     return Scan(stream, epoch, position, found, announced, count)
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Self, cast
 
 from storelink.contract.contexts import PRODUCT, Context, Contexts, Row
-from storelink.contract.refusal import MessageRefusal
 from storelink.contract.rows import Held
+from storelink.contract.status import MessageRefusal
 from storelink.contract.streams import Stream
 from storelink.host.sqlite import transaction
 from storenode.errors import ReplicaDamaged

@@ -21,7 +21,7 @@ from hq.core.changes import Change
 from hq.master.backup import back_up
 from hq.master.store import Master
 from storelink.contract.contexts import BUILT_IN, PRICE
-from storelink.contract.digest import to_hex, total
+from storelink.contract.rows import to_hex, total
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storenode.jobs.backup import make

@@ -20,7 +20,7 @@ import pytest
 from hq.master import schema as master
 from storelink.contract.contexts import PRICE, PRODUCT, Row
 from storelink.contract.declared import parse
-from storelink.contract.digest import to_hex, total
+from storelink.contract.rows import to_hex, total
 from storelink.contract.streams import Stream
 from storenode.outbox.override_copy import OverrideCopy
 from storenode.outbox.overrides import put

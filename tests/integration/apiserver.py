@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.rows import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode.replica.writer import Replica
 from testbed.broker import free_port

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import storenode
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.catalog import Questions
 from storenode.replica.writer import Replica

@@ -8,10 +8,17 @@ from typing import Any
 from hypothesis import strategies as st
 
 from storelink.contract.contexts import BUILT_IN, Column, Context, Row
-from storelink.contract.digest import to_hex
 from storelink.contract.messages import Head, Live, Segment, SegmentRef
-from storelink.contract.refusal import WORDS, MessageRefusal, printable
-from storelink.contract.status import STATES, OutboxStatus, Status, StreamStatus
+from storelink.contract.rows import to_hex
+from storelink.contract.status import (
+    REFUSAL_WORDS,
+    STATES,
+    MessageRefusal,
+    OutboxStatus,
+    Status,
+    StreamStatus,
+    printable,
+)
 from storelink.contract.streams import Stream
 from storelink.contract.upstream import Ack, Entry, OutboxBatch, Refusal, Rejection
 
@@ -215,7 +222,7 @@ def statuses(draw: st.DrawFn) -> Status:
     verdicts = st.none() | st.booleans()
     times = st.integers(0, 2**40)
     spans = st.tuples(times, times).map(lambda span: f"{span[0]}-{span[1]}")
-    reasons, details = st.sampled_from(sorted(WORDS)), st.text(max_size=300).map(printable)
+    reasons, details = st.sampled_from(sorted(REFUSAL_WORDS)), st.text(max_size=300).map(printable)
     refused = st.builds(MessageRefusal, st.sampled_from(["head", "live"]), st.none(), reasons, details, times, times)
     refused |= st.builds(MessageRefusal, st.just("segment"), spans, reasons, details, times, times)
     one = st.builds(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from storelink.contract import schedule
 from storelink.contract.contexts import PRODUCT, Row
-from storelink.contract.digest import EMPTY, canonical, from_hex, row_hash, to_hex, total
 from storelink.contract.errors import ContractViolation
+from storelink.contract.rows import EMPTY, canonical, from_hex, row_hash, to_hex, total
 from storelink.contract.schedule import Schedule, Step
 from tests.property.contract_rows import contents, keys
 

@@ -15,9 +15,9 @@ from hq.errors import BadFeed
 from hq.master.audit import verify
 from hq.master.store import Master
 from storelink.contract.contexts import Context, Key, Row
-from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Live, Message, decode_live, encode_live
+from storelink.contract.rows import EMPTY, to_hex, total
 from storelink.contract.streams import Stream
 from storenode.replica.verify import scan as scan_rows
 from storenode.replica.writer import Replica

@@ -27,7 +27,7 @@ changes = st.builds(
 
 
 def digest_of(rows: list[Row]) -> str:
-    """Independent of storelink.contract.digest: the README's words."""
+    """Independent of storelink.contract.rows: the README's words."""
     acc = sum(int.from_bytes(blake2b(msgspec.json.encode(list(row)), digest_size=16).digest(), "big") for row in rows)
     return format(acc % 2**128, "032x")
 

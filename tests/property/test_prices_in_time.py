@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storelink.contract.contexts import BUILT_IN, PRICE, Row
-from storelink.contract.digest import EMPTY
 from storelink.contract.precedence import Line, candidates
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import NotFound
 from storenode.outbox import override_copy, overrides

@@ -35,7 +35,6 @@ from hq.publish.stream_messages import StreamMessages
 from storelink.contract import contexts, limits
 from storelink.contract.codec import body_bytes
 from storelink.contract.contexts import BUILT_IN, Key, Row
-from storelink.contract.digest import EMPTY
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import (
     Head,
@@ -50,6 +49,7 @@ from storelink.contract.messages import (
     encode_live,
     encode_segment,
 )
+from storelink.contract.rows import EMPTY
 from storelink.contract.status import OutboxStatus, Status, StreamStatus, decode_status, encode_status
 from storelink.contract.streams import KINDS, STORE_KINDS, Stream
 from storelink.contract.upstream import (

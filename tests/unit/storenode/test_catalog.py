@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.rows import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode import BadArgument, Catalog, ReplicaDamaged, ReplicaMissing, documents, open_catalog
 from storenode.api.schemas import SCHEMAS

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from storelink.contract import contexts
-from storelink.contract.digest import EMPTY, row_hash, to_hex
 from storelink.contract.limits import BATCH_ENTRIES_MAX
 from storelink.contract.messages import Head, Live, Message, encode_head, encode_live
+from storelink.contract.rows import EMPTY, row_hash, to_hex
 from storelink.contract.status import Status, decode_status
 from storelink.contract.streams import Stream, head_topic
 from storelink.contract.upstream import Ack, decode_batch, encode_ack

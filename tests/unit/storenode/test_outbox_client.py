@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.rows import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode import BadArgument, NotFound, Outbox, OutboxFull, documents, open_catalog
 from storenode.outbox_client import outbox_entries

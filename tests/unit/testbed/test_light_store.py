@@ -6,8 +6,8 @@ from hashlib import sha256
 from typing import Any
 
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import EMPTY
 from storelink.contract.messages import Head, Segment, SegmentRef, encode_head, encode_segment
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from testbed import mqtt_packets as packets
 from testbed.light_store import LightStore, Tally

@@ -15,9 +15,8 @@ from click.testing import CliRunner, Result
 from hq import Catalog
 from hq.cli import main
 from hq.collect.inbox import StoreInbox, inbox_path
-from storelink.contract.digest import EMPTY
-from storelink.contract.refusal import MessageRefusal
-from storelink.contract.status import OFFLINE, Status, StreamStatus
+from storelink.contract.rows import EMPTY
+from storelink.contract.status import OFFLINE, MessageRefusal, Status, StreamStatus
 
 PRICE, PRODUCT = "price/all", "product/all"
 OTHER_EPOCH = "000000000001-00000000"

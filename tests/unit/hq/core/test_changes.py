@@ -6,8 +6,8 @@ import pytest
 
 from hq.core.changes import Change, ChangeSet, Stored, Tip, check_as_a_store_would, sequence
 from storelink.contract.contexts import BUILT_IN, PRODUCT, Key, Row
-from storelink.contract.digest import EMPTY, canonical, row_hash, to_hex
 from storelink.contract.errors import ContractViolation
+from storelink.contract.rows import EMPTY, canonical, row_hash, to_hex
 from storelink.contract.streams import Stream
 
 BLANK = (None,) * 10

@@ -16,8 +16,8 @@ from hq.master.store import Master
 from hq.publish.publication import Publication
 from hq.publish.sizes import Sizes
 from hq.publish.stream_messages import StreamMessages
-from storelink.contract.digest import to_hex, total
 from storelink.contract.messages import decode_head, decode_live
+from storelink.contract.rows import to_hex, total
 from storelink.contract.streams import Stream
 from tests.registry import EXAMPLE, TAX, WIDER_TAX, registry_of
 

@@ -14,8 +14,8 @@ from hq.master.lock import hold, runs
 from hq.master.store import Committed, Master
 from hq.master.wakeup import notify, wakeup_of
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.errors import ContractViolation
+from storelink.contract.rows import EMPTY, to_hex, total
 from storelink.contract.streams import Stream, is_epoch
 
 PRODUCTS = Stream.parse("product/all", BUILT_IN)

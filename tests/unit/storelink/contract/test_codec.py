@@ -10,10 +10,11 @@ import msgspec
 import pytest
 import zstandard
 
-from storelink.contract import codec, digest, limits
+from storelink.contract import codec, limits
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import Live, Message, decode_live, encode_live
+from storelink.contract.rows import EMPTY, hash_of, row_hash, to_hex
 from storelink.contract.streams import Stream
 
 PRICES = Stream.parse("price/all", BUILT_IN)
@@ -23,8 +24,8 @@ LIVE = Live(
     "019b76da1000-5f3c9a01",
     1,
     1,
-    digest.EMPTY,
-    digest.to_hex(digest.row_hash(ROW)),
+    EMPTY,
+    to_hex(row_hash(ROW)),
     True,
     1767225600000,
     [ROW],
@@ -159,8 +160,8 @@ def test_a_schedule_is_sorted_and_never_overlaps(text: str) -> None:
         (b'"regular"', b'"regular\\n"'),
         (b'"EUR"', b"199"),
         (b'"EUR"', b'["EUR"]'),
-        (digest.EMPTY.encode(), digest.EMPTY.encode() + b"\\n"),
-        (digest.EMPTY.encode(), digest.EMPTY.encode()[:-1] + b"G"),
+        (EMPTY.encode(), EMPTY.encode() + b"\\n"),
+        (EMPTY.encode(), EMPTY.encode()[:-1] + b"G"),
         (b"5f3c9a01", b"5f3c9a01\\n"),
         (b'["currency","schedule"]', b'["amount"]'),
         (b'"price/all"', b'"price/zone-west"'),
@@ -182,7 +183,7 @@ def test_a_text_that_breaks_a_rule_is_held_and_not_the_message_refused(new: byte
 def test_what_is_held_counts_in_the_digest_as_hq_wrote_it() -> None:
     bad = (1, "4011", "regular", "€", "[[1767225600,null,199]]")
     found = decode_live("t", encode_live("t", replace(LIVE, rows=[bad])), BUILT_IN)
-    assert digest.hash_of(found.held[0].row.encode()) == digest.row_hash(bad)
+    assert hash_of(found.held[0].row.encode()) == row_hash(bad)
 
 
 @pytest.mark.parametrize("rows", ["[]", "[[2,%s],[1,%s]]", "[[1,%s],[1,%s]]", "[[1,%s],[3,%s]]", "[[2,%s]]"])

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storenode.cli import main

@@ -8,7 +8,7 @@ import time
 from click.testing import CliRunner, Result
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.rows import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode.cli import main
 from storenode.replica.writer import Replica

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.rows import row_hash, to_hex
 from storenode.cli import main
 from storenode.replica.writer import Replica
 from tests.unit.storenode.commands.store import EPOCH, LINE, MILK, PRICE, PRODUCT, beat, now_ms, put, typed

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.rows import row_hash, to_hex
 from storenode.replica import verify
 from storenode.replica.writer import Replica
 from tests.unit.storenode.commands.store import LINE, PRICE, typed

@@ -15,8 +15,7 @@ from click.testing import CliRunner
 from hq.cli import main as hq
 from hq.collect.inbox import StoreInbox, inbox_path
 from hq.master.store import Master
-from storelink.contract import contexts, refusal
-from storelink.contract.digest import EMPTY, row_hash, to_hex
+from storelink.contract import contexts
 from storelink.contract.errors import ContractViolation
 from storelink.contract.messages import (
     Head,
@@ -28,8 +27,20 @@ from storelink.contract.messages import (
     encode_live,
     encode_segment,
 )
-from storelink.contract.refusal import OTHER_BYTES, WORDS, MessageRefusal, document, sentence, todo
-from storelink.contract.status import Status, StreamStatus, decode_status, encode_status
+from storelink.contract.rows import EMPTY, row_hash, to_hex
+from storelink.contract.status import (
+    OTHER_BYTES,
+    REFUSAL_WORDS,
+    MessageRefusal,
+    Status,
+    StreamStatus,
+    decode_status,
+    encode_status,
+    first_refusal,
+    refusal_document,
+    refusal_hint,
+    refusal_sentence,
+)
 from storelink.contract.streams import Stream, live_topic
 from storelink.transport.memory import MemoryBroker
 from storelink.transport.port import Received
@@ -105,39 +116,41 @@ def test_what_is_counted_has_a_bound() -> None:
 
 
 def test_both_ends_say_it_in_the_same_words() -> None:
-    found = document(TOLD)
+    found = refusal_document(TOLD)
     assert found == {
         "message": "segment",
         "range": "1-4000",
         "reason": "oversized",
-        "why": WORDS["oversized"],
+        "why": REFUSAL_WORDS["oversized"],
         "detail": "zstd frame declares 5100000 bytes",
         "since": "2026-01-01T00:01:00Z",
         "times": 41,
     }
-    assert (sentence("price/all", found), todo(found)) == (f"price/all: {SAID}", UPGRADE)
-    live = document(MessageRefusal("live", None, "columns", "HQ has rate", 0, 1))
-    head = document(MessageRefusal("head", None, "a_newer_reason", "x", 0, 2))
+    assert (refusal_sentence("price/all", found), refusal_hint(found)) == (f"price/all: {SAID}", UPGRADE)
+    live = refusal_document(MessageRefusal("live", None, "columns", "HQ has rate", 0, 1))
+    head = refusal_document(MessageRefusal("head", None, "a_newer_reason", "x", 0, 2))
     assert live
     assert head
-    assert sentence("a/b", live) == (
+    assert refusal_sentence("a/b", live) == (
         "a/b: refuses live messages since 1970-01-01T00:00:00Z: HQ's columns are not those declared here"
         " (HQ has rate; once)"
     )
-    assert sentence("a/b", head) == "a/b: refuses the head since 1970-01-01T00:00:00Z: a_newer_reason (x; 2 times)"
-    assert todo(live).startswith("make the store's file of contexts HQ's")
-    assert document(None) is None
+    assert (
+        refusal_sentence("a/b", head) == "a/b: refuses the head since 1970-01-01T00:00:00Z: a_newer_reason (x; 2 times)"
+    )
+    assert refusal_hint(live).startswith("make the store's file of contexts HQ's")
+    assert refusal_document(None) is None
 
 
 def test_every_reason_has_words() -> None:
     text = (Path(__file__).parents[4] / "storelink" / "contract" / "README.md").read_text(encoding="utf-8")
     table = text.partition("## 6. Refusal")[2].partition("\n## ")[0]
     reasons = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")} - {"bad_declaration"}
-    assert reasons | {OTHER_BYTES, "epoch"} == WORDS.keys()
+    assert reasons | {OTHER_BYTES, "epoch"} == REFUSAL_WORDS.keys()
 
 
 def test_a_detail_is_short_and_cannot_forge_a_line_on_a_screen() -> None:
-    first = refusal.first("head", None, ContractViolation("bad_json", "\x1b[2J\nall is well\ud800" + "x" * 999), 1)
+    first = first_refusal("head", None, ContractViolation("bad_json", "\x1b[2J\nall is well\ud800" + "x" * 999), 1)
     assert first.detail == "?[2J?all is well?" + "x" * 183
     body = json.loads(encode_status("t", status(replace(TOLD, detail="\x1b[2J"))).payload)
     told = decode_status("t", replace(encode_status("t", status(TOLD)), payload=json.dumps(body).encode()))
@@ -277,7 +290,7 @@ def test_what_is_refused_again_is_told_within_the_minute_and_no_longer_than_it_i
     assert kept
     assert kept.times >= 3
     found = status_document(site.path, contexts.BUILT_IN)["streams"]["price/all"]
-    assert found["refusal"] == document(kept)
+    assert found["refusal"] == refusal_document(kept)
     site.put(segment(1, 8), head_of(segment(1, 8)))
     site.run(2 * HEAD_TIMEOUT_MS)
     assert site.replica.state(PRICE) == StreamState(EPOCH, 8, to_hex(sum(map(row_hash, ROWS))))
@@ -391,9 +404,11 @@ def test_hq_verify_is_not_content_with_a_store_that_refuses_and_hq_stores_says_w
     assert (code, f"REFUSES  s price/all: {SAID}\n         {UPGRADE}\n" in text, "DIFFERS" in text) == (2, True, False)
     code, text = typed("verify", "--json")
     facts = json.loads(text)["stores"]["s"]["price/all"]
-    assert (code, json.loads(text)["ok"], facts["ok"], facts["refusal"]) == (2, False, False, document(TOLD))
+    assert (code, json.loads(text)["ok"], facts["ok"], facts["refusal"]) == (2, False, False, refusal_document(TOLD))
     assert f"  price/all: {SAID}\n  {UPGRADE}\n" in typed("stores")[1]
-    assert json.loads(typed("stores", "--json")[1])["stores"]["s"]["streams"]["price/all"]["refusal"] == document(TOLD)
+    assert json.loads(typed("stores", "--json")[1])["stores"]["s"]["streams"]["price/all"][
+        "refusal"
+    ] == refusal_document(TOLD)
     say(None)
     assert typed("verify")[0] == 0
     assert json.loads(typed("stores", "--json")[1])["stores"]["s"]["streams"]["price/all"]["refusal"] is None

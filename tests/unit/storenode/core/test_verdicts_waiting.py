@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from storelink.contract import digest
 from storelink.contract.contexts import BUILT_IN
 from storelink.contract.messages import Live
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.core import verdicts
 from storenode.core.verdicts import AheadOfHq, Parked, Pending, Position
 
 PRICE = Stream.parse("price/all", BUILT_IN)
 OLD, EPOCH, NEW = "019b76da0000-00000000", "019b76da1000-5f3c9a01", "019b76da2000-00000000"
-AT_7 = Position(EPOCH, 7, digest.EMPTY)
+AT_7 = Position(EPOCH, 7, EMPTY)
 
 
 def live(first: int, last: int, *, commit: bool = True, at_ms: int = 1, epoch: str = EPOCH) -> Live:
-    return Live(PRICE, epoch, first, last, digest.EMPTY, f"{last:032x}", commit, at_ms)
+    return Live(PRICE, epoch, first, last, EMPTY, f"{last:032x}", commit, at_ms)
 
 
 def heartbeat(seq: int, at_ms: int, epoch: str = EPOCH) -> Live:
@@ -75,4 +75,4 @@ def test_anything_less_proves_nothing(messages: list[Live]) -> None:
 
 
 def test_a_replica_that_never_was_claims_nothing() -> None:
-    assert not proven(*(heartbeat(0, at_ms) for at_ms in (1, 2, 3)), at=Position(None, 0, digest.EMPTY))
+    assert not proven(*(heartbeat(0, at_ms) for at_ms in (1, 2, 3)), at=Position(None, 0, EMPTY))

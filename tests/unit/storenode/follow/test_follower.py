@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from storelink.contract import contexts
-from storelink.contract.digest import EMPTY, row_hash, to_hex
 from storelink.contract.messages import (
     Head,
     Live,
@@ -20,6 +19,7 @@ from storelink.contract.messages import (
     encode_live,
     encode_segment,
 )
+from storelink.contract.rows import EMPTY, row_hash, to_hex
 from storelink.contract.streams import Stream, head_topic, live_topic
 from storelink.transport.port import Connected, Disconnected, Received
 from storenode.core.phases import Phase

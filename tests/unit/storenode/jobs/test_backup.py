@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import to_hex, total
+from storelink.contract.rows import to_hex, total
 from storelink.contract.streams import Stream
 from storelink.contract.upstream import OVERRIDE_SET
 from storelink.host.locks import lock_instance

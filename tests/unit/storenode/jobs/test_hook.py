@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.config import load
 from storenode.errors import BadSettings, HookFailed

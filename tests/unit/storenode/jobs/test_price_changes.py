@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import ReplicaMissing
 from storenode.jobs.price_changes import ChangesFound, PriceChanges, opened, price_changes_path

@@ -17,7 +17,7 @@ import hq.cli
 from hq.collect.inbox import StoreInbox, inbox_path, reading
 from hq.collect.overrides import in_force
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import row_hash, to_hex
+from storelink.contract.rows import row_hash, to_hex
 from storelink.contract.streams import Stream
 from storelink.contract.times import rfc3339
 from storelink.contract.upstream import OVERRIDE_SET, OVERRIDE_WITHDRAWN, Entry, OutboxBatch

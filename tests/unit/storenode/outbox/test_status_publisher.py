@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import row_hash, to_hex
 from storelink.contract.messages import Message
+from storelink.contract.rows import row_hash, to_hex
 from storelink.contract.status import OutboxStatus, Status, StreamStatus, decode_status
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import EMPTY, to_hex, total
 from storelink.contract.messages import Head, Live, encode_head, encode_live
+from storelink.contract.rows import EMPTY, to_hex, total
 from storelink.contract.streams import Stream
 from storelink.transport.memory import MemoryBroker, MemoryLink
 from storelink.transport.port import Connected, Received

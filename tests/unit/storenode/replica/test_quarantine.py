@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storelink.contract import digest
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.rows import Held
+from storelink.contract.rows import EMPTY, Held, canonical, hash_of, row_hash, to_hex
 from storelink.contract.streams import Stream
 from storenode.replica import queries, verify
 from storenode.replica.file import reading
@@ -26,7 +25,7 @@ def line(seq: int, sku: str, amount: int = 1) -> Row:
 
 
 def bad(seq: int, sku: str) -> Held:
-    row = digest.canonical((seq, sku, "regular", "eur", "[[0,null,7]]")).decode()
+    row = canonical((seq, sku, "regular", "eur", "[[0,null,7]]")).decode()
     return Held(seq, (sku, "regular"), row, "currency: 'eur' is no currency")
 
 
@@ -40,11 +39,11 @@ class Stand:
 
     def apply(self, position: int, *batches: RowBatch, replace: bool = False) -> None:
         for rows, deleted, *held in batches:
-            marks = [(r[0], str(r[1]), digest.row_hash(r)) for r in rows] + [(r[0], str(r[1]), 0) for r in deleted]
-            marks += [(h.seq, h.key[0], digest.hash_of(h.row.encode())) for h in (held[0] if held else ())]
+            marks = [(r[0], str(r[1]), row_hash(r)) for r in rows] + [(r[0], str(r[1]), 0) for r in deleted]
+            marks += [(h.seq, h.key[0], hash_of(h.row.encode())) for h in (held[0] if held else ())]
             for _, sku, number in sorted(marks, key=lambda mark: int(str(mark[0]))):
                 self.hashes[sku] = number
-        announced = digest.to_hex(sum(self.hashes.values()))
+        announced = to_hex(sum(self.hashes.values()))
         self.replica.apply(
             PRICE,
             epoch=EPOCH,
@@ -131,7 +130,7 @@ def test_a_transaction_that_breaks_off_holds_nothing(stand: Stand) -> None:
 
     with pytest.raises(OSError, match="broken off"):
         stand.replica.apply(
-            PRICE, epoch=EPOCH, position=1, digest=digest.EMPTY, head_seq=1, batches=broken(), replace=False, wall_ms=0
+            PRICE, epoch=EPOCH, position=1, digest=EMPTY, head_seq=1, batches=broken(), replace=False, wall_ms=0
         )
     assert stand.held() == []
     stand.apply(1, ([line(1, "a")], []))

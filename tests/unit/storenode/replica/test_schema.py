@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import NotFound
 from storenode.replica import queries

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from storelink.contract.contexts import BUILT_IN, PRICE
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.core.phases import Phase
 from storenode.core.verdicts import Position

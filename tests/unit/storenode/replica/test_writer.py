@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storelink.contract.contexts import BUILT_IN, Row
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.replica.streams import StreamState
 from storenode.replica.writer import Replica

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from storelink.contract.contexts import BUILT_IN
-from storelink.contract.digest import EMPTY
+from storelink.contract.rows import EMPTY
 from storelink.contract.streams import Stream
 from storenode.errors import ReplicaBusy, ReplicaDamaged, ReplicaUnwritable
 from storenode.replica.writer import WAL_KEPT_BYTES_MAX, Replica
