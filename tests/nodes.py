@@ -11,6 +11,7 @@ from storelink.transport.port import LinkEvent
 from storenode.config import Settings
 from storenode.follow.router import Router
 from storenode.follow.spool import MemorySpool, Spool
+from storenode.jobs.background import Background
 from storenode.jobs.commands import WriterCommands
 from storenode.node import Node
 from storenode.replica.writer import Replica
@@ -29,6 +30,13 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._events)
+
+
+class AtOnce(Background):
+    """Background work that is done when it is asked for: no thread, so that a seed replays identically."""
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        work()
 
 
 class Unscheduled(WriterCommands):
@@ -62,7 +70,7 @@ class NodeInMemory:
         self.link = MemoryLink(broker, client_id, self.events.put)
 
         def commands(router: Router) -> Unscheduled:
-            self.commands = Unscheduled(settings, self.replica, router, lambda: None)
+            self.commands = Unscheduled(settings, self.replica, router, lambda: None, AtOnce())
             return self.commands
 
         self.node = Node.open(

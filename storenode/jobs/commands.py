@@ -17,6 +17,7 @@ from storenode.core import job_times
 from storenode.core.states import ASKED
 from storenode.follow.router import Router
 from storenode.jobs import rebuild_request
+from storenode.jobs.background import Background
 from storenode.jobs.runner import JobRunner
 from storenode.jobs.scheduler import Checkpoint, Job, SchedulerFailed, Verify
 from storenode.replica.verify import Damaged, Result, Verified
@@ -43,13 +44,20 @@ WAL_BYTES_GROWN = 64 * 1024 * 1024
 class WriterCommands:
     """The queue of commands, and what the writer does for each."""
 
-    def __init__(self, settings: Settings, replica: Replica, router: Router, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        replica: Replica,
+        router: Router,
+        wake: Callable[[], None],
+        background: Background | None = None,
+    ) -> None:
         self._db, self._replica, self._router, self._wake = settings.db, replica, router, wake
         self._looked_ms = -LOOK_EVERY_MS  # the first turn looks
         self._found_wrong: Counter[Stream] = Counter()
         self._prove_again_ms: int | None = None
         self._commands: queue.SimpleQueue[WriterCommand] = queue.SimpleQueue()
-        self._runner = JobRunner(settings, self.submit)
+        self._runner = JobRunner(settings, self.submit, background or Background())
 
     def begin(self) -> None:
         """Start the schedule."""

@@ -37,9 +37,11 @@ PASSED_MS_MAX = 2_000
 class JobRunner:
     """Built and started by the writer's thread; what it starts runs in threads of its own."""
 
-    def __init__(self, settings: Settings, submit: Callable[[Job | SchedulerFailed | Result], None]) -> None:
+    def __init__(
+        self, settings: Settings, submit: Callable[[Job | SchedulerFailed | Result], None], background: Background
+    ) -> None:
         self._settings, self._submit = settings, submit
-        self._background = Background()
+        self._background = background
         self._history = JobHistory(settings.outbox_path)
         self._scheduler = Scheduler(settings.rhythms, self._history, submit, at_start=(job_times.VERIFY,))
         self._stopping = self._all_prices = False

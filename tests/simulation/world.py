@@ -377,7 +377,8 @@ class World:
                 broker.restart()
                 self.figures["brokers damaged"] += 1
             case 10:
-                broker.loss = rng.choice((0.0, 0.1, 0.4))
+                loss = rng.choice((0.0, 0.1, 0.4))
+                broker.loss = loss if self.foreign is None else 0.0
                 broker.repeat = rng.choice((0.0, 0.2))
                 broker.reorder = rng.random() < 0.3 and self.foreign is None
                 broker.delay_ms_max = rng.choice((1, 50, 2_000))
@@ -422,10 +423,11 @@ class World:
         """
         Start another chain's HQ under this root: it must find our heads and publish nothing.
 
-        Where the broker has nothing of ours it may publish, and where a line has no order it cannot know (MQTT's has).
+        Where the broker has nothing of ours it may publish. Where a line has no order, or loses messages of a
+        connection that goes on, it cannot know; MQTT's line does neither.
         """
         ours_are_kept = any(topic.startswith("t/head/") for topic in self.broker.retained)
-        if self.foreign is not None or self.broker.reorder or not ours_are_kept:
+        if self.foreign is not None or self.broker.reorder or self.broker.loss or not ours_are_kept:
             return
         self.lives += 1
         directory = self.directory / f"foreign-{self.lives}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from storenode.config import Settings
+from storenode.jobs.background import Background
 from storenode.jobs.price_changes import price_changes_path
 from storenode.jobs.runner import JobRunner
 
@@ -18,7 +19,7 @@ def test_price_changes_of_before_go_when_nobody_is_notified_any_more_and_not_bef
     settings = Settings(db=tmp_path / "replica.db", tell_activations=notifies)
     kept = price_changes_path(settings.db)
     kept.touch()
-    runner = JobRunner(settings, lambda command: None)
+    runner = JobRunner(settings, lambda command: None, Background())
     assert [path.name for path in tmp_path.iterdir()] == [kept.name], "building it does nothing on disk"
     runner.start()
     runner.stop()
