@@ -37,7 +37,7 @@ test: $(STAMP) broker ## all tests; ONE=path_or_name runs those alone and withou
 # Of the simulation one seed alone, of the torture where all random choices begin.
 SEEDED := $(if $(SEED),SIMULATION_SEED=$(SEED) TORTURE_SEED=$(SEED))
 
-torture: $(STAMP) broker faults ## every fault we can cause, in about eleven minutes; as root, or what needs root is left out; SEED=n
+torture: $(STAMP) broker faults ## every fault we can cause, in about thirteen minutes; as root, or what needs root is left out; SEED=n
 	$(TORTURE_SEEDED) SIMULATION_SEEDS=2000 $(TORTURE)
 
 torture-long: $(STAMP) broker faults ## the same for a night
